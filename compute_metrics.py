@@ -1,0 +1,43 @@
+"""Stage 3: signals and unprocessed files to STOI, eSTOI, PESQ and DNSMOS columns.
+
+python compute_metrics.py --config feature_config.yaml --splits=valid
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from scow.cli import listed, report_failures, run_script
+from scow.corpus import present_datasets, read_feature_config
+from scow.features import fill_metrics, metric_options
+
+
+def main() -> int:
+    """Parse the options, fill the columns, say what was written."""
+    parser = argparse.ArgumentParser(description="Stage 3: STOI, eSTOI, PESQ and DNSMOS.")
+    parser.add_argument("--config", type=Path, default=Path(__file__).with_name("feature_config.yaml"))
+    parser.add_argument("--quality", action="store_true", help="only STOI, eSTOI and PESQ")
+    parser.add_argument("--dns", action="store_true", help="only DNSMOS")
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="for instance valid_left valid_right")
+    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="for instance train,valid,eval")
+    parser.add_argument("--overwrite", action="store_true", help="compute again what is there")
+    given = parser.parse_args()
+
+    config = read_feature_config(given.config)
+    options = metric_options(config)
+    if given.quality or given.dns:
+        options = dataclasses.replace(options, quality=given.quality, dns=given.dns)
+    datasets = present_datasets(
+        config, names=listed(given.datasets), splits=listed(given.splits), default_names=options.default_datasets
+    )
+    result = fill_metrics(datasets, options, overwrite=given.overwrite)
+    for done in result.filled:
+        print(f"{done.path}: {', '.join(done.columns)}: {done.computed} signals computed, {done.present} were there")
+    return report_failures([(failure.name, failure.reason) for failure in result.failures])
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,48 @@
+"""Stage 5: feature tables and a checkpoint to one score per signal.
+
+python infer.py                              # the shipped checkpoint, splits valid and eval
+python infer.py infer.splits=[eval]          # one split
+python infer.py -cp checkpoints/lite         # another checkpoint
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from scow.cli import TaskDone, run_hydra, run_script
+from scow.errors import UserError
+from scow.inference import infer, infer_config
+
+
+@hydra.main(version_base="1.3", config_path="checkpoints/final", config_name="config")
+def main(cfg: DictConfig) -> None:
+    """Run the stage on the composed config."""
+    raise TaskDone(run_script(lambda: run(cfg)))
+
+
+def run(cfg: DictConfig) -> int:
+    """Predict each split and say how well."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    if not isinstance(plain, dict):
+        raise UserError(f"expected a config with named sections, found {type(plain).__name__}; see the shipped config")
+    chosen = HydraConfig.get()
+    folder = next(Path(source.path) for source in chosen.runtime.config_sources if source.provider == "main")
+    overridden = [override.partition("=")[0].lstrip("+~") for override in chosen.overrides.task]
+    result = infer(infer_config({str(key): value for key, value in plain.items()}, folder, overridden))
+    for split in result.done:
+        says = f"{len(split.signals)} signals, no labels" if split.agreement is None else str(split.agreement)
+        print(f"{split.split}: {says} -> {split.path}")
+        if split.trained_on:
+            print("  note: this checkpoint was trained on these signals; its model card says how it does on new ones")
+    for line in result.missing:
+        print(f"passed over: {line}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_hydra(main, Path(__file__)))

@@ -1,0 +1,215 @@
+"""From a left and a right feature table to padded tensors, once.
+
+Rows of a signal are ordered SENTENCE_SCORE first, then its words as the table has them; signals are ordered as the
+left table first names them. Missing feature values become 0.0, as in the published loader. The target is a column's
+value in the SENTENCE_SCORE row, as a share of 0-1, averaged over the ears.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from scow.errors import UserError
+from scow.model import FRONT_TOKENS, LONGEST_ROWS
+from scow.options import portable_path
+from scow.tables import HEARING_LOSSES, read_table, require_columns
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Section ``data:`` of a checkpoint's config.
+
+    Attributes
+    ----------
+    feature_cols : tuple of str
+        Columns that become features, in order.
+    tables : dict of str to (Path, Path)
+        Left and right table by split. In the config they are ``csv_path_l`` and ``_r`` for the split train, and
+        ``<split>_path_l`` and ``_r`` for any other.
+    target : str
+        Column that becomes the target.
+    metadata : Path or None
+        Metadata of the training tables, for the track of each signal; only cross-validation reads it.
+    """
+
+    feature_cols: tuple[str, ...]
+    tables: dict[str, tuple[Path, Path]]
+    target: str = "correctness"
+    metadata: Path | None = None
+
+
+@dataclass(frozen=True)
+class SignalBatch:
+    """Signals as tensors, left and right ear side by side.
+
+    Attributes
+    ----------
+    signals : tuple of str, length n
+        Ids.
+    prompts : tuple of str, length n
+        Normalised lyrics, for grouping.
+    features : Tensor, shape (n, 2, rows, n_features), float32
+        Padded with 0.0 behind a signal's own rows.
+    n_rows : Tensor, shape (n,), int64
+    severity : Tensor, shape (n,), int64
+        Index into `scow.tables.HEARING_LOSSES`.
+    target : Tensor, shape (n,), float32
+        Correctness in 0-1; NaN where there is no label.
+    """
+
+    signals: tuple[str, ...]
+    prompts: tuple[str, ...]
+    features: Tensor
+    n_rows: Tensor
+    severity: Tensor
+    target: Tensor
+
+    def __len__(self) -> int:
+        return len(self.signals)
+
+    @property
+    def labelled(self) -> Tensor:
+        """Mask of the signals that have a label, shape (n,), bool."""
+        return ~torch.isnan(self.target)
+
+    def take(self, index: Tensor) -> SignalBatch:
+        """Signals at `index` (int64), cut to the longest of them."""
+        n_rows = self.n_rows[index]
+        rows = int(n_rows.max()) if len(index) else 0
+        chosen = index.tolist()
+        return SignalBatch(
+            signals=tuple(self.signals[i] for i in chosen),
+            prompts=tuple(self.prompts[i] for i in chosen),
+            features=self.features[index, :, :rows],
+            n_rows=n_rows,
+            severity=self.severity[index],
+            target=self.target[index],
+        )
+
+
+def data_options(section: Mapping[str, Any]) -> DataOptions:
+    """Read the ``data:`` section of a checkpoint's config.
+
+    Raises
+    ------
+    UserError
+        No features, a table of one ear only, or a value of the wrong kind.
+    """
+    left: dict[str, Path] = {}
+    right: dict[str, Path] = {}
+    for key, value in section.items():
+        for suffix, side in (("_path_l", left), ("_path_r", right)):
+            if key.endswith(suffix) and value is not None:
+                split = key.removesuffix(suffix)
+                side["train" if split == "csv" else split] = portable_path(str(value))
+    alone = sorted(left.keys() ^ right.keys())
+    if alone:
+        raise UserError(f"data: expected a table per ear, found only one for the split {alone[0]}; add the other")
+    columns = section.get("feature_cols")
+    if not isinstance(columns, (list, tuple)) or not columns or not all(isinstance(name, str) for name in columns):
+        raise UserError(
+            f"data.feature_cols: expected a list of column names, found {columns!r}; see the shipped config"
+        )
+    metadata, target = section.get("metadata"), section.get("target", "correctness")
+    return DataOptions(
+        feature_cols=tuple(columns),
+        tables={split: (left[split], right[split]) for split in left},
+        target=str(target),
+        metadata=portable_path(str(metadata)) if metadata is not None else None,
+    )
+
+
+def load_batch(left: Path, right: Path, feature_cols: Sequence[str], target: str = "correctness") -> SignalBatch:
+    """Read both ears' tables.
+
+    Parameters
+    ----------
+    left, right : Path
+        Feature tables of the same split.
+    feature_cols : sequence of str
+        Columns that become features, in order.
+    target : str
+        Column that becomes the target.
+
+    Returns
+    -------
+    SignalBatch
+
+    Raises
+    ------
+    UserError
+        A table cannot be read, lacks a column, holds a signal without SENTENCE_SCORE row, or the tables disagree on
+        their signals, words or labels.
+    """
+    tables = _aligned(left, right, [_checked(path, feature_cols, target) for path in (left, right)])
+    codes, signals = pd.factorize(tables[0]["signal"])
+    counts = np.bincount(codes)
+    if counts.max() + FRONT_TOKENS > LONGEST_ROWS:
+        longest = signals[int(counts.argmax())]
+        raise UserError(f"{left}: signal {longest} has {counts.max() - 1} words; expected at most {LONGEST_ROWS - 3}")
+    row = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
+    features = np.zeros((len(signals), 2, counts.max(), len(feature_cols)), dtype=np.float32)
+    for ear, table in enumerate(tables):
+        features[codes, ear, row] = np.nan_to_num(table[list(feature_cols)].to_numpy(dtype=np.float32), nan=0.0)
+    firsts = tables[0].drop_duplicates("signal")
+    labels = np.mean([table.drop_duplicates("signal")[target].to_numpy() for table in tables], axis=0)
+    severity = firsts["hearing_loss"].map({name: i for i, name in enumerate(HEARING_LOSSES)})
+    return SignalBatch(
+        signals=tuple(signals),
+        prompts=tuple(firsts["prompt"]),
+        features=torch.from_numpy(features),
+        n_rows=torch.from_numpy(counts.astype(np.int64)),
+        severity=torch.from_numpy(severity.to_numpy(dtype=np.int64, copy=True)),
+        target=torch.from_numpy(labels.astype(np.float32)),
+    )
+
+
+def _checked(path: Path, feature_cols: Sequence[str], target: str) -> pd.DataFrame:
+    """A table that has the columns, and a sentence row for each signal."""
+    table = read_table(path)
+    require_columns(path, table, (*feature_cols, target))
+    signals = table["signal"].unique()
+    without = set(signals) - set(table.loc[table["word_count"] == 0, "signal"])
+    if without:
+        raise UserError(
+            f"{path}: {len(without)} of {len(signals)} signals, for instance {min(without)}, have no SENTENCE_SCORE "
+            "row; expected one each: run python whisper_inference.py"
+        )
+    return table
+
+
+def _aligned(left: Path, right: Path, tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Both tables with the same signals, words and severities in the same rows, sentence rows first."""
+    names = [set(table["signal"]) for table in tables]
+    if names[0] != names[1]:
+        single = names[0] ^ names[1]
+        raise UserError(
+            f"{left} and {right} disagree: {len(single)} signals stand in only one of them, for instance "
+            f"{min(single)}; expected both ears of the same signals: make both tables from the same metadata"
+        )
+    position = {signal: i for i, signal in enumerate(tables[0]["signal"].unique())}
+    ordered = [
+        table.assign(_position=table["signal"].map(position))
+        .sort_values(["_position", "word_count"], kind="stable", ignore_index=True)
+        .drop(columns="_position")
+        for table in tables
+    ]
+    for column in ("word", "hearing_loss", "correctness"):
+        ours, theirs = ordered[0][column], ordered[1][column]
+        if len(ours) != len(theirs) or not ours.equals(theirs):
+            rows = min(len(ours), len(theirs))
+            differs = np.flatnonzero((ours[:rows] != theirs[:rows]) & ~(ours[:rows].isna() & theirs[:rows].isna()))
+            signal = ordered[0]["signal"].iloc[int(differs[0]) if len(differs) else rows - 1]
+            raise UserError(
+                f"{left} and {right} disagree on {column} of signal {signal}; "
+                "expected the same in both: make both tables from the same metadata"
+            )
+    return ordered

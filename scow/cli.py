@@ -1,0 +1,170 @@
+"""What all scripts do alike at their outer edge: exit codes and the one-line error.
+
+Exit codes: 0 all went well; 1 some signals failed, the rest is written and the failures are listed; 2 the input
+was wrong (one line on standard error, no traceback); 130 the user pressed Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scow.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from hydra.conf import HydraConf
+    from omegaconf import DictConfig
+
+EXIT_OK = 0
+EXIT_PARTIAL = 1
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def run_script(body: Callable[[], int]) -> int:
+    """Run a script's body and turn user errors into one line and an exit code.
+
+    Parameters
+    ----------
+    body : callable
+        Takes nothing, returns the exit code.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    try:
+        return body()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def report_failures(failures: Sequence[tuple[str, str]]) -> int:
+    """List what could not be computed, and say so with the exit code.
+
+    Parameters
+    ----------
+    failures : sequence of (str, str)
+        Name and reason.
+
+    Returns
+    -------
+    int
+        `EXIT_PARTIAL` where there are failures, else `EXIT_OK`.
+    """
+    if not failures:
+        return EXIT_OK
+    print(f"{len(failures)} could not be computed; their cells are empty:", file=sys.stderr)
+    for name, reason in failures:
+        print(f"  {name}: {reason}", file=sys.stderr)
+    return EXIT_PARTIAL
+
+
+def listed(values: Sequence[str] | None) -> tuple[str, ...]:
+    """Values of an option that takes names with commas, spaces or both between them."""
+    return tuple(name for value in values or () for name in value.split(",") if name)
+
+
+def run_hydra(main: Callable[[], None], script: Path) -> int:
+    """Run a hydra main without hydra's own log files, folders and tracebacks.
+
+    A published config.yaml holds no ``hydra:`` section, so what this project wants of hydra is said here: no
+    change of folder, no output folder, no logging. What the user says of these on the command line wins. An error in
+    the config or in an override, which hydra ends with 1, ends with 2 as every user error does.
+
+    Parameters
+    ----------
+    main : callable
+        The function that ``hydra.main`` made; its task ends by raising `TaskDone`.
+    script : Path
+        The script's own path: hydra reads ``-cp`` relative to its folder.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    given = sys.argv[1:]
+    defaults = {
+        "hydra.run.dir": ".",
+        "hydra.output_subdir": "null",
+        "hydra/job_logging": "none",
+        "hydra/hydra_logging": "none",
+    }
+    wanted = [f"{key}={value}" for key, value in defaults.items() if not any(a.startswith(f"{key}=") for a in given)]
+
+    def body() -> int:
+        from hydra.errors import HydraException
+        from omegaconf.errors import OmegaConfBaseException
+
+        _check_config_folder(given, script.resolve().parent)
+        sys.argv = [sys.argv[0], *given, *wanted]
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra raises its errors to here instead of printing them at length
+        try:
+            main()
+        except TaskDone as done:
+            return done.exit_code
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(f"config or override: {_one_line(error)}") from error
+        return EXIT_OK
+
+    return run_script(body)
+
+
+def plain_config(cfg: DictConfig) -> dict[str, Any]:
+    """A composed config as plain values, interpolations resolved.
+
+    Raises
+    ------
+    UserError
+        The config is no mapping, or refers to a value that it lacks.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        plain = OmegaConf.to_container(cfg, resolve=True)
+    except OmegaConfBaseException as error:
+        raise UserError(f"config: {_one_line(error)}; mend the config") from error
+    if not isinstance(plain, dict):
+        raise UserError(f"expected a config with named sections, found {type(plain).__name__}; see the shipped config")
+    return {str(key): value for key, value in plain.items()}
+
+
+def config_folder(chosen: HydraConf) -> Path:
+    """Folder of the config.yaml that hydra read."""
+    return next(Path(source.path) for source in chosen.runtime.config_sources if source.provider == "main")
+
+
+class TaskDone(BaseException):
+    """Carries a hydra task's exit code past hydra, which catches every `Exception` and prints it in its own way."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(exit_code)
+        self.exit_code = exit_code
+
+
+def _check_config_folder(arguments: Sequence[str], base: Path) -> None:
+    """Say in one line what hydra says in many: there is no such checkpoint folder."""
+    for i, argument in enumerate(arguments):
+        option, has_value, value = argument.partition("=")
+        if option not in ("-cp", "--config-path", "--config-dir", "-cd"):
+            continue
+        folder = base / (value if has_value else (arguments[i + 1] if i + 1 < len(arguments) else ""))
+        if not (folder / "config.yaml").is_file():
+            known = sorted(path.parent.name for path in (base / "checkpoints").glob("*/config.yaml"))
+            raise UserError(
+                f"{option}: expected a folder with config.yaml, found none at {folder}; {nearest(folder.name, known)}"
+            )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

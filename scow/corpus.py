@@ -1,0 +1,478 @@
+"""What a corpus consists of: metadata records, dataset entries, and where the files of a signal lie.
+
+**Metadata** is a JSON list with one record per signal. Labelled CLIP1 releases hold `signal, fma, original_prompt,
+prompt, original_response, response, n_words, words_correct, correctness, hearing_loss`; unlabelled releases and CLIP2
+lack some of these, which become empty cells. Stage 1 turns it into two identical feature tables, one per ear.
+
+**Dataset entries** are the `datasets:` of ``feature_config.yaml``: one per split and ear. Paths are relative to the
+folder of the config file, and a backslash in them is taken for a slash, so that a config from Windows works.
+
+A signal id becomes a file name, so an id that would lead out of its folder is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from scow.audio import EARS
+from scow.errors import SignalError, UserError, nearest
+from scow.lyrics import prompt_words
+from scow.options import options_from, portable_path, read_yaml, unknown_keys
+from scow.tables import BASE_COLUMNS, check_hearing_loss, feature_columns, read_table, write_table
+
+
+@dataclass(frozen=True)
+class SignalRecord:
+    """One signal of a metadata file.
+
+    Attributes
+    ----------
+    signal : str
+        Id, and name of its files.
+    prompt : str
+        Normalised lyrics.
+    hearing_loss : str
+        Severity, one of `scow.tables.HEARING_LOSSES`.
+    response : str
+        What the listener wrote down, normalised; empty where unknown.
+    n_words, words_correct : float
+        Counts; NaN where unknown.
+    correctness : float
+        Share of words that the listener got, in 0-1; NaN where unknown.
+    track : str
+        The recording (`fma`), for grouping in cross-validation only; empty where unknown.
+    """
+
+    signal: str
+    prompt: str
+    hearing_loss: str
+    response: str = ""
+    n_words: float = math.nan
+    words_correct: float = math.nan
+    correctness: float = math.nan
+    track: str = ""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What stage 1 wrote.
+
+    Attributes
+    ----------
+    tables : tuple of Path
+        Left and right table.
+    n_signals, n_rows : int
+        Signals, and word rows per table.
+    miscounted : tuple of str
+        Signals whose number of prompt words differs from `n_words`.
+    """
+
+    tables: tuple[Path, Path]
+    n_signals: int
+    n_rows: int
+    miscounted: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One ear of one split, as ``feature_config.yaml`` describes it.
+
+    Attributes
+    ----------
+    name : str
+        For instance ``valid_left``.
+    split : str
+        ``train``, ``valid``, ``eval`` or another of the user's.
+    channel : str
+        ``left`` or ``right``.
+    csv_path : Path
+        The feature table.
+    signal_dir : Path
+        Folder of ``<signal>.flac``, what the listener heard; read by the Whisper stage.
+    reference_dir : Path or None
+        Folder of ``<signal>_unproc.flac``.
+    degraded_dir, audio_dir : Path or None
+        Where the signals lie for the quality metrics and for DNSMOS, if not in `signal_dir`.
+    is_train : bool
+        As published; not used, because the split says it.
+    """
+
+    name: str
+    split: str
+    channel: str
+    csv_path: Path
+    signal_dir: Path
+    reference_dir: Path | None = None
+    degraded_dir: Path | None = None
+    audio_dir: Path | None = None
+    is_train: bool = False
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """``feature_config.yaml``, read.
+
+    Attributes
+    ----------
+    path : Path
+        The file itself.
+    datasets : tuple of Dataset
+    whisper, metrics : dict
+        These sections as they stand; `scow.features` gives them their meaning.
+    unknown : tuple of str
+        Keys of dataset entries that nothing reads.
+    """
+
+    path: Path
+    datasets: tuple[Dataset, ...]
+    whisper: dict[str, Any]
+    metrics: dict[str, Any]
+    unknown: tuple[str, ...] = ()
+
+    def resolve(self, path: Path) -> Path:
+        """A path of this file, relative to its folder."""
+        return self.path.parent / path
+
+
+def check_signal_id(signal: object, where: str) -> str:
+    """Return the id if it is text and a plain file name.
+
+    Raises
+    ------
+    UserError
+    """
+    if not isinstance(signal, str) or not signal:
+        raise UserError(f'{where}: expected signal as text, found {signal!r}; write it in quotes, "{signal}"')
+    if signal in (".", "..") or any(c in "/\\:" or ord(c) < 32 for c in signal):
+        raise UserError(f"{where}: expected a signal id that is a plain file name, found {signal!r}; rename the signal")
+    return signal
+
+
+def signal_file(folder: Path, signal: str) -> Path:
+    """Path of ``<signal>.flac``, for an id from a table.
+
+    Raises
+    ------
+    SignalError
+        The id would lead out of the folder.
+    """
+    try:
+        return folder / f"{check_signal_id(signal, 'table')}.flac"
+    except UserError as error:
+        raise SignalError(str(error)) from error
+
+
+def unprocessed_file(folder: Path, signal: str) -> Path:
+    """Path of ``<signal>_unproc.flac``, checked like `signal_file`."""
+    return signal_file(folder, f"{signal}_unproc")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises
+    ------
+    UserError
+        The file is missing, not UTF-8, or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: expected a metadata JSON file, found none; check the path or download it") from None
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); download it again"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as UTF-8 text ({error}); download it again") from error
+
+
+def read_metadata(path: Path) -> tuple[SignalRecord, ...]:
+    """Read and check a metadata file.
+
+    Parameters
+    ----------
+    path : Path
+        JSON list of records, one per signal.
+
+    Returns
+    -------
+    tuple of SignalRecord
+        In the order of the file.
+
+    Raises
+    ------
+    UserError
+        The file is missing or malformed, a record lacks `signal`, `prompt` or `hearing_loss`, has a value of the
+        wrong kind or an unknown severity, or a signal occurs twice.
+    """
+    content = read_json(path)
+    if not isinstance(content, list) or not content:
+        raise UserError(
+            f"{path}: expected a list of signal records, found {type(content).__name__}; see data/README.md"
+        )
+    records = tuple(_record(raw, f"{path}, record {i + 1}") for i, raw in enumerate(content))
+    seen: set[str] = set()
+    for record in records:
+        if record.signal in seen:
+            raise UserError(f"{path}: signal {record.signal} occurs twice; expected one record per signal")
+        seen.add(record.signal)
+    return records
+
+
+def metadata_table(records: Sequence[SignalRecord]) -> pd.DataFrame:
+    """Feature table without features: one row per prompt word."""
+    rows = [
+        (
+            record.signal,
+            record.prompt,
+            record.response,
+            record.n_words,
+            record.words_correct,
+            record.correctness,
+            record.hearing_loss,
+            word,
+            1,
+        )
+        for record in records
+        for word in prompt_words(record.prompt)
+    ]
+    return pd.DataFrame(rows, columns=list(BASE_COLUMNS))
+
+
+def convert_metadata(path: Path, *, force: bool = False) -> Conversion:
+    """Stage 1: write ``<path minus .json>_l.csv`` and ``_r.csv``.
+
+    Parameters
+    ----------
+    path : Path
+        Metadata JSON.
+    force : bool
+        Replace tables that already hold feature columns.
+
+    Returns
+    -------
+    Conversion
+
+    Raises
+    ------
+    UserError
+        As `read_metadata`; or a table exists that holds feature columns, or whatever else is no plain stage-1 table,
+        and `force` is not set. Nothing is written then.
+    """
+    if path.suffix != ".json":
+        raise UserError(
+            f"{path}: expected a file that ends in .json, found {path.suffix or 'no ending'}; check the path"
+        )
+    records = read_metadata(path)
+    tables = (path.with_name(f"{path.stem}_l.csv"), path.with_name(f"{path.stem}_r.csv"))
+    if not force:
+        for table_path in tables:
+            _refuse_to_lose_features(table_path)
+    table = metadata_table(records)
+    for table_path in tables:
+        write_table(table, table_path)
+    miscounted = tuple(
+        record.signal
+        for record in records
+        if not math.isnan(record.n_words) and record.n_words != len(prompt_words(record.prompt))
+    )
+    return Conversion(tables=tables, n_signals=len(records), n_rows=len(table), miscounted=miscounted)
+
+
+def read_feature_config(path: Path) -> FeatureConfig:
+    """Read ``feature_config.yaml``.
+
+    Raises
+    ------
+    UserError
+        The file is missing or malformed, or a dataset entry is.
+    """
+    content = read_yaml(path)
+    entries = content.get("datasets")
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"{path}: expected a list `datasets:`, found {entries!r}; see the shipped feature_config.yaml")
+    datasets: list[Dataset] = []
+    unknown: list[str] = []
+    for i, raw in enumerate(entries):
+        datasets.append(_dataset(raw, f"{path}: datasets[{i}]", path.parent))
+        unknown += [f"{datasets[-1].name}.{key}" for key in unknown_keys(Dataset, raw)]
+    names = [dataset.name for dataset in datasets]
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"{path}: dataset {name} is defined twice; expected each name once")
+    sections: dict[str, dict[str, Any]] = {}
+    for section in ("whisper", "metrics"):
+        sections[section] = content.get(section) or {}
+        if not isinstance(sections[section], dict):
+            raise UserError(
+                f"{path}: expected a mapping `{section}:`, found {sections[section]!r}; see the shipped file"
+            )
+    return FeatureConfig(path=path, datasets=tuple(datasets), unknown=tuple(unknown), **sections)
+
+
+def select_datasets(
+    config: FeatureConfig,
+    *,
+    names: Sequence[str] = (),
+    splits: Sequence[str] = (),
+    channel: str | None = None,
+) -> tuple[Dataset, ...]:
+    """Pick dataset entries by name, split and ear; what is not given restricts nothing.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Dataset names; ``signal_eval_left``, as the published README writes it, means ``eval_left``.
+    splits : sequence of str
+        Splits.
+    channel : str, optional
+        ``left`` or ``right``.
+
+    Raises
+    ------
+    UserError
+        A name or split that the config lacks, or nothing is left.
+    """
+    known_names = [dataset.name for dataset in config.datasets]
+    known_splits = list(dict.fromkeys(dataset.split for dataset in config.datasets))
+    wanted = [_canonical_name(name, known_names) for name in names]
+    for name in wanted:
+        if name not in known_names:
+            raise UserError(f"no dataset {name!r} in {config.path}; {nearest(name, known_names)}")
+    for split in splits:
+        if split not in known_splits:
+            raise UserError(f"no split {split!r} in {config.path}; {nearest(split, known_splits)}")
+    chosen = tuple(
+        dataset
+        for dataset in config.datasets
+        if (not wanted or dataset.name in wanted)
+        and (not splits or dataset.split in splits)
+        and (channel is None or dataset.channel == channel)
+    )
+    if not chosen:
+        raise UserError(f"no dataset of {config.path} fits all of --datasets, --splits and --channel; drop one of them")
+    return chosen
+
+
+def present_datasets(
+    config: FeatureConfig,
+    *,
+    names: Sequence[str] = (),
+    splits: Sequence[str] = (),
+    channel: str | None = None,
+    default_names: Sequence[str] = (),
+    default_splits: Sequence[str] = (),
+) -> tuple[Dataset, ...]:
+    """Dataset entries to work on: those asked for, else those of the defaults whose tables exist.
+
+    Parameters
+    ----------
+    names, splits, channel
+        What the user asked for, as for `select_datasets`.
+    default_names, default_splits : sequence of str
+        What the config says, where the user names neither dataset nor split.
+
+    Raises
+    ------
+    UserError
+        As `select_datasets`; or a table that was asked for is not there; or no table is.
+    """
+    asked = bool(names or splits)
+    chosen = select_datasets(
+        config,
+        names=names if asked else default_names,
+        splits=splits if asked else default_splits,
+        channel=channel,
+    )
+    present = tuple(dataset for dataset in chosen if dataset.csv_path.is_file())
+    absent = [dataset for dataset in chosen if not dataset.csv_path.is_file()]
+    if absent and (asked or not present):
+        raise UserError(
+            f"dataset {absent[0].name}: expected its table {absent[0].csv_path}, found none; "
+            f"make it with: python metadata_to_csv.py --json {_metadata_of(absent[0])}"
+        )
+    return present
+
+
+def _metadata_of(dataset: Dataset) -> Path:
+    """Where the metadata of a dataset's table lies by convention."""
+    return dataset.csv_path.with_name(f"{dataset.csv_path.stem.removesuffix('_l').removesuffix('_r')}.json")
+
+
+def _canonical_name(name: str, known: Sequence[str]) -> str:
+    short = name.removeprefix("signal_")
+    return short if name not in known and short in known else name
+
+
+def _record(raw: object, where: str) -> SignalRecord:
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: expected a record with named fields, found {raw!r}; see data/README.md")
+    for field in ("signal", "prompt", "hearing_loss"):
+        if field not in raw:
+            raise UserError(f"{where}: expected the field {field}, found only {', '.join(raw)}; download it again")
+    signal = check_signal_id(raw["signal"], where)
+    where = f"{where} ({signal})"
+    correctness = _number(raw, "correctness", where)
+    if correctness < 0 or correctness > 1:
+        raise UserError(f"{where}: expected correctness in 0 to 1, found {correctness:g}; mend the metadata")
+    prompt = _text(raw, "prompt", where)
+    if not prompt_words(prompt):
+        raise UserError(f"{where}: expected a prompt with at least one word, found {prompt!r}; mend the metadata")
+    return SignalRecord(
+        signal=signal,
+        prompt=prompt,
+        hearing_loss=check_hearing_loss(_text(raw, "hearing_loss", where), where),
+        response=_text(raw, "response", where),
+        n_words=_number(raw, "n_words", where),
+        words_correct=_number(raw, "words_correct", where),
+        correctness=correctness,
+        track=_text(raw, "fma", where),
+    )
+
+
+def _text(raw: dict[str, Any], field: str, where: str) -> str:
+    value = raw.get(field)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise UserError(f"{where}: expected {field} as text, found {value!r}; write it in quotes")
+    return value
+
+
+def _number(raw: dict[str, Any], field: str, where: str) -> float:
+    value = raw.get(field)
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UserError(f"{where}: expected {field} as a number, found {value!r}; mend the metadata")
+    return float(value)
+
+
+def _refuse_to_lose_features(path: Path) -> None:
+    if not path.exists():
+        return
+    features = feature_columns(read_table(path))
+    if features:
+        raise UserError(
+            f"{path} already holds the features {', '.join(features)}, which would be lost; "
+            "move it away, or add --force to replace it"
+        )
+
+
+def _dataset(raw: object, where: str, folder: Path) -> Dataset:
+    if not isinstance(raw, dict):
+        raise UserError(f"{where}: expected an entry with name, split, csv_path, found {raw!r}; see the shipped file")
+    dataset = options_from(Dataset, raw, where)
+    if dataset.channel not in EARS:
+        raise UserError(f"{where}: expected channel left or right, found {dataset.channel!r}; mend the config")
+    paths = ("csv_path", "signal_dir", "reference_dir", "degraded_dir", "audio_dir")
+    resolved = {name: folder / portable_path(str(raw[name])) for name in paths if raw.get(name) is not None}
+    return Dataset(**{**vars(dataset), **resolved})

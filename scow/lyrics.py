@@ -1,0 +1,230 @@
+"""Words of lyrics and transcripts: how they are split, folded, and counted as heard.
+
+Three things are said here once, for all stages:
+
+1. **The words of a prompt** (`prompt_words`): ``*`` and ``,`` are removed, the curly apostrophe becomes a straight
+   one, and the rest is split at white space. A ``?`` stands for a word that nobody could make out; it is a word of
+   the prompt that no transcript can hit.
+2. **Folding** (`fold_word`, `fold_text`): lower case, contractions expanded, numbers spelt out, punctuation
+   removed. Contractions follow the challenge's own normalised prompts, counted over the train metadata, because that
+   is what a transcript has to meet: ``can't`` is one word (cannot), ``gotta`` is "go to", ``i'd`` "i had", and the
+   possessive stays (``seattle's``). A hyphen separates words, as in the challenge's prompts.
+3. **The hit rate** (`hit_rate`): hits / (hits + substitutions + deletions) of the Levenshtein alignment of the folded
+   transcript with the folded prompt, as jiwer counts them.
+
+Two faults of the published code are mended on purpose: it removed digits before numbers were spelt ("99 problems"
+became "problems"), and it removed the curly apostrophe before contractions were expanded.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from scow.errors import SignalError
+
+if TYPE_CHECKING:
+    import inflect
+
+APOSTROPHES = str.maketrans("’‘ʼ`´", "'''''")
+
+_WHOLE = {
+    "can't": "cannot",
+    "cant": "cannot",
+    "won't": "will not",
+    "wont": "will not",
+    "shan't": "shall not",
+    "let's": "let us",
+    "y'all": "you all",
+    "ya'll": "you all",
+    "'tis": "it is",
+    "tis": "it is",
+    "'twas": "it was",
+    "i'ma": "i am going to",
+    "imma": "i am going to",
+    "wanna": "want to",
+    "gonna": "going to",
+    "gotta": "go to",
+    "tryna": "trying to",
+    "gimme": "give me",
+    "lemme": "let me",
+    "sorta": "sort of",
+    "outta": "out of",
+    "why'd": "why did",
+    "how'd": "how did",
+    "where'd": "where did",
+}
+# Who takes 's for "is" rather than a possessive, 'd for "had" rather than "would".
+_TAKES_IS = frozenset(
+    [
+        "it",
+        "that",
+        "there",
+        "he",
+        "she",
+        "what",
+        "who",
+        "here",
+        "where",
+        "how",
+        "when",
+        "why",
+        "everything",
+        "something",
+        "nothing",
+        "everybody",
+        "somebody",
+        "nobody",
+        "everyone",
+        "someone",
+    ]
+)
+_TAKES_HAD = frozenset(("i", "he", "she"))
+_SUFFIXES = {"'m": "am", "'re": "are", "'ve": "have", "'ll": "will"}
+# Written without the apostrophe, and no word of their own ("were", "well", "id" and "shell" are).
+_BARE = {
+    bare.replace("'", ""): bare
+    for bare in [
+        "i'm",
+        "i've",
+        "you're",
+        "you've",
+        "they're",
+        "they've",
+        "we've",
+        "don't",
+        "didn't",
+        "doesn't",
+        "isn't",
+        "wasn't",
+        "aren't",
+        "weren't",
+        "haven't",
+        "hasn't",
+        "hadn't",
+        "couldn't",
+        "wouldn't",
+        "shouldn't",
+        "mustn't",
+        "he's",
+        "she's",
+        "that's",
+        "there's",
+        "what's",
+        "who's",
+        "you'll",
+        "they'll",
+        "you'd",
+        "they'd",
+    ]
+}
+
+
+def prompt_words(prompt: str) -> tuple[str, ...]:
+    """Words of a prompt, as the rows of a feature table hold them."""
+    return tuple(prompt.replace("*", "").replace(",", "").translate(APOSTROPHES).split())
+
+
+def bare_word(text: str) -> str:
+    """Lower-cased, with everything but word characters and apostrophes removed; may be empty."""
+    return re.sub(r"[^\w']", "", text.lower().translate(APOSTROPHES)).replace("_", "")
+
+
+def expand_contraction(word: str) -> tuple[str, ...]:
+    """Parts of a contraction: ``i'm`` is i, am; a word that is none comes back alone.
+
+    Parameters
+    ----------
+    word : str
+        As `bare_word` makes it.
+    """
+    word = _BARE.get(word, word)
+    if word in _WHOLE:
+        return tuple(_WHOLE[word].split())
+    if word.endswith("n't") and word != "ain't" and len(word) > 3:
+        return (word[:-3], "not")
+    for suffix, part in _SUFFIXES.items():
+        if word.endswith(suffix) and len(word) > len(suffix):
+            return (word[: -len(suffix)], part)
+    if word.endswith("'s") and word[:-2] in _TAKES_IS:
+        return (word[:-2], "is")
+    if word.endswith("'d") and len(word) > 2:
+        return (word[:-2], "had" if word[:-2] in _TAKES_HAD else "would")
+    return (word,)
+
+
+def fold_word(word: str) -> tuple[str, ...]:
+    """Folded words of one white-space-free piece of text; none where it is only punctuation."""
+    folded: list[str] = []
+    for piece in re.split(r"[-‐‑–—/]", word.translate(APOSTROPHES)):
+        for spelt in _spell_numbers(piece).split():
+            folded.extend(part for part in expand_contraction(bare_word(spelt)) if part.strip("'"))
+    return tuple(folded)
+
+
+def fold_text(text: str) -> tuple[str, ...]:
+    """Folded words of a transcript."""
+    return tuple(part for word in text.split() for part in fold_word(word))
+
+
+def fold_prompt(words: Sequence[str]) -> tuple[str, ...]:
+    """Folded words of a prompt; a word of only punctuation stays, as one that no transcript hits.
+
+    The published sentence scores count such words: "feel our ?" has three.
+    """
+    return tuple(part for word in words for part in (fold_word(word) or (word,)))
+
+
+def hit_rate(words: Sequence[str], transcript: str) -> float:
+    """Share of the prompt's words that a transcript hits.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Words of the prompt.
+    transcript : str
+        What was heard, as text.
+
+    Returns
+    -------
+    float
+        hits / (hits + substitutions + deletions), in 0 to 1. An empty transcript hits nothing: 0.
+
+    Raises
+    ------
+    SignalError
+        The prompt has no word, so there is no rate.
+    """
+    import jiwer
+
+    reference, heard = fold_prompt(words), fold_text(transcript)
+    if not reference:
+        raise SignalError("expected a prompt with at least one word, found none")
+    if not heard:
+        return 0.0
+    # Words are given as they stand: a transform that split at white space would change nothing.
+    counts = jiwer.process_words(" ".join(reference), " ".join(heard))
+    return counts.hits / (counts.hits + counts.substitutions + counts.deletions)
+
+
+def _spell_numbers(piece: str) -> str:
+    """``99`` becomes "ninety nine", ``1st`` "first", ``1999`` "nineteen ninety nine"; other text is left alone."""
+    match = re.fullmatch(r"\W*(\d[\d,]*)(st|nd|rd|th)?\W*", piece.lower())
+    if match is None:
+        return piece
+    digits, ordinal = match[1].replace(",", ""), match[2] or ""
+    if len(digits) > 12:
+        return piece  # no sung number, and no name for it either
+    as_year = not ordinal and "," not in match[1] and 1100 <= int(digits) <= 1999
+    spelt = _inflect().number_to_words(digits + ordinal, andword="", group=2 if as_year else 0)
+    return re.sub(r"[^a-z]+", " ", str(spelt))
+
+
+@functools.lru_cache(maxsize=1)
+def _inflect() -> inflect.engine:
+    """The number speller; made once, because that takes long."""
+    import inflect
+
+    return inflect.engine()

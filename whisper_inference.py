@@ -1,0 +1,54 @@
+"""Stage 2: signals to word and sentence scores, one column per Whisper model.
+
+python whisper_inference.py --config feature_config.yaml --splits=valid
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+from scow.audio import EARS
+from scow.cli import listed, report_failures, run_script
+from scow.corpus import present_datasets, read_feature_config
+from scow.features import configured_models, fill_whisper, named_models, whisper_options, write_transcripts
+
+
+def main() -> int:
+    """Parse the options, fill the columns, say what was written."""
+    parser = argparse.ArgumentParser(description="Stage 2: word and sentence scores of Whisper models.")
+    parser.add_argument("--config", type=Path, default=Path(__file__).with_name("feature_config.yaml"))
+    parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="for instance train,valid,eval (default: config)")
+    parser.add_argument("--channel", choices=EARS, help="only this ear (default: both)")
+    parser.add_argument("--datasets", nargs="+", metavar="NAME", help="for instance valid_left valid_right")
+    parser.add_argument("--models", nargs="+", metavar="NAME", help="for instance tiny.en (default: config)")
+    parser.add_argument("--model-dir", type=Path, help="folder of weights (default: config)")
+    parser.add_argument("--device", help="auto, cpu or cuda (default: config)")
+    parser.add_argument("--batch-size", type=int, metavar="SIGNALS", help="signals per batch (default: config)")
+    parser.add_argument("--overwrite", action="store_true", help="compute again what is there")
+    parser.add_argument("--transcripts", type=Path, metavar="CSV", help="also write what was heard in this run")
+    given = parser.parse_args()
+
+    config = read_feature_config(given.config)
+    models = named_models(listed(given.models)) if given.models else configured_models(config)
+    overrides = {name: getattr(given, name) for name in ("model_dir", "device", "batch_size")}
+    options = dataclasses.replace(
+        whisper_options(config), **{name: value for name, value in overrides.items() if value is not None}
+    )
+    names, splits = listed(given.datasets), listed(given.splits)
+    datasets = present_datasets(
+        config, names=names, splits=splits, channel=given.channel, default_splits=options.splits
+    )
+    result = fill_whisper(datasets, models, options, overwrite=given.overwrite)
+    for done in result.filled:
+        print(f"{done.path}: {', '.join(done.columns)}: {done.computed} signals computed, {done.present} were there")
+    if given.transcripts:
+        write_transcripts(given.transcripts, result)
+        print(f"wrote {given.transcripts}")
+    return report_failures([(failure.name, failure.reason) for failure in result.failures])
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
