@@ -19,6 +19,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scow lies beside tools/ and need not be installed
+
 from scow.cli import EXIT_OK, run_script
 from scow.errors import UserError
 from scow.tables import METRIC_COLUMNS
@@ -113,5 +115,4 @@ def aligned(rows: Sequence[Sequence[str]], longest: int = 44) -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     sys.exit(run_script(main))
