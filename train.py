@@ -3,7 +3,7 @@
 python train.py                                        # retrains checkpoints/final
 python train.py -cp checkpoints/lite                   # another config
 python train.py exp_name=mine train.epochs=50 seed=1   # hydra overrides
-python train.py cross_validate=true                    # cross-validated figures, nothing is saved
+python train.py cross_validate=true                    # cross-validated figures, no checkpoint
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import sys
 from pathlib import Path
 
 import hydra
-import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from scow.cli import TaskDone, config_folder, plain_config, run_hydra, run_script
 from scow.files import replacing
-from scow.training import Epoch, TrainConfig, cross_validation, train, train_config
+from scow.training import Epoch, TrainConfig, cross_validation, train, train_config, write_cross_validation
 
 
 @hydra.main(version_base="1.3", config_path="checkpoints/final", config_name="config")
@@ -50,16 +49,16 @@ def say_epoch(epoch: Epoch) -> None:
 
 
 def report_cross_validation(config: TrainConfig) -> int:
-    """Cross-validate and print RMSE and r per repeat, then their means."""
+    """Cross-validate, print RMSE and r per repeat and their means, and write cross_validation.json."""
     result = cross_validation(
         config,
         on_fold=lambda repeat, fold: print(f"repeat {repeat + 1}, fold {fold + 1} done", file=sys.stderr, flush=True),
     )
     for number, repeat in enumerate(result.repeats, start=1):
         print(f"repeat {number}: {repeat}")
-    rmses = [repeat.rmse for repeat in result.repeats]
-    rs = [np.nan if repeat.r is None else repeat.r for repeat in result.repeats]
-    print(f"mean of {len(rmses)} repeats of {config.cv.folds} folds: RMSE {np.mean(rmses):.2f}, r {np.mean(rs):.3f}")
+    path = write_cross_validation(config, result)
+    print(f"mean of {config.cv.repeats} repeats of {config.cv.folds} folds: {result}")
+    print(f"wrote {path}")
     return 0
 
 

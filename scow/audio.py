@@ -24,6 +24,7 @@ MODEL_RATE_HZ = 16_000
 SHORTEST_S = 0.25
 LONGEST_S = 30.0
 EARS = ("left", "right")
+NO_FRAME_COUNT = 2**62  # libsndfile's "unknown", as encoders that write to a pipe leave it, is above
 ONE_BIT = 2.0**-15  # the smallest step of a 16-bit file; nothing above it is silence
 
 
@@ -87,19 +88,22 @@ def read_stereo(path: Path) -> StereoSignal:
     try:
         with soundfile.SoundFile(path) as handle:
             promised, rate_hz, channels = handle.frames, handle.samplerate, handle.channels
+            most = int(LONGEST_S * rate_hz)
             if channels != 2:
                 raise SignalError(f"expected 2 channels, found {channels}")
             if rate_hz != FILE_RATE_HZ:
                 raise SignalError(f"expected {FILE_RATE_HZ} Hz, found {rate_hz} Hz")
-            if promised > LONGEST_S * rate_hz:
-                raise SignalError(f"expected at most {LONGEST_S:g} s, found {promised / rate_hz:.2f} s")
-            samples = handle.read(dtype="float32", always_2d=True)
+            samples = handle.read(most + 1, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
         raise SignalError(f"cannot be decoded ({_one_line(error)}); expected a whole FLAC file") from error
-    if len(samples) < promised:
+    if len(samples) > most:
+        raise SignalError(f"expected at most {LONGEST_S:g} s ({most} frames), found more")
+    if len(samples) < promised < NO_FRAME_COUNT:
         raise SignalError(f"truncated: expected {promised} frames, found {len(samples)}")
     if len(samples) < SHORTEST_S * rate_hz:
-        raise SignalError(f"expected at least {SHORTEST_S} s, found {len(samples) / rate_hz:.3f} s")
+        raise SignalError(
+            f"expected at least {SHORTEST_S} s ({int(SHORTEST_S * rate_hz)} frames), found {len(samples)} frames"
+        )
     if not np.isfinite(samples).all():
         raise SignalError("expected finite samples, found NaN or infinity")
     return StereoSignal(samples=np.ascontiguousarray(samples.T), rate_hz=rate_hz)

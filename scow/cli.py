@@ -70,7 +70,7 @@ def report_failures(failures: Sequence[tuple[str, str]]) -> int:
 
 def listed(values: Sequence[str] | None) -> tuple[str, ...]:
     """Values of an option that takes names with commas, spaces or both between them."""
-    return tuple(name for value in values or () for name in value.split(",") if name)
+    return tuple(name for value in values or () for name in value.replace(",", " ").split())
 
 
 def run_hydra(main: Callable[[], None], script: Path) -> int:
@@ -156,7 +156,7 @@ def _check_config_folder(arguments: Sequence[str], base: Path) -> None:
     """Say in one line what hydra says in many: there is no such checkpoint folder."""
     for i, argument in enumerate(arguments):
         option, has_value, value = argument.partition("=")
-        if option not in ("-cp", "--config-path", "--config-dir", "-cd"):
+        if option not in ("-cp", "--config-path"):
             continue
         folder = base / (value if has_value else (arguments[i + 1] if i + 1 < len(arguments) else ""))
         if not (folder / "config.yaml").is_file():

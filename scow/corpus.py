@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -444,7 +445,9 @@ def _text(raw: dict[str, Any], field: str, where: str) -> str:
         return ""
     if not isinstance(value, str):
         raise UserError(f"{where}: expected {field} as text, found {value!r}; write it in quotes")
-    return value
+    if any("\ud800" <= c <= "\udfff" for c in value):
+        raise UserError(f"{where}: expected {field} as Unicode text, found half a character in {value!r}; mend it")
+    return re.sub(r"[\x00-\x1f\x7f]", " ", value)  # line ends and other control characters would break a table's rows
 
 
 def _number(raw: dict[str, Any], field: str, where: str) -> float:

@@ -80,7 +80,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}" if mark else "unknown line"
-        raise UserError(f"{path}: not valid YAML at {place}: {getattr(error, 'problem', error)}; mend it") from error
+        what = " ".join(str(getattr(error, "problem", error)).split())
+        raise UserError(f"{path}: not valid YAML at {place}: {what}; mend it") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping at the top, found {type(content).__name__}; see the shipped file")
     return content

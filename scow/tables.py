@@ -12,9 +12,13 @@ lyric words, and the signal id ``0012`` keeps its zeros.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import csv
+import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from scow.errors import UserError, nearest
@@ -52,6 +56,8 @@ METRIC_COLUMNS = QUALITY_COLUMNS + DNSMOS_COLUMNS
 FEATURE_COLUMNS = WHISPER_COLUMNS + METRIC_COLUMNS
 SENTENCE_WORD = "SENTENCE_SCORE"
 HEARING_LOSSES = ("No Loss", "Mild", "Moderate")
+# pandas 3 reads every number exactly; pandas 2 has to be told to.
+_EXACT: dict[str, Any] = {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
 
 
 def check_hearing_loss(value: str, where: str) -> str:
@@ -94,8 +100,7 @@ def read_table(path: Path) -> pd.DataFrame:
         number, or a severity or word count that does not exist.
     """
     try:
-        header = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns
-        _check_header(path, header)
+        header = _check_shape(path)
         numeric = [column for column in header if column not in TEXT_COLUMNS]
         table = pd.read_csv(
             path,
@@ -103,9 +108,11 @@ def read_table(path: Path) -> pd.DataFrame:
             dtype={column: str if column in TEXT_COLUMNS else "float64" for column in header},
             keep_default_na=False,
             na_values={column: [""] for column in numeric},
-            float_precision="round_trip",
             index_col=False,
+            **_EXACT,
         )
+        if np.isinf(table[numeric].to_numpy()).any():
+            raise ValueError("infinite")
     except FileNotFoundError:
         raise UserError(
             f"{path}: expected a feature table, found no such file; make it with metadata_to_csv.py"
@@ -114,16 +121,10 @@ def read_table(path: Path) -> pd.DataFrame:
         raise UserError(
             f"{path}: expected UTF-8, found {error.reason} at byte {error.start}; save it as UTF-8"
         ) from error
-    except pd.errors.EmptyDataError:
-        raise UserError(
-            f"{path}: expected a CSV table, found an empty file; make it again with metadata_to_csv.py"
-        ) from None
-    except pd.errors.ParserError as error:
-        raise UserError(
-            f"{path}: not a well-formed CSV table ({' '.join(str(error).split())}); make it again"
-        ) from error
+    except (csv.Error, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: not a well-formed CSV table ({error}); make it again") from error
     except ValueError as error:
-        raise UserError(_bad_number(path) or f"{path}: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path}: {_bad_number(path)}; mend the cell") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check its rights") from error
     return _checked_rows(path, table)
@@ -183,22 +184,51 @@ def require_columns(path: Path, table: pd.DataFrame, columns: Iterable[str]) -> 
     )
 
 
-def _check_header(path: Path, header: Collection[str]) -> None:
-    missing = [column for column in BASE_COLUMNS if column not in header]
-    if missing:
-        raise UserError(
-            f"{path}: expected the columns {', '.join(BASE_COLUMNS)}, found no {', '.join(missing)}; "
-            "make the table with metadata_to_csv.py"
-        )
+def _check_shape(path: Path) -> list[str]:
+    """Header of a table, after a first pass that checks what pandas would pass over: header, and cells per row."""
+    with path.open(encoding="utf-8-sig", newline="") as handle:
+        rows = csv.reader(handle, strict=True)
+        header = next(rows, [])
+        if not header:
+            raise UserError(f"{path}: expected a CSV table, found an empty file; make it again with metadata_to_csv.py")
+        missing = [column for column in BASE_COLUMNS if column not in header]
+        if missing:
+            raise UserError(
+                f"{path}: expected the columns {', '.join(BASE_COLUMNS)}, found no {', '.join(missing)}; "
+                "make the table with metadata_to_csv.py"
+            )
+        twice = [column for column in header if header.count(column) > 1]
+        if twice:
+            raise UserError(f"{path}: expected each column once, found {twice[0]} twice; drop one of them")
+        number = 1
+        for number, row in enumerate(rows, start=2):
+            if len(row) != len(header):
+                raise UserError(
+                    f"{path}: row {number} has {len(row)} cells, expected {len(header)} as in the header; "
+                    "make the table again"
+                )
+    if number == 1:
+        raise UserError(f"{path}: expected at least one row, found only a header; make it with metadata_to_csv.py")
+    return header
+
+
+def _bad_number(path: Path) -> str:
+    """Name the first cell that is no number, column by column; slow, for the error message only."""
+    with path.open(encoding="utf-8-sig", newline="") as handle:
+        header, *rows = csv.reader(handle)
+    for i, column in enumerate(header):
+        for number, row in enumerate(rows, start=2):
+            if (
+                column not in TEXT_COLUMNS
+                and row[i]
+                and not re.fullmatch(r"[-+]?\d*\.?\d*(e[-+]?\d+)?", row[i].lower())
+            ):
+                return f"row {number}, column {column}: expected a number, found {row[i]!r}"
+    return "expected numbers in all columns but text, found something else"
 
 
 def _checked_rows(path: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Check what a CSV parser cannot know."""
-    if table.empty:
-        raise UserError(f"{path}: expected at least one row, found only a header; make it with metadata_to_csv.py")
-    short = table[list(TEXT_COLUMNS)].isna().any(axis=1)
-    if short.any():
-        raise UserError(f"{path}: row {int(short.argmax()) + 2} has fewer cells than the header; make the table again")
+    """Check what can only be seen row by row."""
     unnamed = table["signal"] == ""
     if unnamed.any():
         raise UserError(f"{path}: row {int(unnamed.argmax()) + 2} has no signal id; make the table again")
@@ -206,24 +236,11 @@ def _checked_rows(path: Path, table: pd.DataFrame) -> pd.DataFrame:
         check_hearing_loss(value, str(path))
     if not table["word_count"].isin((0, 1)).all():
         raise UserError(f"{path}: expected word_count 0 or 1, found another value; make the table again")
+    for column in TEXT_COLUMNS:
+        if table[column].str.contains("\r(?!\n)").any():  # csv writers leave it unquoted
+            raise UserError(f"{path}: column {column} holds a carriage return inside a cell; replace it by a space")
     sentences = table.loc[table["word_count"] == 0, "signal"]
     if sentences.duplicated().any():
         twice = sentences[sentences.duplicated()].iloc[0]
         raise UserError(f"{path}: signal {twice} has more than one {SENTENCE_WORD} row; make the table again")
     return table.astype({"word_count": "int64"})
-
-
-def _bad_number(path: Path) -> str | None:
-    """Name the first cell that is no number, for the error message; None where all are."""
-    table = pd.read_csv(path, encoding="utf-8-sig", dtype=str, keep_default_na=False, index_col=False)
-    for column in table.columns:
-        if column in TEXT_COLUMNS:
-            continue
-        cells = table[column].fillna("")
-        bad = pd.to_numeric(cells.where(cells != "", "0"), errors="coerce").isna()
-        if bad.any():
-            row = int(bad.argmax())
-            return (
-                f"{path}: row {row + 2}, column {column}: expected a number, found {cells.iloc[row]!r}; mend the cell"
-            )
-    return None

@@ -15,6 +15,7 @@ identical to the bit.
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -159,6 +160,20 @@ class CrossValidation:
     scores: np.ndarray
     repeats: tuple[Agreement, ...]
 
+    @property
+    def rmse(self) -> float:
+        """Mean over repeats, in points."""
+        return float(np.mean([repeat.rmse for repeat in self.repeats]))
+
+    @property
+    def r(self) -> float | None:
+        """Mean over repeats; None where a repeat has none."""
+        rs = [repeat.r for repeat in self.repeats]
+        return None if None in rs else float(np.mean([r for r in rs if r is not None]))
+
+    def __str__(self) -> str:
+        return f"RMSE {self.rmse:.2f}, r {'undefined' if self.r is None else f'{self.r:.3f}'}"
+
 
 def train_config(config: Mapping[str, Any]) -> TrainConfig:
     """Read a checkpoint's config, hydra's overrides included.
@@ -261,6 +276,23 @@ def cross_validation(config: TrainConfig, *, on_fold: Callable[[int, int], None]
         device=resolve_device(config.device),
         on_fold=on_fold,
     )
+
+
+def write_cross_validation(config: TrainConfig, result: CrossValidation) -> Path:
+    """Write cross_validation.json beside the checkpoint: what was done, and RMSE and r per repeat and on average."""
+    path = config.train.save_dir / "cross_validation.json"
+    content = {
+        "n_signals": result.scores.shape[1],
+        "grouped_by": "prompt" if config.data.metadata is None else "track",
+        "folds": config.cv.folds,
+        "seeds": [config.seed + repeat for repeat in range(config.cv.repeats)],
+        "rmse": result.rmse,
+        "r": result.r,
+        "repeats": [{"rmse": repeat.rmse, "r": repeat.r} for repeat in result.repeats],
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    return path
 
 
 def split_by_group(groups: Sequence[str], share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

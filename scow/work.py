@@ -16,11 +16,13 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from scow.errors import UserError
+from scow.files import replacing
 
 SECONDS_BETWEEN_LINES = 30.0
 Item = TypeVar("Item")
@@ -64,24 +66,24 @@ class Journal:
 
     def __init__(self, path: Path, fingerprint: str) -> None:
         self._path = path
-        self._fingerprint = fingerprint
+        self._heading = json.dumps({"fingerprint": fingerprint})
         self._handle: IO[str] | None = None
 
     def read(self) -> dict[str, dict[str, Any]]:
         """Values by signal that an earlier run left; none where the journal belongs to something else."""
         try:
             lines = self._path.read_text(encoding="utf-8").split("\n")
-        except (FileNotFoundError, UnicodeDecodeError):
+        except (OSError, UnicodeDecodeError):
             return {}
         found: dict[str, dict[str, Any]] = {}
-        for i, line in enumerate(lines[:-1]):  # what follows the last line end is torn, or empty
+        if lines[0] != self._heading:
+            return {}
+        for line in lines[1:-1]:  # what follows the last line end is torn, or empty
             try:
                 entry = json.loads(line)
             except json.JSONDecodeError:
                 continue
-            if i == 0 and entry != {"fingerprint": self._fingerprint}:
-                return {}
-            if i > 0 and isinstance(entry, dict) and "signal" in entry:
+            if isinstance(entry, dict) and entry.keys() == {"signal", "values"}:
                 found[entry["signal"]] = entry["values"]
         return found
 
@@ -98,7 +100,7 @@ class Journal:
                 self._handle = self._open()
             for outcome in outcomes:
                 if outcome.values and not outcome.failures:
-                    self._handle.write(json.dumps({"signal": outcome.signal, "values": outcome.values}) + "\n")
+                    self._handle.write(_line(outcome.signal, outcome.values))
             self._handle.flush()
             os.fsync(self._handle.fileno())
         except OSError as error:
@@ -108,9 +110,10 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; the values stay."""
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            with suppress(OSError):  # a full disk: `append` has said so already
+                handle.close()
 
     def remove(self) -> None:
         """Forget the values: they stand in the table now."""
@@ -120,11 +123,14 @@ class Journal:
     def _open(self) -> IO[str]:
         """Open for appending, behind the values that can still be used; all else is cut off."""
         kept = self.read()
-        handle = self._path.open("w", encoding="utf-8")
-        handle.write(json.dumps({"fingerprint": self._fingerprint}) + "\n")
-        for signal, values in kept.items():
-            handle.write(json.dumps({"signal": signal, "values": values}) + "\n")
-        return handle
+        with replacing(self._path) as temporary:
+            lines = [self._heading + "\n", *(_line(signal, values) for signal, values in kept.items())]
+            temporary.write_text("".join(lines), encoding="utf-8")
+        return self._path.open("a", encoding="utf-8")
+
+
+def _line(signal: str, values: dict[str, Any]) -> str:
+    return json.dumps({"signal": signal, "values": values}) + "\n"
 
 
 def run_batches(

@@ -1,0 +1,262 @@
+"""Word scores: tokens to words by hand, prompt words by hand, and the real tiny.en against a second implementation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import whisper
+from conftest import CLIP1, MODELS
+from scipy.signal import lfilter
+from whisper.audio import log_mel_spectrogram
+
+from scow.audio import LONGEST_S, MODEL_RATE_HZ, read_stereo, to_16_khz
+from scow.errors import UserError
+from scow.whisper_words import (
+    HeardWord,
+    Listener,
+    Transcript,
+    WhisperModel,
+    group_tokens,
+    load_listener,
+    prompt_word_scores,
+)
+
+# --- tokens to words ------------------------------------------------------------------------------------------------
+
+
+def words_of(pieces: list[bytes], probabilities: list[float], end: float | None) -> list[tuple[str, float]]:
+    return [(word.text, pytest.approx(word.probability)) for word in group_tokens(pieces, probabilities, end)]
+
+
+def test_each_leading_space_begins_a_word() -> None:
+    assert words_of([b" you", b" are", b" a", b"lone"], [0.1, 0.2, 0.4, 0.8], None) == [
+        ("you", 0.1),
+        ("are", 0.2),
+        ("alone", 0.6),
+    ]
+
+
+def test_pieces_before_the_first_space_are_dropped() -> None:
+    assert words_of([b"Y", b"ou", b" are"], [0.1, 0.2, 0.4], None) == [("are", 0.4)]
+    assert words_of([b"You"], [0.1], 0.9) == []
+
+
+def test_end_of_text_counts_in_the_last_word_only() -> None:
+    assert words_of([b" you", b" are"], [0.2, 0.4], 0.8) == [("you", 0.2), ("are", 0.6)]
+    assert words_of([b" you", b" are"], [0.2, 0.4], None) == [("you", 0.2), ("are", 0.4)]
+
+
+def test_end_of_text_goes_with_a_last_word_of_only_punctuation() -> None:
+    # The last word is the last group of tokens: "..." takes end-of-text along when it is dropped.
+    assert words_of([b" you", b" ..."], [0.2, 0.4], 0.8) == [("you", 0.2)]
+
+
+def test_punctuation_counts_in_the_mean_but_not_in_the_text() -> None:
+    assert words_of([b" Hey", b",", b" You", b"!", b"?"], [0.2, 0.6, 0.3, 0.6, 0.9], None) == [
+        ("hey", 0.4),
+        ("you", 0.6),
+    ]
+
+
+def test_words_without_text_are_skipped() -> None:
+    assert words_of([b" -", b" you", b" ", b" _", b" me"], [0.1, 0.2, 0.3, 0.4, 0.5], None) == [
+        ("you", 0.2),
+        ("me", 0.5),
+    ]
+
+
+def test_apostrophes_stay_and_letters_split_over_tokens_are_joined() -> None:
+    assert words_of([b" I", b"'m", b" caf", b"\xc3", b"\xa9"], [0.2, 0.4, 0.3, 0.3, 0.9], None) == [
+        ("i'm", 0.3),
+        ("café", 0.5),
+    ]
+
+
+def test_nothing_emitted_gives_no_words() -> None:
+    assert group_tokens([], [], 0.9) == ()
+
+
+def test_pieces_and_probabilities_must_be_as_many() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        group_tokens([b" a", b" b"], [0.1], None)
+
+
+# --- prompt words ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("heard", "prompt", "scores"),
+    [
+        ("la:.1 la:.2 la:.3", "la la la la", (0.3, 0.3, 0.3, 0.3)),  # the last occurrence wins
+        ("you:.9 are:.8 you:.1", "you are", (0.1, 0.8)),
+        ("i'm:.5 here:.4", "i am here", (0.5, 0.5, 0.4)),  # each part gets the score
+        ("i:.2 i'm:.5", "i am", (0.5, 0.5)),
+        ("i'm:.5 am:.1", "i am", (0.5, 0.1)),
+        ("don't:.7", "do not", (0.7, 0.7)),
+        ("we'll:.6", "we will stay", (0.6, 0.6, 0.0)),
+        ("it's:.3", "it is", (0.3, 0.3)),
+        ("can't:.6", "cannot", (0.6,)),
+        ("cannot:.6", "can't", (0.6,)),
+        ("can't:.6", "can't", (0.6,)),
+        ("can't:.6", "can not", (0.0, 0.0)),
+        ("seattle's:.6", "seattle's rain", (0.6, 0.0)),  # a possessive is no contraction
+        ("you:.9", "You! ?", (0.9, 0.0)),
+        ("", "you are", (0.0, 0.0)),
+        ("you:.9", "", ()),
+    ],
+)
+def test_prompt_word_scores(heard: str, prompt: str, scores: tuple[float, ...]) -> None:
+    words = tuple(HeardWord(text, float(p)) for text, p in (item.split(":") for item in heard.split()))
+    found = prompt_word_scores(prompt.split(), Transcript("", words))
+    assert found == scores
+
+
+# --- the real model -------------------------------------------------------------------------------------------------
+
+
+def babble(seed: int, seconds: float) -> np.ndarray:
+    """Glottal pulses through the formants of changing vowels, four syllables a second, at 16 kHz."""
+    rng = np.random.default_rng(seed)
+    n = MODEL_RATE_HZ // 4
+    vowels = [(730, 1090, 2440), (270, 2290, 3010), (300, 870, 2240), (530, 1840, 2480), (570, 840, 2410)]
+    syllables = []
+    for _ in range(int(seconds * 4)):
+        phase = np.cumsum(np.full(n, 120 * (1 + 0.1 * rng.standard_normal()) / MODEL_RATE_HZ))
+        voice = (np.diff(np.floor(phase), prepend=0) > 0).astype(float)
+        for formant in vowels[rng.integers(5)]:
+            r = np.exp(-np.pi * 80 / MODEL_RATE_HZ)
+            voice = lfilter([1 - r], [1, -2 * r * np.cos(2 * np.pi * formant / MODEL_RATE_HZ), r * r], voice)
+        syllable = voice / np.abs(voice).max() * np.hanning(n)
+        syllable[: n // 5] += 0.01 * rng.standard_normal(n // 5)
+        syllables.append(syllable)
+    return (0.3 * np.concatenate(syllables)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_en: Listener) -> Any:
+    """The bare model, for hooks and for the second implementation (`tiny_en` says whether it is there)."""
+    return whisper.load_model(str(MODELS / "tiny.en.pt"), device="cpu").eval()
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[np.ndarray]:
+    """Ears with transcripts of different lengths; real singing too, where there is any."""
+    found = [babble(6, 1.5), np.zeros(MODEL_RATE_HZ, np.float32)]
+    real = sorted(CLIP1.glob("cadenza_data_valid/*/signals/*.flac"))
+    return found + [to_16_khz(read_stereo(path).ear("left")) for path in real[1:2]]
+
+
+@pytest.fixture(scope="module")
+def heard_alone(tiny_en: Listener, clips: list[np.ndarray]) -> list[Transcript]:
+    return [tiny_en.listen([clip])[0] for clip in clips]
+
+
+def by_hand(model: Any, ear: np.ndarray) -> tuple[list[str], list[float]]:
+    """Texts and probabilities of the words, the decoder run anew for every token, without `whisper.decode`."""
+    tokenizer = whisper.tokenizer.get_tokenizer(multilingual=False, language="en", task="transcribe")
+    special = {tokenizer.sot, tokenizer.sot_prev, tokenizer.sot_lm, tokenizer.no_speech}
+    forbidden = sorted({*tokenizer.non_speech_tokens, tokenizer.translate, tokenizer.transcribe, *special})
+    first = [*tokenizer.encode(" "), tokenizer.eot]
+    padded = np.zeros(int(LONGEST_S * MODEL_RATE_HZ), np.float32)
+    padded[: len(ear)] = ear
+    tokens, probabilities = [tokenizer.sot, tokenizer.no_timestamps], []
+    with torch.inference_mode():
+        encoded = model.encoder(log_mel_spectrogram(padded, model.dims.n_mels)[None])
+        while tokens[-1] != tokenizer.eot:
+            logits = model.decoder(torch.tensor([tokens]), encoded)[0, -1].double()
+            allowed = logits.clone()
+            allowed[forbidden + (first if len(tokens) == 2 else [])] = -np.inf
+            tokens.append(int(allowed.argmax()))
+            probabilities.append(float(torch.softmax(logits, -1)[tokens[-1]]))
+            assert len(tokens) < 100
+    texts: list[str] = []
+    groups: list[list[float]] = []
+    for token, probability in zip(tokens[2:], probabilities, strict=True):
+        piece = "" if token == tokenizer.eot else tokenizer.decode([token])
+        if piece.startswith(" "):
+            texts.append("")
+            groups.append([])
+        if texts:
+            texts[-1] += piece
+            groups[-1].append(probability)
+    bare = [re.sub(r"[^a-z0-9']", "", text.lower()) for text in texts]
+    return [t for t in bare if t], [sum(g) / len(g) for t, g in zip(bare, groups, strict=True) if t]
+
+
+def test_probabilities_agree_with_a_token_by_token_decoder(
+    weights: Any, clips: list[np.ndarray], heard_alone: list[Transcript]
+) -> None:
+    # One pass over all tokens and one pass per token sum in another order: they agree to about 1e-6.
+    for i in (0, len(clips) - 1):
+        texts, probabilities = by_hand(weights, clips[i])
+        assert texts
+        assert [word.text for word in heard_alone[i].words] == texts
+        assert [word.probability for word in heard_alone[i].words] == pytest.approx(probabilities, abs=1e-4)
+
+
+@pytest.fixture(scope="module")
+def heard_together(weights: Any, clips: list[np.ndarray]) -> tuple[list[Transcript], int]:
+    """All clips as one batch, and how many ears went through the encoder for that."""
+    rows: list[int] = []
+    hook = weights.encoder.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    try:
+        return Listener(weights, fp16=False).listen(clips), sum(rows)
+    finally:
+        hook.remove()
+
+
+def test_batch_gives_what_each_ear_gives_alone(
+    heard_alone: list[Transcript], heard_together: tuple[list[Transcript], int]
+) -> None:
+    lengths = {len(transcript.text) for transcript in heard_alone}
+    assert len(lengths) > 1, "the shorter transcripts must be padded for this test to mean anything"
+    for alone, together in zip(heard_alone, heard_together[0], strict=True):
+        assert together.text == alone.text
+        assert [word.text for word in together.words] == [word.text for word in alone.words]
+        # A matrix product of another batch size sums in another order: 1e-3 is well above float32's share of it.
+        assert [w.probability for w in together.words] == pytest.approx([w.probability for w in alone.words], abs=1e-3)
+
+
+def test_encoder_runs_once_per_ear(clips: list[np.ndarray], heard_together: tuple[list[Transcript], int]) -> None:
+    assert heard_together[1] == len(clips)
+
+
+@pytest.mark.parametrize(
+    "ear",
+    [
+        pytest.param(np.eye(1, 8_000, 4_000, dtype=np.float32)[0], id="one click in half a second"),
+        pytest.param(np.ones(int(LONGEST_S * MODEL_RATE_HZ), np.float32), id="thirty seconds of full scale"),
+        pytest.param(np.zeros(1, np.float32), id="one silent sample"),
+    ],
+)
+def test_ears_without_words_do_not_crash(tiny_en: Listener, ear: np.ndarray) -> None:
+    (transcript,) = tiny_en.listen([ear])
+    assert all(word.text and 0 <= word.probability <= 1 for word in transcript.words)
+    assert len(prompt_word_scores(["you", "me"], transcript)) == 2
+
+
+def test_transcript_that_fills_the_context_has_no_end_of_text(
+    clips: list[np.ndarray], heard_alone: list[Transcript]
+) -> None:
+    model = whisper.load_model(str(MODELS / "tiny.en.pt"), device="cpu").eval()
+    model.dims.n_text_ctx = 3  # start of transcript, no timestamps, and room for one token
+    (cut,) = Listener(model, fp16=False).listen([clips[1]])
+    whole = heard_alone[1]
+    assert len(cut.words) == len(whole.words) == 1
+    texts, (both,) = by_hand(model, clips[1])
+    assert texts == [cut.words[0].text]
+    assert whole.words[0].probability == pytest.approx(both, abs=1e-4)
+    assert cut.words[0].probability != pytest.approx(both, abs=1e-3)  # the mean lacks the end-of-text
+
+
+def test_file_that_holds_no_weights_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.en.pt"
+    path.write_bytes(b"no weights")
+    for model in (WhisperModel("tiny.en", "tiny.en", path), WhisperModel("tiny.en", "tiny.en")):
+        with pytest.raises(UserError, match=r"tiny\.en\.pt: cannot be loaded as Whisper weights"):
+            load_listener(model, model_dir=tmp_path, device="cpu")
