@@ -1,0 +1,194 @@
+"""The demo data: two sung phrases, each at three severities, in the challenge's layout and without listeners.
+
+``python tools/make_demo_audio.py`` writes ``data/cadenza_data_demo``. It needs the packages of
+``requirements-demo-audio.txt``, which the pipeline itself does not need. For each phrase of `demo_song.SONGS`:
+
+1. a synthetic voice and a synthetic band are mixed (`demo_mix.make_mix`): the unprocessed excerpt, and the signal of
+   `No Loss`;
+2. the Cambridge hearing-loss simulation (MSBG: Baer and Moore 1993, Moore and Glasberg 1993), as published in
+   pyclarity, makes of it the signals of `Mild` and `Moderate`, each ear by itself. It delays a signal by some
+   20 ms, which stay, as they do in the challenge's data;
+3. the simulated signals are brought back to the level of the mix, one gain for both ears: in the challenge's data
+   the severities of an excerpt are equally loud.
+
+The metadata has no listener's answer, since nobody has listened: no response, no correctness. With the same seed,
+options and package versions the files are the same.
+
+References: T. Baer and B. C. J. Moore, "Effects of spectral smearing on the intelligibility of sentences in noise",
+JASA 94, 1993. B. C. J. Moore and B. R. Glasberg, "Simulation of the effects of loudness recruitment and threshold
+elevation on the intelligibility of speech in quiet and in a background of speech", JASA 94, 1993.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from clarity.evaluator.msbg.msbg import Ear
+from clarity.utils.audiogram import AUDIOGRAM_MILD, AUDIOGRAM_MODERATE, Audiogram
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scow lies beside tools/ and need not be installed
+
+from demo_mix import MIX_LEVEL_DBFS, at_level, make_mix
+from demo_song import SAMPLE_RATE_HZ, SONGS, Song
+from demo_voice import VoiceOptions
+
+from scow.cli import EXIT_OK, run_script
+from scow.errors import UserError
+from scow.files import replacing
+
+ROOT = Path(__file__).resolve().parent.parent
+SEVERITIES: dict[str, Audiogram | None] = {"No Loss": None, "Mild": AUDIOGRAM_MILD, "Moderate": AUDIOGRAM_MODERATE}
+ID_ENDINGS = {"No Loss": "none", "Mild": "mild", "Moderate": "moderate"}
+LEVEL_RANGE_DB_SPL = (40.0, 90.0)  # below, nothing is heard with a hearing loss; above, nobody listens
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """How the demo is made.
+
+    Attributes
+    ----------
+    output_dir : Path
+        The split's folder, which gets ``demo/`` and ``metadata/``.
+    seed : int
+        Of the noise in the mix, 0 or more.
+    level_db_spl : float
+        Level at which the mix is played to the simulated ears, dB re 20 µPa. What a hearing loss takes away depends
+        on it; 65 dB is conversation and quiet listening to music.
+    """
+
+    output_dir: Path = ROOT / "data" / "cadenza_data_demo"
+    seed: int = 0
+    level_db_spl: float = 65.0
+
+
+def make_demo(options: DemoOptions) -> list[Path]:
+    """Make all signals and their metadata.
+
+    Parameters
+    ----------
+    options : DemoOptions
+        Where to, and how.
+
+    Returns
+    -------
+    list of Path
+        The files that were written, metadata last.
+
+    Raises
+    ------
+    UserError
+        Where an option is out of range or a file cannot be written.
+    """
+    low, high = LEVEL_RANGE_DB_SPL
+    if not low <= options.level_db_spl <= high:
+        raise UserError(f"level: {low:g} to {high:g} dB SPL expected, {options.level_db_spl:g} found")
+    if options.seed < 0:
+        raise UserError(f"seed: 0 or more expected, {options.seed} found")
+    audio_dir = options.output_dir / "demo"
+    written: list[Path] = []
+    records: list[dict[str, str | int]] = []
+    for number, song in enumerate(SONGS):
+        mix = make_mix(song, VoiceOptions(), np.random.default_rng([options.seed, number]))
+        for severity, audiogram in SEVERITIES.items():
+            record = metadata_record(song, severity)
+            processed = mix if audiogram is None else simulate_hearing_loss(mix, audiogram, options.level_db_spl)
+            signal = audio_dir / "signals" / f"{record['signal']}.flac"
+            unprocessed = audio_dir / "unprocessed" / f"{record['signal']}_unproc.flac"
+            write_flac(signal, processed)
+            write_flac(unprocessed, mix)
+            written += [signal, unprocessed]
+            records.append(record)
+    metadata = options.output_dir / "metadata" / "demo_metadata.json"
+    with replacing(metadata) as temporary:
+        temporary.write_text(json.dumps(records, indent=4) + "\n", encoding="utf-8")
+    return [*written, metadata]
+
+
+def metadata_record(song: Song, severity: str) -> dict[str, str | int]:
+    """Describe one signal as an unlabelled release of the challenge does."""
+    return {
+        "signal": f"{song.name}_{ID_ENDINGS[severity]}",
+        "fma": song.track,
+        "original_prompt": song.lyrics,
+        "prompt": song.prompt,
+        "n_words": len(song.prompt.split()),
+        "hearing_loss": severity,
+    }
+
+
+def simulate_hearing_loss(mix: np.ndarray, audiogram: Audiogram, level_db_spl: float) -> np.ndarray:
+    """Let a mix be heard with a hearing loss, the same in both ears.
+
+    Parameters
+    ----------
+    mix : numpy.ndarray
+        Shape (samples, 2).
+    audiogram : Audiogram
+        The hearing loss.
+    level_db_spl : float
+        Level of the mix at the ears, mean power of both.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (samples + a few, 2), at the level of the mix. The few samples are the simulator's delay.
+    """
+    ear = Ear(src_pos="ff", sample_rate=SAMPLE_RATE_HZ)
+    ear.set_audiogram(audiogram)
+    # A root mean square of 1 is this many dB SPL to the simulator: its reference and its headroom.
+    presented = at_level(mix, level_db_spl - (ear.equiv_0db_spl + ear.ahr))
+    processed = np.stack([ear.process(channel)[0] for channel in presented.T], axis=1)
+    return at_level(processed, MIX_LEVEL_DBFS)
+
+
+def write_flac(path: Path, stereo: np.ndarray) -> None:
+    """Write a stereo signal of shape (samples, 2) as a 16-bit FLAC file.
+
+    Raises
+    ------
+    UserError
+        Where the signal would be clipped, or the file cannot be written.
+    """
+    peak = float(np.max(np.abs(stereo)))
+    if peak >= 1.0:
+        raise UserError(f"{path.name}: a peak below 1 expected, {peak:.2f} found: lower MIX_LEVEL_DBFS in demo_mix.py")
+    with replacing(path) as temporary:
+        try:
+            soundfile.write(temporary, stereo, SAMPLE_RATE_HZ, subtype="PCM_16", format="FLAC", compression_level=1.0)
+        except soundfile.LibsndfileError as error:
+            raise UserError(f"cannot write {path}: {error}; check the folder's rights and free space") from error
+
+
+def parse_options(arguments: Sequence[str] | None = None) -> DemoOptions:
+    """Read the command line."""
+    default = DemoOptions()
+    parser = argparse.ArgumentParser(description="Make the demo data: two sung phrases at three severities.")
+    parser.add_argument("--output-dir", type=Path, default=default.output_dir, help="default: data/cadenza_data_demo")
+    parser.add_argument("--seed", type=int, default=default.seed, help="of the noise in the mix (default: %(default)s)")
+    parser.add_argument(
+        "--level-db-spl",
+        type=float,
+        default=default.level_db_spl,
+        help="level at which the mix is played to the simulated ears (default: %(default)s)",
+    )
+    return DemoOptions(**vars(parser.parse_args(arguments)))
+
+
+def main() -> int:
+    """Make the demo data and say what was written."""
+    written = make_demo(parse_options())
+    for path in written:
+        print(f"wrote {path} ({path.stat().st_size:,} bytes)")
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
