@@ -12,10 +12,9 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from scow.cli import TaskDone, run_hydra, run_script
-from scow.errors import UserError
+from scow.cli import EXIT_OK, TaskDone, config_folder, plain_config, run_hydra, run_script
 from scow.inference import infer, infer_config
 
 
@@ -27,13 +26,9 @@ def main(cfg: DictConfig) -> None:
 
 def run(cfg: DictConfig) -> int:
     """Predict each split and say how well."""
-    plain = OmegaConf.to_container(cfg, resolve=True)
-    if not isinstance(plain, dict):
-        raise UserError(f"expected a config with named sections, found {type(plain).__name__}; see the shipped config")
-    chosen = HydraConfig.get()
-    folder = next(Path(source.path) for source in chosen.runtime.config_sources if source.provider == "main")
+    plain, chosen = plain_config(cfg), HydraConfig.get()
     overridden = [override.partition("=")[0].lstrip("+~") for override in chosen.overrides.task]
-    result = infer(infer_config({str(key): value for key, value in plain.items()}, folder, overridden))
+    result = infer(infer_config(plain, config_folder(chosen), overridden))
     for split in result.done:
         says = f"{len(split.signals)} signals, no labels" if split.agreement is None else str(split.agreement)
         print(f"{split.split}: {says} -> {split.path}")
@@ -41,7 +36,7 @@ def run(cfg: DictConfig) -> int:
             print("  note: this checkpoint was trained on these signals; its model card says how it does on new ones")
     for line in result.missing:
         print(f"passed over: {line}", file=sys.stderr)
-    return 0
+    return EXIT_OK
 
 
 if __name__ == "__main__":

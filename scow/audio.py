@@ -83,9 +83,9 @@ def read_stereo(path: Path) -> StereoSignal:
     """
     import soundfile  # here, not above: infer.py and train.py never touch audio
 
-    if not path.is_file():
-        raise SignalError(f"expected the file {path}, found none; check the dataset's folders and the download")
     try:
+        if not path.is_file():
+            raise SignalError(f"expected the file {path}, found none; check the dataset's folders and the download")
         with soundfile.SoundFile(path) as handle:
             promised, rate_hz, channels = handle.frames, handle.samplerate, handle.channels
             most = int(LONGEST_S * rate_hz)

@@ -7,10 +7,9 @@ value in the SENTENCE_SCORE row, as a share of 0-1, averaged over the ears.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,8 +18,10 @@ from torch import Tensor
 
 from scow.errors import UserError
 from scow.model import FRONT_TOKENS, LONGEST_ROWS
-from scow.options import portable_path
-from scow.tables import HEARING_LOSSES, read_table, require_columns
+from scow.options import as_section, portable_path
+from scow.tables import HEARING_LOSSES, TEXT_COLUMNS, read_table, require_columns
+
+LARGEST = 1e30  # far beyond any feature, and well inside float32
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,12 @@ class SignalBatch:
     ----------
     signals : tuple of str, length n
         Ids.
-    prompts : tuple of str, length n
-        Normalised lyrics, for grouping.
+    prompts, responses : tuple of str, length n
+        Normalised lyrics, and what the listener wrote down (empty where unknown).
+    words : tuple of tuple of str, length n
+        Words of each prompt, as the tables have them.
+    feature_cols : tuple of str
+        Columns behind the last axis of `features`.
     features : Tensor, shape (n, 2, rows, n_features), float32
         Padded with 0.0 behind a signal's own rows.
     n_rows : Tensor, shape (n,), int64
@@ -67,6 +72,9 @@ class SignalBatch:
 
     signals: tuple[str, ...]
     prompts: tuple[str, ...]
+    responses: tuple[str, ...]
+    words: tuple[tuple[str, ...], ...]
+    feature_cols: tuple[str, ...]
     features: Tensor
     n_rows: Tensor
     severity: Tensor
@@ -88,6 +96,9 @@ class SignalBatch:
         return SignalBatch(
             signals=tuple(self.signals[i] for i in chosen),
             prompts=tuple(self.prompts[i] for i in chosen),
+            responses=tuple(self.responses[i] for i in chosen),
+            words=tuple(self.words[i] for i in chosen),
+            feature_cols=self.feature_cols,
             features=self.features[index, :, :rows],
             n_rows=n_rows,
             severity=self.severity[index],
@@ -95,7 +106,7 @@ class SignalBatch:
         )
 
 
-def data_options(section: Mapping[str, Any]) -> DataOptions:
+def data_options(config_section: object) -> DataOptions:
     """Read the ``data:`` section of a checkpoint's config.
 
     Raises
@@ -103,6 +114,7 @@ def data_options(section: Mapping[str, Any]) -> DataOptions:
     UserError
         No features, a table of one ear only, or a value of the wrong kind.
     """
+    section = as_section(config_section, "data")
     left: dict[str, Path] = {}
     right: dict[str, Path] = {}
     for key, value in section.items():
@@ -160,11 +172,15 @@ def load_batch(left: Path, right: Path, feature_cols: Sequence[str], target: str
     for ear, table in enumerate(tables):
         features[codes, ear, row] = np.nan_to_num(table[list(feature_cols)].to_numpy(dtype=np.float32), nan=0.0)
     firsts = tables[0].drop_duplicates("signal")
+    words = tables[0][tables[0]["word_count"] == 1]  # a sentence row has no response
     labels = np.mean([table.drop_duplicates("signal")[target].to_numpy() for table in tables], axis=0)
     severity = firsts["hearing_loss"].map({name: i for i, name in enumerate(HEARING_LOSSES)})
     return SignalBatch(
         signals=tuple(signals),
         prompts=tuple(firsts["prompt"]),
+        responses=tuple(words.drop_duplicates("signal")["response"]),
+        words=tuple(words.groupby("signal", sort=False)["word"].agg(tuple)),
+        feature_cols=tuple(feature_cols),
         features=torch.from_numpy(features),
         n_rows=torch.from_numpy(counts.astype(np.int64)),
         severity=torch.from_numpy(severity.to_numpy(dtype=np.int64, copy=True)),
@@ -176,6 +192,13 @@ def _checked(path: Path, feature_cols: Sequence[str], target: str) -> pd.DataFra
     """A table that has the columns, and a sentence row for each signal."""
     table = read_table(path)
     require_columns(path, table, (*feature_cols, target))
+    for column in (*feature_cols, target):
+        if column in TEXT_COLUMNS:
+            raise UserError(f"{path}: column {column} is text; expected a column of numbers as feature or target")
+        if table[column].abs().max() > LARGEST:
+            raise UserError(
+                f"{path}: column {column}: expected features below {LARGEST:g}, found larger; mend the cell"
+            )
     signals = table["signal"].unique()
     without = set(signals) - set(table.loc[table["word_count"] == 0, "signal"])
     if without:
@@ -183,6 +206,9 @@ def _checked(path: Path, feature_cols: Sequence[str], target: str) -> pd.DataFra
             f"{path}: {len(without)} of {len(signals)} signals, for instance {min(without)}, have no SENTENCE_SCORE "
             "row; expected one each: run python whisper_inference.py"
         )
+    empty = set(signals) - set(table.loc[table["word_count"] == 1, "signal"])
+    if empty:
+        raise UserError(f"{path}: signal {min(empty)} has no word rows; make the table again with metadata_to_csv.py")
     return table
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import pickle
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor
 from scow.errors import UserError
 from scow.files import replacing
 from scow.model import NetworkOptions, PublishedNetwork
+from scow.options import options_from, unknown_keys
 
 FORMAT = "stereo-chorus-of-whispers/1"
 
@@ -98,7 +98,7 @@ def load_checkpoint(path: Path, options: NetworkOptions, feature_cols: Sequence[
         raise UserError(
             f"expected the checkpoint {path}, found none; train it with train.py, or choose another -cp"
         ) from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # what torch raises for a damaged file is of any kind
         raise UserError(
             f"{path}: expected a checkpoint of tensors and plain values, found a file that does not load as one; "
             "fetch it again"
@@ -115,13 +115,18 @@ def load_checkpoint(path: Path, options: NetworkOptions, feature_cols: Sequence[
 
 
 def _self_describing(path: Path, content: dict[str, Any], feature_cols: Sequence[str]) -> Checkpoint:
+    lacking = [part for part in ("model", "feature_cols", "state_dict", "facts") if part not in content]
+    if lacking:
+        raise UserError(f"{path}: a checkpoint without the part {lacking[0]}; fetch it again")
     described = dict(content["model"])
     name = described.pop("name", None)
     if name != "published":
         raise UserError(f"{path}: expected a model named published, found {name!r}; update this software")
-    checkpoint = Checkpoint(
-        NetworkOptions(**described), tuple(content["feature_cols"]), content["state_dict"], content["facts"]
-    )
+    strange = unknown_keys(NetworkOptions, described)
+    if strange:
+        raise UserError(f"{path}: has the option {strange[0]} that this version does not know; update this software")
+    options = options_from(NetworkOptions, described, f"{path}: model")
+    checkpoint = Checkpoint(options, tuple(content["feature_cols"]), content["state_dict"], content["facts"])
     if feature_cols and tuple(feature_cols) != checkpoint.feature_cols:
         raise UserError(
             f"{path}: trained on the features {', '.join(checkpoint.feature_cols)}, but data.feature_cols of "
@@ -133,14 +138,18 @@ def _self_describing(path: Path, content: dict[str, Any], feature_cols: Sequence
 
 def _check_fit(path: Path, checkpoint: Checkpoint) -> None:
     """Say in one line how weights and config disagree."""
-    width = checkpoint.state["linear_in.weight"].shape[1] if "linear_in.weight" in checkpoint.state else None
+    weight = checkpoint.state.get("linear_in.weight")
+    width = weight.shape[1] if weight is not None and weight.ndim == 2 else None
     if width != len(checkpoint.feature_cols):
         raise UserError(
             f"{path}: takes {width} features, but data.feature_cols names {len(checkpoint.feature_cols)}; "
             "mend the config"
         )
     try:
+        checkpoint.options.validate()
         checkpoint.network()
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, UserError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: does not fit the section model of the config ({reason}); mend the config") from error
+    if not all(torch.isfinite(tensor).all() for tensor in checkpoint.state.values()):
+        raise UserError(f"{path}: expected finite weights, found NaN or infinity; train or fetch it again")

@@ -106,7 +106,9 @@ def run_hydra(main: Callable[[], None], script: Path) -> int:
         from omegaconf.errors import OmegaConfBaseException
 
         _check_config_folder(given, script.resolve().parent)
-        sys.argv = [sys.argv[0], *given, *wanted]
+        # Beside the user's own overrides, because argparse takes only one run of them.
+        at = next((i for i, argument in enumerate(given) if "=" in argument and argument[0] != "-"), len(given))
+        sys.argv = [sys.argv[0], *given[:at], *wanted, *given[at:]]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra raises its errors to here instead of printing them at length
         try:
             main()

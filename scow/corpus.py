@@ -26,7 +26,7 @@ from scow.audio import EARS
 from scow.errors import SignalError, UserError, nearest
 from scow.lyrics import prompt_words
 from scow.options import options_from, portable_path, read_yaml, unknown_keys
-from scow.tables import BASE_COLUMNS, check_hearing_loss, feature_columns, read_table, write_table
+from scow.tables import BASE_COLUMNS, check_hearing_loss, read_table, write_table
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def check_signal_id(signal: object, where: str) -> str:
     """
     if not isinstance(signal, str) or not signal:
         raise UserError(f'{where}: expected signal as text, found {signal!r}; write it in quotes, "{signal}"')
-    if signal in (".", "..") or any(c in "/\\:" or ord(c) < 32 for c in signal):
+    if signal in (".", "..") or any(c in "/\\:" or ord(c) < 32 or "\ud800" <= c <= "\udfff" for c in signal):
         raise UserError(f"{where}: expected a signal id that is a plain file name, found {signal!r}; rename the signal")
     return signal
 
@@ -456,16 +456,22 @@ def _number(raw: dict[str, Any], field: str, where: str) -> float:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise UserError(f"{where}: expected {field} as a number, found {value!r}; mend the metadata")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise UserError(f"{where}: expected {field} as a finite number, found {str(value)[:20]}; mend the metadata")
+    return number
 
 
 def _refuse_to_lose_features(path: Path) -> None:
     if not path.exists():
         return
-    features = feature_columns(read_table(path))
-    if features:
+    extra = [column for column in read_table(path).columns if column not in BASE_COLUMNS]
+    if extra:
         raise UserError(
-            f"{path} already holds the features {', '.join(features)}, which would be lost; "
+            f"{path} already holds the features {', '.join(extra)}, which would be lost; "
             "move it away, or add --force to replace it"
         )
 

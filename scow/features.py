@@ -206,7 +206,9 @@ def fill_whisper(
         A table, a model or the device is not to be had.
     """
     device = resolve_device(options.device)
-    size = options.batch_size or (SIGNALS_PER_BATCH_CUDA if device == "cuda" else SIGNALS_PER_BATCH_CPU)
+    size = options.batch_size
+    if size is None:
+        size = SIGNALS_PER_BATCH_CUDA if device == "cuda" else SIGNALS_PER_BATCH_CPU
     if size < 1:
         raise UserError(f"whisper.batch_size: expected at least 1, found {size}; mend the config or option")
     groups = _same_files(datasets)
@@ -229,7 +231,7 @@ def fill_whisper(
                 compute=lambda batch, listener=listener: _listen(listener, batch),  # type: ignore[misc]
                 place=_place_word_scores,
                 batch_size=size,
-                definition=f"{model.column} {model.path or ''}",
+                definition=(model, options.model_dir, overwrite),
             )
             filled += result.filled
             failures += [Failure(f"{f.name} {model.column}", f.reason) for f in result.failures]
@@ -285,7 +287,7 @@ def fill_metrics(
             compute=lambda batch: [_measure(task, options, dnsmos) for task in batch],
             place=_place_metrics,
             batch_size=1,
-            definition=f"metrics {options.dnsmos_model or ''}",
+            definition=(columns, options.dnsmos_model, overwrite),
         )
         filled += result.filled
         failures += result.failures
@@ -391,7 +393,7 @@ def _fill(
     compute: Callable[[Sequence[SignalTask]], Sequence[Outcome]],
     place: Callable[[pd.DataFrame, Sequence[str], Mapping[str, Any]], pd.DataFrame],
     batch_size: int,
-    definition: str,
+    definition: tuple[object, ...],
 ) -> StageResult:
     """Compute the tasks of one group of tables, then replace its tables."""
     first = next(iter(group.values()))
@@ -432,8 +434,8 @@ def _place_metrics(table: pd.DataFrame, columns: Sequence[str], values: Mapping[
     filled = {column: _cells(table, column) for column in columns}
     for signal, rows in _rows_by_signal(table).items():
         for column in columns:
-            if signal in values:
-                filled[column][rows] = values[signal].get(column, np.nan)
+            if column in values.get(signal, {}):  # a value that is there outlives one that could not be computed
+                filled[column][rows] = values[signal][column]
     return table.assign(**filled)
 
 
@@ -494,9 +496,9 @@ def _same_files(datasets: Sequence[Dataset]) -> list[dict[str, Dataset]]:
     return list(groups.values())
 
 
-def _fingerprint(tables: Mapping[str, pd.DataFrame], definition: str) -> str:
+def _fingerprint(tables: Mapping[str, pd.DataFrame], definition: tuple[object, ...]) -> str:
     """Says which words, of which signals, heard by which model, a journal's values belong to."""
-    total = hashlib.sha256(definition.encode())
+    total = hashlib.sha256(repr(definition).encode())
     for ear, table in sorted(tables.items()):
         total.update(ear.encode())
         hashes = pd.util.hash_pandas_object(table[["signal", "prompt", "word"]], index=False)

@@ -24,7 +24,7 @@ from scow.device import resolve_device
 from scow.errors import UserError, nearest
 from scow.files import replacing
 from scow.model import NetworkOptions
-from scow.options import options_from, portable_path
+from scow.options import as_section, options_from, portable_path
 from scow.prediction import PERCENT, forward, to_scores
 from scow.scoring import Agreement, agreement
 
@@ -119,16 +119,19 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
     UserError
         A section or value that is missing or of the wrong kind.
     """
-    section = config.get("infer") or {}
-    save_dir = (config.get("train") or {}).get("save_dir")
+    section = as_section(config.get("infer"), "infer")
+    save_dir = as_section(config.get("train"), "train").get("save_dir")
     moved = save_dir is not None and any(key in ("exp_name", "train.save_dir") for key in overridden)
-    names = section.get("output_name") or {}
+    names = as_section(section.get("output_name"), "infer.output_name")
+    for split, name in names.items():
+        if not isinstance(name, str) or not name:
+            raise UserError(f"infer.output_name.{split}: expected a file name, found {name!r}; mend the config")
     return InferConfig(
         folder=portable_path(str(save_dir)) if moved else config_folder,
-        data=data_options(config.get("data") or {}),
+        data=data_options(config.get("data")),
         model=options_from(NetworkOptions, config.get("model"), "model"),
         infer=options_from(InferOptions, section, "infer"),
-        output_name={str(split): str(name) for split, name in names.items()},
+        output_name=names,
         device=str(config.get("device", "auto")),
     )
 

@@ -12,6 +12,12 @@ Three things are said here once, for all stages:
 3. **The hit rate** (`hit_rate`): hits / (hits + substitutions + deletions) of the Levenshtein alignment of the folded
    transcript with the folded prompt, as jiwer counts them.
 
+4. **Word labels** (`word_labels`): which words of a prompt the listener wrote down, from the normalised response. The
+   words are compared as they stand, but for spellings and homophones that the challenge counts as hits (`too` for `to`,
+   `cos` for `because`, `here` for `hear`), and for rewritings of the metadata that it undoes: `your`, which stands as
+   "you are" in every response, and `its`. Of these readings of a response the one with most hits counts. The mean
+   over a sentence equals the official correctness for 99 % of the CLIP1 signals.
+
 Two faults of the published code are mended on purpose: it removed digits before numbers were spelt ("99 problems"
 became "problems"), and it removed the curly apostrophe before contractions were expanded.
 """
@@ -96,6 +102,44 @@ _BARE = {
         "you'd",
         "they'd",
     ]
+}
+
+
+# What the challenge's own word counts take for the same word, found by comparing them with responses (train metadata).
+_SAME_WORD = {
+    spelling: group.split()[0]
+    for group in [
+        "to too two",
+        "because cause 'cause cos coz cuz cus",
+        "until till til 'til",
+        "know no",
+        "knew new",
+        "hear here",
+        "son sun",
+        "see sea",
+        "there their they're theyre",
+        "sonny sunny",
+        "write right",
+        "tire tyre",
+        "programs programmes",
+        "planes plains",
+        "some sum",
+        "way weigh",
+        "beat beet",
+        "fare fair",
+        "t tea",
+        "for four",
+        "threw through",
+        "pharaoh faro",
+        "oh owe",
+        "by buy bye",
+        "would wood",
+        "one won",
+        "our hour",
+        "cannot can't",
+        "its it's",
+    ]
+    for spelling in group.split()
 }
 
 
@@ -184,6 +228,45 @@ def hit_rate(words: Sequence[str], transcript: str) -> float:
     # Words are given as they stand: a transform that split at white space would change nothing.
     counts = jiwer.process_words(" ".join(reference), " ".join(heard))
     return counts.hits / (counts.hits + counts.substitutions + counts.deletions)
+
+
+def word_labels(words: Sequence[str], response: str) -> tuple[int, ...]:
+    """Which words of a prompt a listener wrote down.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Words of the prompt, as `prompt_words` makes them.
+    response : str
+        What the listener wrote, normalised as in the challenge's metadata.
+
+    Returns
+    -------
+    tuple of int
+        1 for a word that was written down, else 0.
+    """
+    reference = [_spelling(word) for word in words]
+    readings = [response, response.replace("you are", "your")]
+    readings += [reading.replace("it is", "its") for reading in readings]
+    return max((_hits(reference, [_spelling(word) for word in reading.split()]) for reading in readings), key=sum)
+
+
+def _hits(reference: Sequence[str], heard: Sequence[str]) -> tuple[int, ...]:
+    """Reference words that the Levenshtein alignment of jiwer meets."""
+    import jiwer
+
+    hits = [0] * len(reference)
+    if reference and heard:
+        for chunk in jiwer.process_words(" ".join(reference), " ".join(heard)).alignments[0]:
+            if chunk.type == "equal":
+                hits[chunk.ref_start_idx : chunk.ref_end_idx] = [1] * (chunk.ref_end_idx - chunk.ref_start_idx)
+    return tuple(hits)
+
+
+def _spelling(word: str) -> str:
+    """One spelling for all that the challenge takes for the same word."""
+    lower = word.lower().translate(APOSTROPHES)
+    return _SAME_WORD.get(lower, lower.replace("'", "") or lower)
 
 
 def _spell_numbers(piece: str) -> str:

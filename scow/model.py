@@ -20,6 +20,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from scow.errors import UserError
+from scow.tables import HEARING_LOSSES
+
 LONGEST_ROWS = 512  # positions, the two front tokens included
 FRONT_TOKENS = 2
 
@@ -47,6 +50,26 @@ class NetworkOptions:
     num_layers: int = 1
     dropout: float = 0.1
     n_hearing: int = 3
+
+    def validate(self) -> None:
+        """Check the ranges.
+
+        Raises
+        ------
+        UserError
+        """
+        if self.d_model < 2 or self.d_model % 2:
+            raise UserError(f"model.d_model: expected an even number from 2, found {self.d_model}; mend it")
+        if self.nhead < 1 or self.d_model % self.nhead:
+            raise UserError(f"model.nhead: expected a divisor of d_model {self.d_model}, found {self.nhead}; mend it")
+        if self.num_layers < 1:
+            raise UserError(f"model.num_layers: expected at least 1, found {self.num_layers}; mend it")
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"model.dropout: expected a share from 0 to below 1, found {self.dropout:g}; mend it")
+        if self.n_hearing < len(HEARING_LOSSES):
+            raise UserError(
+                f"model.n_hearing: expected at least {len(HEARING_LOSSES)}, found {self.n_hearing}; mend it"
+            )
 
 
 class SinusoidalPositions(nn.Module):

@@ -44,9 +44,7 @@ def options_from(cls: type[Options], section: Mapping[str, Any] | None, where: s
     UserError
         A value of the wrong type, or a key without default that is missing.
     """
-    if section is not None and not isinstance(section, Mapping):
-        raise UserError(f"{where}: expected a mapping of options, found {section!r}; see the shipped config")
-    given = dict(section or {})
+    given = as_section(section, where)
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
@@ -55,6 +53,21 @@ def options_from(cls: type[Options], section: Mapping[str, Any] | None, where: s
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise UserError(f"{where}.{field.name}: expected a value, found none; add it to the config")
     return cls(**values)
+
+
+def as_section(section: object, where: str) -> dict[str, Any]:
+    """A section of a config as a dict; nothing at all is an empty one.
+
+    Raises
+    ------
+    UserError
+        It is no mapping.
+    """
+    if section is None:
+        return {}
+    if not isinstance(section, Mapping):
+        raise UserError(f"{where}: expected a mapping of options, found {section!r}; see the shipped config")
+    return {str(key): value for key, value in section.items()}
 
 
 def unknown_keys(cls: type, section: Mapping[str, Any] | None) -> list[str]:

@@ -81,6 +81,8 @@ class TrainOptions:
             raise UserError(f"train.val_split: expected a share between 0 and 1, found {self.val_split:g}; mend it")
         if self.lr <= 0 or not math.isfinite(self.lr):
             raise UserError(f"train.lr: expected a positive number, found {self.lr:g}; mend it")
+        if not (self.corr_lambda >= 0 and math.isfinite(self.corr_lambda)):
+            raise UserError(f"train.corr_lambda: expected 0 or a positive number, found {self.corr_lambda:g}; mend it")
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ def train_config(config: Mapping[str, Any]) -> TrainConfig:
         A section or value that is missing or of the wrong kind.
     """
     sections = {
-        "data": data_options(config.get("data") or {}),
+        "data": data_options(config.get("data")),
         "model": options_from(NetworkOptions, config.get("model"), "model"),
         "train": options_from(TrainOptions, config.get("train"), "train"),
         "cv": options_from(CvOptions, config.get("cv"), "cv"),
@@ -254,6 +256,8 @@ def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = Non
 
 def cross_validation(config: TrainConfig, *, on_fold: Callable[[int, int], None] | None = None) -> CrossValidation:
     """Cross-validate a config on its training tables, by track where `data.metadata` tells it, else by prompt."""
+    if config.cv.repeats < 1:
+        raise UserError(f"cv.repeats: expected at least 1, found {config.cv.repeats}; mend it")
     batch = load_training_batch(config)
     groups: Sequence[str] = batch.prompts
     if config.data.metadata is not None:
@@ -386,6 +390,9 @@ def fit(
         An option out of range, or fewer than two prompts.
     """
     options.validate()
+    network_options.validate()
+    if seed < 0:
+        raise UserError(f"seed: expected 0 or a positive number, found {seed}; mend it")
     rng = np.random.default_rng(seed)
     train_index, val_index = split_by_group(batch.prompts, options.val_split, rng)
     train, val = batch.take(torch.from_numpy(train_index)), batch.take(torch.from_numpy(val_index))
@@ -401,6 +408,8 @@ def fit(
         kept: Epoch | None = None
         for number in range(1, options.epochs + 1):
             loss, train_rmse = _one_epoch(network, optimiser, train, options, rng, device)
+            if not math.isfinite(loss):
+                raise UserError(f"training diverged in epoch {number}; expected a finite loss: lower train.lr")
             score = agreement(to_scores(forward(network, val, device)), to_scores(val.target.double().numpy()))
             epoch = Epoch(number, loss, train_rmse, score.rmse, score.r)
             log.append(epoch)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 import subprocess
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import pytest
 import torch
 from conftest import assert_user_error, make_tables
 from test_model import FLOAT32, random_state, reference_share
+from test_train import one_thread as one_thread  # for every test here
 from test_train import start
 
 from scow.batches import load_batch
@@ -63,17 +62,6 @@ FEATURES = (
     *("n_words", "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en"),
     *("large", "large-v2", "large-v3", "large-v3-turbo", "stoi", "estoi", "pesq", "dns_sig", "dns_bak", "dns_ovrl"),
 )
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Scripts with one thread each: they do not fight for busy cores."""
-    variable = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = "1"
-    yield
-    del os.environ["OMP_NUM_THREADS"]
-    if variable is not None:
-        os.environ["OMP_NUM_THREADS"] = variable
 
 
 def split_tables(folder: Path, split: str, n_signals: int, *, labelled: bool, seed: int) -> tuple[Path, Path]:
@@ -212,10 +200,6 @@ MISTAKES = {
     "no such value": (["exp_name=${nobody}"], ["nobody"]),
     "section": (["infer=5"], ["infer: expected a mapping"]),
 }
-DEFECTS = {
-    "no such value": "infer.py reads the config past plain_config: hydra prints a line of its own before the error",
-    "section": "a section that is no mapping: traceback",
-}
 
 
 @pytest.fixture(scope="module")
@@ -235,13 +219,7 @@ def mistaken(tmp_path_factory) -> tuple[list[Path], dict[str, subprocess.Complet
     return [path for path in folder.rglob("*") if path not in before], done
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=DEFECTS[name])) if name in DEFECTS else name
-        for name in MISTAKES
-    ],
-)
+@pytest.mark.parametrize("name", MISTAKES)
 def test_mistake_is_one_line(mistaken, name):
     if name == "no cuda" and torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")

@@ -263,6 +263,21 @@ def test_the_longest_signal_has_a_position_for_every_token():
     np.testing.assert_allclose(run(network_of(state), features, n_rows, severity), [expected], rtol=0, atol=1e-4)
 
 
+def test_dropout_is_where_torchs_own_layers_have_it():
+    network = network_of(random_state(11, num_layers=2), num_layers=2, dropout=0.5).train()
+    dropouts = {name: module for name, module in network.named_modules() if isinstance(module, torch.nn.Dropout)}
+    assert len(dropouts) == 1 + 2 * 2 * 3  # on the positions, and three in each layer
+    used = set()
+    for name, module in dropouts.items():
+        module.register_forward_hook(lambda *_, name=name: used.add(name))
+    signals = random_signals([5, 6])
+    network(*signals)
+    assert used == set(dropouts)
+    for module in dropouts.values():
+        module.p = 0.0
+    assert not np.array_equal(run(network, *signals), run(network, *signals))  # the attention has its own
+
+
 def test_dropout_is_of_training_alone():
     network = network_of(random_state(10), dropout=0.5)
     signals = random_signals([5, 6])

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import make_tables
 from test_model import FLOAT32
+from test_model import one_thread as one_thread  # for every test here
 
 from scow.batches import load_batch
 from scow.model import NetworkOptions, PublishedNetwork

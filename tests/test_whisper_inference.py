@@ -53,8 +53,8 @@ BAD: dict[str, tuple[Callable[[Corpus, str], None], str]] = {
     "b-mono": (plain(channels=1), "expected 2 channels, found 1"),
     "b-8khz": (plain(rate_hz=8_000), "expected 44100 Hz, found 8000 Hz"),
     "b-48khz": (plain(rate_hz=48_000), "expected 44100 Hz, found 48000 Hz"),
-    "b-short": (plain(seconds=0.2), "expected at least 0.25 s, found 0.200 s"),
-    "b-long": (plain(seconds=30.5), "expected at most 30 s, found 30.50 s"),
+    "b-short": (plain(seconds=0.2), "expected at least 0.25 s"),
+    "b-long": (plain(seconds=30.5), "expected at most 30 s"),
     "b-text": (lambda corpus, name: (corpus.signals / f"{name}.flac").write_text("no") and None, "cannot be decoded"),
     "../../escape": (
         lambda corpus, name: write_pair(corpus, name, seed=5),
@@ -242,7 +242,6 @@ def test_wrong_options_are_one_line(
     assert_user_error(done, *fragments)
 
 
-@pytest.mark.xfail(strict=True, reason="read_stereo lets OSError of Path.is_file through")
 def test_id_longer_than_a_file_name_is_a_failure_too(spoilt: Corpus, tmp_path: Path) -> None:
     corpus = spoilt.copy(tmp_path / "c")
     for path in corpus.tables:

@@ -106,7 +106,7 @@ def print_table(metadata: Path, transcripts: Path, scores: Path) -> None:
     print(aligned(rows))
 
 
-def aligned(rows: Sequence[Sequence[str]], longest: int = 44) -> str:
+def aligned(rows: Sequence[Sequence[str]], longest: int = 34) -> str:
     """Rows as text columns; what is too long is cut."""
     cut = [[cell if len(cell) <= longest else f"{cell[: longest - 1]}…" for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in cut) for i in range(len(cut[0]))]
