@@ -3,6 +3,7 @@
 python infer.py                              # the shipped checkpoint, splits valid and eval
 python infer.py infer.splits=[eval]          # one split
 python infer.py -cp checkpoints/lite         # another checkpoint
+python infer.py infer.details=true           # also words, and intervals for one listener's score
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def run(cfg: DictConfig) -> int:
     for split in result.done:
         says = f"{len(split.signals)} signals, no labels" if split.agreement is None else str(split.agreement)
         print(f"{split.split}: {says} -> {split.path}")
+        for path in split.details:
+            print(f"  words and intervals -> {path}")
         if split.trained_on:
             print("  note: this checkpoint was trained on these signals; its model card says how it does on new ones")
     for line in result.missing:

@@ -1,9 +1,9 @@
 """Stage 4: feature tables to a trained checkpoint.
 
-python train.py                                        # retrains checkpoints/final
-python train.py -cp checkpoints/lite                   # another config
-python train.py exp_name=mine train.epochs=50 seed=1   # hydra overrides
-python train.py cross_validate=true                    # cross-validated figures, no checkpoint
+python train.py                                # retrains checkpoints/final
+python train.py -cp checkpoints/published      # the published network
+python train.py exp_name=mine model.c=0.01     # hydra overrides: a new checkpoints/mine
+python train.py cv=true                        # cross-validated figures, no checkpoint
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from scow.cli import TaskDone, config_folder, plain_config, run_hydra, run_script
+from scow.cli import EXIT_OK, TaskDone, config_folder, flag, plain_config, run_hydra, run_script
+from scow.crossval import write_cross_validation
 from scow.files import replacing
-from scow.training import Epoch, TrainConfig, cross_validation, train, train_config, write_cross_validation
+from scow.network_fit import Epoch
+from scow.training import TrainConfig, cross_validation, train, train_config
 
 
 @hydra.main(version_base="1.3", config_path="checkpoints/final", config_name="config")
@@ -30,16 +32,20 @@ def run(cfg: DictConfig) -> int:
     """Train, or cross-validate, and say how well."""
     plain = plain_config(cfg)
     config = train_config(plain)
-    if plain.get("cross_validate"):
+    if flag(plain, "cv"):
         return report_cross_validation(config)
-    trained, folder = train(config, on_epoch=say_epoch)
-    if folder.resolve() != config_folder(HydraConfig.get()).resolve():
-        with replacing(folder / "config.yaml") as temporary:  # so that -cp finds what it needs beside model.pt
+    trained = train(config, on_epoch=say_epoch)
+    if trained.folder.resolve() != config_folder(HydraConfig.get()).resolve():
+        with replacing(trained.folder / "config.yaml") as temporary:  # so that -cp finds what it needs beside model.pt
             OmegaConf.save(cfg, temporary)
-    r = "undefined" if trained.kept.val_r is None else f"{trained.kept.val_r:.3f}"
-    print(f"wrote {folder / 'model.pt'} and {folder / 'train_log.csv'}")
-    print(f"kept epoch {trained.kept.epoch} of {len(trained.log)}: validation RMSE {trained.kept.val_rmse:.2f}, r {r}")
-    return 0
+    print(f"wrote {trained.folder / 'model.pt'}" + (f" and {trained.folder / 'train_log.csv'}" if trained.fits else ""))
+    for fitted in trained.fits:
+        r = "undefined" if fitted.kept.val_r is None else f"{fitted.kept.val_r:.3f}"
+        kept = f"kept epoch {fitted.kept.epoch} of {len(fitted.log)}"
+        print(f"{kept}: validation RMSE {fitted.kept.val_rmse:.2f}, r {r}")
+    if trained.out_of_fold is not None:
+        print(f"fitted to all {trained.checkpoint.facts['n_signals']} signals; out of fold: {trained.out_of_fold}")
+    return EXIT_OK
 
 
 def say_epoch(epoch: Epoch) -> None:
@@ -50,16 +56,17 @@ def say_epoch(epoch: Epoch) -> None:
 
 def report_cross_validation(config: TrainConfig) -> int:
     """Cross-validate, print RMSE and r per repeat and their means, and write cross_validation.json."""
-    result = cross_validation(
+    result, grouped_by = cross_validation(
         config,
         on_fold=lambda repeat, fold: print(f"repeat {repeat + 1}, fold {fold + 1} done", file=sys.stderr, flush=True),
     )
     for number, repeat in enumerate(result.repeats, start=1):
         print(f"repeat {number}: {repeat}")
-    path = write_cross_validation(config, result)
-    print(f"mean of {config.cv.repeats} repeats of {config.cv.folds} folds: {result}")
+    path = config.train.save_dir / "cross_validation.json"
+    write_cross_validation(path, result, grouped_by=grouped_by, seed=config.seed)
+    print(f"mean of {config.cv.repeats} repeats of {config.cv.folds} folds by {grouped_by}: {result}")
     print(f"wrote {path}")
-    return 0
+    return EXIT_OK
 
 
 if __name__ == "__main__":

@@ -7,14 +7,15 @@ value in the SENTENCE_SCORE row, as a share of 0-1, averaged over the ears.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scow.errors import UserError
 from scow.model import FRONT_TOKENS, LONGEST_ROWS
@@ -37,14 +38,20 @@ class DataOptions:
         ``<split>_path_l`` and ``_r`` for any other.
     target : str
         Column that becomes the target.
-    metadata : Path or None
+    train_tables : tuple of (Path, Path)
+        Pairs of tables to train on: ``tables`` of the config, a list of pairs, else those of the split train.
+    metadata : tuple of Path
         Metadata of the training tables, for the track of each signal; only cross-validation reads it.
+    prior_metadata : tuple of Path
+        Labelled metadata, whose prompts and responses the text prior of the word model learns from.
     """
 
     feature_cols: tuple[str, ...]
     tables: dict[str, tuple[Path, Path]]
     target: str = "correctness"
-    metadata: Path | None = None
+    train_tables: tuple[tuple[Path, Path], ...] = ()
+    metadata: tuple[Path, ...] = ()
+    prior_metadata: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,12 +137,59 @@ def data_options(config_section: object) -> DataOptions:
         raise UserError(
             f"data.feature_cols: expected a list of column names, found {columns!r}; see the shipped config"
         )
-    metadata, target = section.get("metadata"), section.get("target", "correctness")
+    twice = [name for name in columns if list(columns).count(name) > 1]
+    if twice:
+        raise UserError(f"data.feature_cols: expected each column once, found {twice[0]} twice; drop one")
+    tables = {split: (left[split], right[split]) for split in left}
+    pairs = section.get("tables")
+    if pairs is not None and not (isinstance(pairs, list) and all(isinstance(p, list) and len(p) == 2 for p in pairs)):
+        raise UserError(f"data.tables: expected pairs of tables [[left, right], ...], found {pairs!r}; mend it")
+    train_tables = [(portable_path(str(one)), portable_path(str(other))) for one, other in pairs or ()]
     return DataOptions(
         feature_cols=tuple(columns),
-        tables={split: (left[split], right[split]) for split in left},
-        target=str(target),
-        metadata=portable_path(str(metadata)) if metadata is not None else None,
+        tables=tables,
+        target=str(section.get("target", "correctness")),
+        train_tables=tuple(train_tables) or ((tables["train"],) if "train" in tables else ()),
+        metadata=_paths(section, "metadata"),
+        prior_metadata=_paths(section, "prior_metadata"),
+    )
+
+
+def _paths(section: Mapping[str, Any], key: str) -> tuple[Path, ...]:
+    """A path, a list of paths or nothing, as a tuple."""
+    value = section.get(key)
+    items = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise UserError(f"data.{key}: expected a path or a list of paths, found {value!r}; mend the config")
+    return tuple(portable_path(item) for item in items)
+
+
+def join_batches(batches: Sequence[SignalBatch]) -> SignalBatch:
+    """Several batches of the same features as one.
+
+    Raises
+    ------
+    UserError
+        A signal stands in more than one of them.
+    """
+    if len(batches) == 1:
+        return batches[0]
+    signals = [signal for batch in batches for signal in batch.signals]
+    if len(set(signals)) < len(signals):
+        twice = next(signal for signal in signals if signals.count(signal) > 1)
+        raise UserError(f"data.tables: signal {twice} stands in more than one pair of tables; expected each once")
+    longest = max(batch.features.shape[2] for batch in batches)
+    padded = [nn.functional.pad(b.features, (0, 0, 0, longest - b.features.shape[2])) for b in batches]
+    return SignalBatch(
+        signals=tuple(signals),
+        prompts=tuple(prompt for batch in batches for prompt in batch.prompts),
+        responses=tuple(response for batch in batches for response in batch.responses),
+        words=tuple(words for batch in batches for words in batch.words),
+        feature_cols=batches[0].feature_cols,
+        features=torch.cat(padded),
+        n_rows=torch.cat([batch.n_rows for batch in batches]),
+        severity=torch.cat([batch.severity for batch in batches]),
+        target=torch.cat([batch.target for batch in batches]),
     )
 
 

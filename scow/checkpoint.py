@@ -16,42 +16,94 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from scow.errors import UserError
+from scow.batches import SignalBatch
+from scow.errors import UserError, nearest
 from scow.files import replacing
 from scow.model import NetworkOptions, PublishedNetwork
-from scow.options import options_from, unknown_keys
+from scow.options import as_section, options_from, unknown_keys
+from scow.prediction import Prediction, forward
+from scow.word_model import WordModel, WordOptions
 
 FORMAT = "stereo-chorus-of-whispers/1"
+ModelOptions = NetworkOptions | WordOptions
+MODELS: dict[str, type[NetworkOptions] | type[WordOptions]] = {"published": NetworkOptions, "word": WordOptions}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A network, ready to predict, and what is known of it.
+    """A model, ready to predict, and what is known of it.
 
     Attributes
     ----------
-    options : NetworkOptions
+    options : NetworkOptions or WordOptions
+        Their type says which model it is.
     feature_cols : tuple of str
-        Features in the order that the network takes.
+        Features in the order that the model takes.
     state : dict of str to Tensor
-        Weights under the published names.
+        Weights: of a network under the published names, of an ensemble with the member's number and a dot in front.
     facts : dict
         Plain values about the training; empty for a published state dict.
     """
 
-    options: NetworkOptions
+    options: ModelOptions
     feature_cols: tuple[str, ...]
     state: dict[str, Tensor]
     facts: dict[str, Any] = field(default_factory=dict)
 
     def network(self) -> PublishedNetwork:
         """The network with its weights, in evaluation mode."""
-        network = PublishedNetwork(len(self.feature_cols), self.options)
-        network.load_state_dict(self.state)
-        return network.eval()
+        return self.networks()[0]
+
+    def networks(self) -> list[PublishedNetwork]:
+        """The networks of an ensemble; a single one otherwise."""
+        assert isinstance(self.options, NetworkOptions)
+        members: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in self.state.items():
+            member, _, rest = name.partition(".")
+            members.setdefault(member if member.isdigit() else "", {})[rest if member.isdigit() else name] = tensor
+        networks = []
+        for state in members.values():
+            network = PublishedNetwork(len(self.feature_cols), self.options)
+            network.load_state_dict(state)
+            networks.append(network.eval())
+        return networks
+
+    def word_model(self) -> WordModel:
+        """The word model.
+
+        Raises
+        ------
+        UserError
+            The checkpoint is of another model, which says nothing of words.
+        """
+        if not isinstance(self.options, WordOptions):
+            raise UserError("expected a word model for words and intervals, found a network; use -cp checkpoints/final")
+        return WordModel.from_state(self.options, self.feature_cols, self.state)
+
+    def predict(self, batch: SignalBatch, device: str = "cpu") -> Prediction:
+        """Predict the signals of a batch that has `feature_cols`."""
+        if isinstance(self.options, WordOptions):
+            return self.word_model().predict(batch)
+        return Prediction(np.mean([forward(network.to(device), batch, device) for network in self.networks()], axis=0))
+
+
+def model_options(section: object) -> ModelOptions:
+    """Options of the section ``model:`` of a config; without a name it is the published network.
+
+    Raises
+    ------
+    UserError
+        An unknown model, or a value of the wrong kind.
+    """
+    given = as_section(section, "model")
+    name = given.pop("name", "published")
+    if name not in MODELS:
+        raise UserError(f"model.name: no model {name!r}; {nearest(str(name), MODELS)}")
+    return options_from(MODELS[name], given, "model")
 
 
 def fingerprint(signals: Iterable[str]) -> str:
@@ -63,7 +115,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a self-describing ``model.pt``, whole or not at all."""
     content = {
         "format": FORMAT,
-        "model": {"name": "published", **dataclasses.asdict(checkpoint.options)},
+        "model": {"name": _name(checkpoint.options), **_plain(checkpoint.options)},
         "feature_cols": list(checkpoint.feature_cols),
         "state_dict": {name: tensor.detach().cpu() for name, tensor in checkpoint.state.items()},
         "facts": checkpoint.facts,
@@ -72,13 +124,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         torch.save(content, temporary)
 
 
-def load_checkpoint(path: Path, options: NetworkOptions, feature_cols: Sequence[str]) -> Checkpoint:
+def load_checkpoint(path: Path, options: ModelOptions, feature_cols: Sequence[str]) -> Checkpoint:
     """Read a ``model.pt`` of this project or a published state dict.
 
     Parameters
     ----------
     path : Path
-    options : NetworkOptions
+    options : NetworkOptions or WordOptions
         What the config beside it says; a self-describing file has its own.
     feature_cols : sequence of str
         What the config says; must agree with a self-describing file.
@@ -106,6 +158,8 @@ def load_checkpoint(path: Path, options: NetworkOptions, feature_cols: Sequence[
     if isinstance(content, dict) and content.get("format") == FORMAT:
         return _self_describing(path, content, feature_cols)
     if isinstance(content, dict) and "cls_token" in content and all(torch.is_tensor(v) for v in content.values()):
+        if not isinstance(options, NetworkOptions):
+            raise UserError(f"{path}: a published state dict, but the config says model.name word; set it to published")
         checkpoint = Checkpoint(options, tuple(feature_cols), content)
         _check_fit(path, checkpoint)
         return checkpoint
@@ -120,12 +174,12 @@ def _self_describing(path: Path, content: dict[str, Any], feature_cols: Sequence
         raise UserError(f"{path}: a checkpoint without the part {lacking[0]}; fetch it again")
     described = dict(content["model"])
     name = described.pop("name", None)
-    if name != "published":
-        raise UserError(f"{path}: expected a model named published, found {name!r}; update this software")
-    strange = unknown_keys(NetworkOptions, described)
+    if name not in MODELS:
+        raise UserError(f"{path}: expected a model named {' or '.join(MODELS)}, found {name!r}; update this software")
+    strange = unknown_keys(MODELS[name], described)
     if strange:
         raise UserError(f"{path}: has the option {strange[0]} that this version does not know; update this software")
-    options = options_from(NetworkOptions, described, f"{path}: model")
+    options = options_from(MODELS[name], described, f"{path}: model")
     checkpoint = Checkpoint(options, tuple(content["feature_cols"]), content["state_dict"], content["facts"])
     if feature_cols and tuple(feature_cols) != checkpoint.feature_cols:
         raise UserError(
@@ -136,19 +190,33 @@ def _self_describing(path: Path, content: dict[str, Any], feature_cols: Sequence
     return checkpoint
 
 
+def _name(options: ModelOptions) -> str:
+    return next(name for name, kind in MODELS.items() if isinstance(options, kind))
+
+
+def _plain(options: ModelOptions) -> dict[str, Any]:
+    """Options as values that a checkpoint may hold: no tuples."""
+    values = dataclasses.asdict(options)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+
 def _check_fit(path: Path, checkpoint: Checkpoint) -> None:
     """Say in one line how weights and config disagree."""
-    weight = checkpoint.state.get("linear_in.weight")
-    width = weight.shape[1] if weight is not None and weight.ndim == 2 else None
-    if width != len(checkpoint.feature_cols):
-        raise UserError(
-            f"{path}: takes {width} features, but data.feature_cols names {len(checkpoint.feature_cols)}; "
-            "mend the config"
-        )
+    if isinstance(checkpoint.options, NetworkOptions):
+        weight = next((t for name, t in checkpoint.state.items() if name.endswith("linear_in.weight")), None)
+        width = weight.shape[1] if weight is not None and weight.ndim == 2 else None
+        if width != len(checkpoint.feature_cols):
+            raise UserError(
+                f"{path}: takes {width} features, but data.feature_cols names {len(checkpoint.feature_cols)}; "
+                "mend the config"
+            )
     try:
         checkpoint.options.validate()
-        checkpoint.network()
-    except (RuntimeError, AssertionError, UserError) as error:
+        if isinstance(checkpoint.options, NetworkOptions):
+            checkpoint.networks()
+        else:
+            checkpoint.word_model()
+    except (RuntimeError, AssertionError, KeyError, TypeError, UserError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: does not fit the section model of the config ({reason}); mend the config") from error
     if not all(torch.isfinite(tensor).all() for tensor in checkpoint.state.values()):

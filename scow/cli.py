@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +106,18 @@ def run_hydra(main: Callable[[], None], script: Path) -> int:
         from omegaconf.errors import OmegaConfBaseException
 
         _check_config_folder(given, script.resolve().parent)
+        if any(argument in ("-m", "--multirun") for argument in given):
+            raise UserError("--multirun: not supported yet; run the script once per value, each with its own exp_name")
         # Beside the user's own overrides, because argparse takes only one run of them.
-        at = next((i for i, argument in enumerate(given) if "=" in argument and argument[0] != "-"), len(given))
+        takes_value = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package")
+        at = next(
+            (
+                i
+                for i, argument in enumerate(given)
+                if "=" in argument and argument[0] != "-" and (i == 0 or given[i - 1] not in takes_value)
+            ),
+            len(given),
+        )
         sys.argv = [sys.argv[0], *given[:at], *wanted, *given[at:]]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra raises its errors to here instead of printing them at length
         try:
@@ -139,6 +149,20 @@ def plain_config(cfg: DictConfig) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise UserError(f"expected a config with named sections, found {type(plain).__name__}; see the shipped config")
     return {str(key): value for key, value in plain.items()}
+
+
+def flag(config: Mapping[str, Any], name: str) -> bool:
+    """A true-or-false value at the top of a config; false where it is absent.
+
+    Raises
+    ------
+    UserError
+        Another value.
+    """
+    value = config.get(name, False)
+    if not isinstance(value, bool):
+        raise UserError(f"{name}: expected true or false, found {value!r}; mend the config or override")
+    return value
 
 
 def config_folder(chosen: HydraConf) -> Path:

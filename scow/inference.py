@@ -11,7 +11,7 @@ tables are missing is named and passed over.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 
 from scow.batches import DataOptions, SignalBatch, data_options, load_batch
-from scow.checkpoint import Checkpoint, fingerprint, load_checkpoint
+from scow.checkpoint import Checkpoint, ModelOptions, fingerprint, load_checkpoint, model_options
 from scow.device import resolve_device
 from scow.errors import UserError, nearest
 from scow.files import replacing
-from scow.model import NetworkOptions
 from scow.options import as_section, options_from, portable_path
-from scow.prediction import PERCENT, forward, to_scores
+from scow.prediction import PERCENT, Prediction, to_scores
 from scow.scoring import Agreement, agreement
+from scow.tables import DNSMOS_COLUMNS, read_table
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,21 @@ class InferOptions:
         Clamp to the range of correctness.
     scale_to_percentage : bool
         Scores in 0-100 rather than 0-1.
+    details : bool
+        Also write ``<split>_words.csv`` (signal, position, word, probability) and ``<split>_details.csv`` (signal,
+        score, low, high): intervals for one listener's score.
+    interval : float
+        Probability with which such an interval holds one listener's score.
+    allow_missing : bool
+        Do without columns that the tables lack, where the checkpoint was trained for that.
     """
 
     splits: tuple[str, ...] = ("valid", "eval")
     clamp_scores: bool = True
     scale_to_percentage: bool = True
+    details: bool = False
+    interval: float = 0.8
+    allow_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,7 @@ class InferConfig:
 
     folder: Path
     data: DataOptions
-    model: NetworkOptions
+    model: ModelOptions
     infer: InferOptions
     output_name: dict[str, str] = field(default_factory=dict)
     device: str = "auto"
@@ -84,6 +94,8 @@ class SplitScores:
         With the labels, in points of 0-100; None where the split has no labels.
     trained_on : bool
         The checkpoint was trained on just these signals, so that the agreement says little.
+    details : tuple of Path
+        Further files that were written.
     """
 
     split: str
@@ -92,6 +104,7 @@ class SplitScores:
     scores: np.ndarray
     agreement: Agreement | None
     trained_on: bool
+    details: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,7 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
     return InferConfig(
         folder=portable_path(str(save_dir)) if moved else config_folder,
         data=data_options(config.get("data")),
-        model=options_from(NetworkOptions, config.get("model"), "model"),
+        model=model_options(config.get("model")),
         infer=options_from(InferOptions, section, "infer"),
         output_name=names,
         device=str(config.get("device", "auto")),
@@ -145,11 +158,12 @@ def infer(config: InferConfig) -> Inference:
         No checkpoint, tables that do not fit it, a split that the config does not know, or no tables at all.
     """
     device = resolve_device(config.device)
+    if not 0.01 <= config.infer.interval <= 0.99:
+        raise UserError(f"infer.interval: expected a level in 0.01 to 0.99, found {config.infer.interval:g}; mend it")
     for split in config.infer.splits:
         if split not in config.data.tables:
-            raise UserError(
-                f"infer.splits: no tables for the split {split!r} in the config; {nearest(split, config.data.tables)}"
-            )
+            known = nearest(split, config.data.tables)
+            raise UserError(f"infer.splits: no tables for the split {split!r} in the config; {known}")
     missing = []
     present = []
     for split in config.infer.splits:
@@ -168,12 +182,16 @@ def infer(config: InferConfig) -> Inference:
 
 
 def _split(config: InferConfig, checkpoint: Checkpoint, split: str, device: str) -> SplitScores:
-    batch = load_batch(*config.data.tables[split], checkpoint.feature_cols)
     options = config.infer
-    correctness = forward(checkpoint.network().to(device), batch, device)
-    scores = to_scores(correctness, clamp=options.clamp_scores, percentage=options.scale_to_percentage)
+    left, right = config.data.tables[split]
+    batch = load_batch(left, right, _columns(checkpoint, left, right, allow_missing=options.allow_missing))
+    predicted = checkpoint.predict(batch, device)
+    scores = to_scores(predicted.correctness, clamp=options.clamp_scores, percentage=options.scale_to_percentage)
     path = config.folder / config.output_name.get(split, f"{split}_inference.csv")
     write_scores(path, batch.signals, scores)
+    details = (
+        _write_details(path.parent, split, checkpoint, batch, predicted, scores, options) if options.details else ()
+    )
     points = scores if options.scale_to_percentage else scores * PERCENT
     return SplitScores(
         split=split,
@@ -182,14 +200,61 @@ def _split(config: InferConfig, checkpoint: Checkpoint, split: str, device: str)
         scores=scores,
         agreement=_agreement(batch, points),
         trained_on=checkpoint.facts.get("trained_on") == fingerprint(batch.signals),
+        details=details,
     )
+
+
+def _columns(checkpoint: Checkpoint, left: Path, right: Path, *, allow_missing: bool) -> tuple[str, ...]:
+    """Columns to read: all that the checkpoint takes, or, where allowed and trained for, all but DNSMOS."""
+    if not allow_missing:
+        return checkpoint.feature_cols
+    have = set(read_table(left).columns) & set(read_table(right).columns)
+    missing = [column for column in checkpoint.feature_cols if column not in have]
+    if not missing:
+        return checkpoint.feature_cols
+    trained_for = DNSMOS_COLUMNS if any(name.startswith("without_dnsmos.") for name in checkpoint.state) else ()
+    if not set(missing) <= set(trained_for):
+        raise UserError(
+            f"{left}: infer.allow_missing: trained to do without {', '.join(trained_for) or 'nothing'}, "
+            f"but the tables lack {', '.join(missing)}; make these columns, or choose another -cp"
+        )
+    return tuple(column for column in checkpoint.feature_cols if column not in DNSMOS_COLUMNS)
+
+
+def _write_details(
+    folder: Path,
+    split: str,
+    checkpoint: Checkpoint,
+    batch: SignalBatch,
+    predicted: Prediction,
+    scores: np.ndarray,
+    options: InferOptions,
+) -> tuple[Path, ...]:
+    """Write the probability of every word, and an interval for one listener's score."""
+    model = checkpoint.word_model()
+    assert predicted.words is not None  # a word model's prediction
+    ends = model.interval(predicted.correctness, batch.severity.numpy(), options.interval)
+    low, high = (to_scores(end, percentage=options.scale_to_percentage) for end in ends)
+    spoken = [
+        (signal, i, word) for signal, ws in zip(batch.signals, batch.words, strict=True) for i, word in enumerate(ws)
+    ]
+    paths = (folder / f"{split}_words.csv", folder / f"{split}_details.csv")
+    words = [(*place, f"{probability:.6f}") for place, probability in zip(spoken, predicted.words, strict=True)]
+    _write_rows(paths[0], [("signal", "position", "word", "probability"), *words])
+    rows = zip(batch.signals, scores, low, high, strict=True)
+    details = [(signal, *(f"{value:.6f}" for value in values)) for signal, *values in rows]
+    _write_rows(paths[1], [("signal", "score", "low", "high"), *details])
+    return paths
 
 
 def write_scores(path: Path, signals: Sequence[str], scores: np.ndarray) -> None:
     """Write signal ids and scores, two columns, no header, six decimals."""
+    _write_rows(path, [(signal, f"{score:.6f}") for signal, score in zip(signals, scores, strict=True)])
+
+
+def _write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
-        writer = csv.writer(handle, lineterminator="\n")
-        writer.writerows((signal, f"{score:.6f}") for signal, score in zip(signals, scores, strict=True))
+        csv.writer(handle, lineterminator="\n").writerows(rows)
 
 
 def _agreement(batch: SignalBatch, points: np.ndarray) -> Agreement | None:

@@ -1,4 +1,6 @@
-"""The published network: two ears, one small transformer each, one score.
+"""The models as torch modules: the published network, and the logistic regression of the word model.
+
+The published network: two ears, one small transformer each, one score.
 
 Per ear, the rows of a signal (SENTENCE_SCORE first, then its words) are projected from the features to ``d_model``
 dimensions by a layer that both ears share. Two tokens stand in front: a learned CLS vector and the embedding of the
@@ -172,3 +174,27 @@ def _encoder(options: NetworkOptions) -> nn.TransformerEncoder:
     )
     # Nested tensors would save nothing on sentences of a dozen words, and warn.
     return nn.TransformerEncoder(layer, num_layers=options.num_layers, enable_nested_tensor=False)
+
+
+class WordLogistic(nn.Module):
+    """Logistic regression on standardised features: the probability that a word is written down.
+
+    Parameters
+    ----------
+    mean, scale, weight : Tensor, shape (p,), float64
+    bias : Tensor, shape (), float64
+    """
+
+    mean: Tensor
+    scale: Tensor
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        for name, tensor in (("mean", mean), ("scale", scale), ("weight", weight), ("bias", bias)):
+            self.register_buffer(name, tensor)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Probabilities, shape (n,), of words with `features` of shape (n, p)."""
+        return torch.sigmoid(((features - self.mean) / self.scale) @ self.weight + self.bias)

@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 
 from scow.batches import SignalBatch
 from scow.model import PublishedNetwork
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of many signals.
+
+    Attributes
+    ----------
+    correctness : ndarray, shape (n,), float64
+        Share of words, about 0-1, not clamped.
+    words : ndarray, shape (n_words,), float64, or None
+        Probability of each prompt word, signal after signal; None where the model says nothing of words.
+    """
+
+    correctness: np.ndarray
+    words: np.ndarray | None = None
+
 
 PERCENT = 100.0
 SIGNALS_PER_FORWARD = 1024

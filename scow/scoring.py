@@ -11,10 +11,12 @@ still leave an RMSE near 24 points.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.stats import rankdata
 
 
 @dataclass(frozen=True)
@@ -80,3 +82,45 @@ def agreement(scores: ArrayLike, truth: ArrayLike) -> Agreement:
     """RMSE and r of scores in 0-100 against correctness in 0-100."""
     predicted, true = validate(scores, truth)
     return Agreement(rmse=rmse(predicted, true), r=pearson(predicted, true), n_signals=predicted.size)
+
+
+def group_standard_error(
+    scores: ArrayLike, truth: ArrayLike, groups: Sequence[str], rng: np.random.Generator, n_resamples: int = 1000
+) -> float:
+    """Standard error of the RMSE by the bootstrap over groups (Efron and Tibshirani, 1993, chapter 6).
+
+    Parameters
+    ----------
+    scores, truth : array_like, shape (n,)
+    groups : sequence of str, length n
+        What is drawn as a whole, because it belongs together: tracks or prompts.
+    rng : Generator
+    n_resamples : int
+
+    Returns
+    -------
+    float
+        In the unit of the scores.
+    """
+    predicted, true = validate(scores, truth)
+    _, codes = np.unique(np.asarray(groups), return_inverse=True)
+    squares, counts = np.bincount(codes, (predicted - true) ** 2), np.bincount(codes)
+    drawn = rng.integers(len(counts), size=(n_resamples, len(counts)))
+    return float(np.std(np.sqrt(squares[drawn].sum(axis=1) / counts[drawn].sum(axis=1)), ddof=1))
+
+
+def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Area under the ROC curve: how often a hit has a higher probability than a miss, ties counting half.
+
+    Raises
+    ------
+    ValueError
+        As `validate`; or there are no hits or no misses.
+    """
+    predicted, true = validate(probabilities, labels)
+    hits = true > 0.5
+    n_hits, n_misses = int(hits.sum()), int((~hits).sum())
+    if not (n_hits and n_misses):
+        raise ValueError("expected hits and misses, found only one of them")
+    ranks = rankdata(predicted)
+    return float((ranks[hits].sum() - n_hits * (n_hits + 1) / 2) / (n_hits * n_misses))

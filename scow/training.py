@@ -1,93 +1,43 @@
-"""Fitting the published network: loss, split, selection and cross-validation.
+"""Stage 4: labelled feature tables to a checkpoint, for either model, and cross-validated figures of a config.
 
-As published: the loss of a batch is MSE + `corr_lambda` * (1 - Pearson), on correctness in 0-1; the optimiser is
-AdamW; the signals are split 80/20 into training and validation by prompt, so that no lyrics stand on both sides; the
-epoch with the lowest validation RMSE is kept.
-
-Cross-validation (`cross_validate`) is grouped by track, or by prompt where no track is known: the three severities of
-an excerpt, and all excerpts of a track, are on the same side. Inside each fold the split and the selection are those
-above, so that the held-out fold chooses nothing.
-
-Everything random follows from the seed: a second run on the same machine with the same number of threads is
-identical to the bit.
+The word model (`scow.word_fit`) is fitted to all labelled signals; five folds of cross-validation by track then
+calibrate its intervals and say how well it does on signals that it was not fitted to. The published network
+(`scow.network_fit`) holds out a fifth of the prompts to choose the epoch.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from scow.batches import DataOptions, SignalBatch, data_options, load_batch
-from scow.checkpoint import Checkpoint, fingerprint, save_checkpoint
-from scow.corpus import read_metadata
+from scow.batches import DataOptions, SignalBatch, data_options, join_batches, load_batch
+from scow.checkpoint import Checkpoint, ModelOptions, fingerprint, model_options, save_checkpoint
+from scow.corpus import SignalRecord, read_metadata
+from scow.crossval import CrossValidation, Fitter, cross_validate
 from scow.device import resolve_device
 from scow.errors import UserError
 from scow.files import replacing
-from scow.model import NetworkOptions, PublishedNetwork
-from scow.options import options_from
-from scow.prediction import PERCENT, forward, to_scores
-from scow.scoring import Agreement, agreement
+from scow.intervals import calibrate
+from scow.model import NetworkOptions
+from scow.network_fit import Epoch, Fit, TrainOptions, fit_ensemble
+from scow.options import as_section, options_from
+from scow.prediction import PERCENT
+from scow.word_fit import WordFitter
+from scow.word_model import WordOptions
 
-
-@dataclass(frozen=True)
-class TrainOptions:
-    """Section ``train:`` of a checkpoint's config.
-
-    Attributes
-    ----------
-    save_dir : Path
-        Where model.pt and train_log.csv go.
-    batch_size : int
-        Signals per step; the correlation in the loss is over a batch.
-    epochs : int
-    lr : float
-        Learning rate of AdamW.
-    corr_lambda : float
-        Weight of the correlation term.
-    val_split : float
-        Share of the prompts that are held out for choosing the epoch, in 0 to 1.
-    """
-
-    save_dir: Path
-    batch_size: int = 1024
-    epochs: int = 100
-    lr: float = 1e-4
-    corr_lambda: float = 0.4
-    val_split: float = 0.2
-
-    def validate(self) -> None:
-        """Check the ranges.
-
-        Raises
-        ------
-        UserError
-        """
-        if self.batch_size < 2:
-            raise UserError(f"train.batch_size: expected at least 2 (for a correlation), found {self.batch_size}")
-        if self.epochs < 1:
-            raise UserError(f"train.epochs: expected at least 1, found {self.epochs}; raise it")
-        if not 0 < self.val_split < 1:
-            raise UserError(f"train.val_split: expected a share between 0 and 1, found {self.val_split:g}; mend it")
-        if self.lr <= 0 or not math.isfinite(self.lr):
-            raise UserError(f"train.lr: expected a positive number, found {self.lr:g}; mend it")
-        if not (self.corr_lambda >= 0 and math.isfinite(self.corr_lambda)):
-            raise UserError(f"train.corr_lambda: expected 0 or a positive number, found {self.corr_lambda:g}; mend it")
+CALIBRATION_FOLDS = 5
 
 
 @dataclass(frozen=True)
 class CvOptions:
-    """Section ``cv:`` of a checkpoint's config: repeated cross-validation, grouped by track.
+    """Section ``cross_validation:`` of a checkpoint's config.
 
     Attributes
     ----------
@@ -99,19 +49,12 @@ class CvOptions:
 
 
 @dataclass(frozen=True)
-class _TopLevel:
-    exp_name: str
-    seed: int = 42
-    device: str = "auto"
-
-
-@dataclass(frozen=True)
 class TrainConfig:
     """A checkpoint's ``config.yaml``, as far as training reads it."""
 
     exp_name: str
     data: DataOptions
-    model: NetworkOptions
+    model: ModelOptions
     train: TrainOptions
     cv: CvOptions
     seed: int = 42
@@ -119,62 +62,31 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
-class Epoch:
-    """A line of train_log.csv; RMSE in points of 0-100, r None where it is not defined."""
-
-    epoch: int
-    train_loss: float
-    train_rmse: float
-    val_rmse: float
-    val_r: float | None
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A trained network.
+class Trained:
+    """What stage 4 made.
 
     Attributes
     ----------
-    network : PublishedNetwork
-        With the weights of the epoch that was kept, in evaluation mode.
-    log : tuple of Epoch
-    kept : Epoch
-        The epoch that was kept.
+    folder : Path
+        The checkpoint's folder.
+    checkpoint : Checkpoint
+    fits : tuple of Fit
+        Of the networks; empty for the word model.
+    out_of_fold : CrossValidation or None
+        Of the word model; None for networks.
     """
 
-    network: PublishedNetwork
-    log: tuple[Epoch, ...]
-    kept: Epoch
+    folder: Path
+    checkpoint: Checkpoint
+    fits: tuple[Fit, ...]
+    out_of_fold: CrossValidation | None
 
 
 @dataclass(frozen=True)
-class CrossValidation:
-    """Out-of-fold scores, each signal predicted by a network that saw nothing of its group.
-
-    Attributes
-    ----------
-    scores : ndarray, shape (n_repeats, n)
-        In points of 0-100.
-    repeats : tuple of Agreement
-        RMSE and r over all signals, per repeat.
-    """
-
-    scores: np.ndarray
-    repeats: tuple[Agreement, ...]
-
-    @property
-    def rmse(self) -> float:
-        """Mean over repeats, in points."""
-        return float(np.mean([repeat.rmse for repeat in self.repeats]))
-
-    @property
-    def r(self) -> float | None:
-        """Mean over repeats; None where a repeat has none."""
-        rs = [repeat.r for repeat in self.repeats]
-        return None if None in rs else float(np.mean([r for r in rs if r is not None]))
-
-    def __str__(self) -> str:
-        return f"RMSE {self.rmse:.2f}, r {'undefined' if self.r is None else f'{self.r:.3f}'}"
+class _TopLevel:
+    exp_name: str
+    seed: int = 42
+    device: str = "auto"
 
 
 def train_config(config: Mapping[str, Any]) -> TrainConfig:
@@ -185,37 +97,77 @@ def train_config(config: Mapping[str, Any]) -> TrainConfig:
     UserError
         A section or value that is missing or of the wrong kind.
     """
-    sections = {
-        "data": data_options(config.get("data")),
-        "model": options_from(NetworkOptions, config.get("model"), "model"),
-        "train": options_from(TrainOptions, config.get("train"), "train"),
-        "cv": options_from(CvOptions, config.get("cv"), "cv"),
-    }
     plain = {key: config[key] for key in ("exp_name", "seed", "device") if key in config}
     top = options_from(_TopLevel, plain, "config")
-    return TrainConfig(**sections, **vars(top))  # type: ignore[arg-type]
+    if top.seed < 0:
+        raise UserError(f"seed: expected 0 or a positive number, found {top.seed}; mend it")
+    return TrainConfig(
+        exp_name=top.exp_name,
+        data=data_options(config.get("data")),
+        model=model_options(config.get("model")),
+        train=options_from(TrainOptions, config.get("train"), "train"),
+        cv=options_from(CvOptions, as_section(config.get("cross_validation"), "cross_validation"), "cross_validation"),
+        seed=top.seed,
+        device=top.device,
+    )
 
 
 def load_training_batch(config: TrainConfig) -> SignalBatch:
-    """The labelled signals of the training tables.
+    """The labelled signals of all training tables.
 
     Raises
     ------
     UserError
         The config names no training tables, they are not to be had, or hold no label.
     """
-    if "train" not in config.data.tables:
+    pairs = config.data.train_tables
+    if not pairs:
         raise UserError("expected data.csv_path_l and data.csv_path_r, the training tables, found none; add them")
-    left, right = config.data.tables["train"]
-    batch = load_batch(left, right, config.data.feature_cols, config.data.target)
+    batch = join_batches([load_batch(*pair, config.data.feature_cols, config.data.target) for pair in pairs])
     labelled = batch.take(torch.nonzero(batch.labelled).flatten())
     if not len(labelled):
-        raise UserError(f"{left}: expected signals with {config.data.target}, found none; train on a labelled split")
+        raise UserError(f"{pairs[0][0]}: expected signals with {config.data.target}, found none; use a labelled split")
     return labelled
 
 
-def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = None) -> tuple[Fit, Path]:
-    """Stage 4: fit a network to the training tables, write model.pt and train_log.csv.
+def training_groups(config: TrainConfig, batch: SignalBatch) -> tuple[list[str], str]:
+    """Group of each signal for cross-validation, and what the groups are: tracks where all are known, else prompts."""
+    tracks = {record.signal: record.track for path in config.data.metadata for record in read_metadata(path)}
+    if all(tracks.get(signal) for signal in batch.signals):
+        return [tracks[signal] for signal in batch.signals], "track"
+    return list(batch.prompts), "prompt"
+
+
+def fitter(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = None) -> Fitter:
+    """The way of fitting that a config describes.
+
+    Raises
+    ------
+    UserError
+        The prior's metadata cannot be read, or holds no responses.
+    """
+    options, device = config.model, resolve_device(config.device)
+    if isinstance(options, WordOptions):
+        return WordFitter(_prior_corpus(config), options)
+
+    def fit_network(batch: SignalBatch, _groups: Sequence[str], _held: frozenset[str], seed: int) -> Checkpoint:
+        fits = fit_ensemble(batch, options, config.train, seed=seed, device=device, on_epoch=on_epoch)
+        return network_checkpoint(options, batch.feature_cols, fits)
+
+    return fit_network
+
+
+def network_checkpoint(options: NetworkOptions, feature_cols: tuple[str, ...], fits: Sequence[Fit]) -> Checkpoint:
+    """Networks as a checkpoint; a single one under the published names."""
+    states = [fitted.network.state_dict() for fitted in fits]
+    if len(states) == 1:
+        return Checkpoint(options, feature_cols, states[0])
+    members = {f"{i}.{name}": tensor for i, state in enumerate(states) for name, tensor in state.items()}
+    return Checkpoint(options, feature_cols, members)
+
+
+def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = None) -> Trained:
+    """Stage 4: fit a model to the training tables, write model.pt, and train_log.csv for a network.
 
     Parameters
     ----------
@@ -225,270 +177,84 @@ def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = Non
 
     Returns
     -------
-    Fit
-    Path
-        The checkpoint's folder.
+    Trained
+
+    Raises
+    ------
+    UserError
+        Whatever is wrong with config, tables or metadata.
     """
     batch = load_training_batch(config)
-    trained = fit(
-        batch, config.model, config.train, seed=config.seed, device=resolve_device(config.device), on_epoch=on_epoch
-    )
     folder = config.train.save_dir
-    facts = {
+    facts: dict[str, Any] = {
         "trained_on": fingerprint(batch.signals),
         "n_signals": len(batch),
         "target": config.data.target,
         "seed": config.seed,
-        "train": {**dataclasses.asdict(config.train), "save_dir": str(folder)},
-        "kept_epoch": trained.kept.epoch,
-        "val_rmse": trained.kept.val_rmse,
-        "val_r": trained.kept.val_r,
         "versions": {name: version(name) for name in ("torch", "numpy", "pandas")},
     }
-    save_checkpoint(
-        folder / "model.pt",
-        Checkpoint(config.model, config.data.feature_cols, trained.network.state_dict(), facts),
-    )
-    with replacing(folder / "train_log.csv") as temporary:
-        pd.DataFrame([vars(epoch) for epoch in trained.log]).to_csv(temporary, index=False, lineterminator="\n")
-    return trained, folder
+    fits: list[Fit] = []
+    out_of_fold: CrossValidation | None = None
+    if isinstance(config.model, NetworkOptions):
+        device = resolve_device(config.device)
+        fits = fit_ensemble(batch, config.model, config.train, seed=config.seed, device=device, on_epoch=on_epoch)
+        checkpoint = network_checkpoint(config.model, config.data.feature_cols, fits)
+        facts["train"] = {**dataclasses.asdict(config.train), "save_dir": str(folder)}
+        facts["kept_epochs"] = [fitted.kept.epoch for fitted in fits]
+        facts["val_rmse"] = [fitted.kept.val_rmse for fitted in fits]
+        facts["val_r"] = [fitted.kept.val_r for fitted in fits]
+    else:
+        groups, facts["grouped_by"] = training_groups(config, batch)
+        fit_words = fitter(config)
+        out_of_fold = cross_validate(
+            batch, groups, fit_words, n_folds=min(CALIBRATION_FOLDS, len(set(groups))), n_repeats=1, seed=config.seed
+        )
+        quantiles = calibrate(out_of_fold.scores[0] / PERCENT, out_of_fold.truth / PERCENT, out_of_fold.severity)
+        fitted_words = fit_words(batch, groups, frozenset(), config.seed)
+        state = {**fitted_words.state, "interval.quantiles": torch.from_numpy(quantiles)}
+        checkpoint = dataclasses.replace(fitted_words, state=state)
+        facts["out_of_fold"] = {"rmse": out_of_fold.rmse, "r": out_of_fold.r}
+    checkpoint = dataclasses.replace(checkpoint, facts=facts)
+    save_checkpoint(folder / "model.pt", checkpoint)
+    if fits:
+        lines = [{"member": i, **vars(epoch)} for i, fitted in enumerate(fits) for epoch in fitted.log]
+        log = pd.DataFrame(lines) if len(fits) > 1 else pd.DataFrame(lines).drop(columns="member")
+        with replacing(folder / "train_log.csv") as temporary:
+            log.to_csv(temporary, index=False, lineterminator="\n")
+    return Trained(folder, checkpoint, tuple(fits), out_of_fold)
 
 
-def cross_validation(config: TrainConfig, *, on_fold: Callable[[int, int], None] | None = None) -> CrossValidation:
-    """Cross-validate a config on its training tables, by track where `data.metadata` tells it, else by prompt."""
+def cross_validation(
+    config: TrainConfig, *, on_fold: Callable[[int, int], None] | None = None
+) -> tuple[CrossValidation, str]:
+    """Cross-validate a config on its training tables; also says whether tracks or prompts were kept whole.
+
+    Raises
+    ------
+    UserError
+        As `train`.
+    """
     if config.cv.repeats < 1:
-        raise UserError(f"cv.repeats: expected at least 1, found {config.cv.repeats}; mend it")
+        raise UserError(f"cross_validation.repeats: expected at least 1, found {config.cv.repeats}; mend it")
     batch = load_training_batch(config)
-    groups: Sequence[str] = batch.prompts
-    if config.data.metadata is not None:
-        tracks = {record.signal: record.track for record in read_metadata(config.data.metadata)}
-        unknown = [signal for signal in batch.signals if not tracks.get(signal)]
-        if unknown:
-            raise UserError(
-                f"{config.data.metadata}: expected the track (fma) of every signal, found none for {unknown[0]}; "
-                "set data.metadata=null to group by prompt"
-            )
-        groups = [tracks[signal] for signal in batch.signals]
-    return cross_validate(
+    groups, grouped_by = training_groups(config, batch)
+    result = cross_validate(
         batch,
         groups,
-        config.model,
-        config.train,
+        fitter(config),
         n_folds=config.cv.folds,
         n_repeats=config.cv.repeats,
         seed=config.seed,
         device=resolve_device(config.device),
         on_fold=on_fold,
     )
+    return result, grouped_by
 
 
-def write_cross_validation(config: TrainConfig, result: CrossValidation) -> Path:
-    """Write cross_validation.json beside the checkpoint: what was done, and RMSE and r per repeat and on average."""
-    path = config.train.save_dir / "cross_validation.json"
-    content = {
-        "n_signals": result.scores.shape[1],
-        "grouped_by": "prompt" if config.data.metadata is None else "track",
-        "folds": config.cv.folds,
-        "seeds": [config.seed + repeat for repeat in range(config.cv.repeats)],
-        "rmse": result.rmse,
-        "r": result.r,
-        "repeats": [{"rmse": repeat.rmse, "r": repeat.r} for repeat in result.repeats],
-    }
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    return path
-
-
-def split_by_group(groups: Sequence[str], share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Split into (rest, held out) so that each group is on one side.
-
-    Parameters
-    ----------
-    groups : sequence of str, length n
-    share : float
-        Share of the groups to hold out; at least one group is on each side.
-    rng : Generator
-
-    Returns
-    -------
-    tuple of ndarray
-        Indices, ascending.
-
-    Raises
-    ------
-    UserError
-        Fewer than two groups.
-    """
-    names = sorted(set(groups))
-    if len(names) < 2:
-        raise UserError(
-            f"expected signals of at least 2 prompts to split for validation, found {len(names)}; add signals"
-        )
-    n_held = min(max(round(share * len(names)), 1), len(names) - 1)
-    held = {names[i] for i in rng.permutation(len(names))[:n_held]}
-    outside = np.array([group in held for group in groups])
-    return np.flatnonzero(~outside), np.flatnonzero(outside)
-
-
-def group_folds(groups: Sequence[str], n_folds: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Indices of each fold, every group whole in one of them, folds of about the same number of groups.
-
-    Raises
-    ------
-    UserError
-        Fewer groups than folds.
-    """
-    names = sorted(set(groups))
-    if not 2 <= n_folds <= len(names):
-        raise UserError(f"cv.folds: expected 2 to {len(names)} (the number of groups), found {n_folds}; mend it")
-    fold_of = {names[i]: place % n_folds for place, i in enumerate(rng.permutation(len(names)))}
-    folds = np.array([fold_of[group] for group in groups])
-    return [np.flatnonzero(folds == fold) for fold in range(n_folds)]
-
-
-def correlation_loss(predicted: Tensor, target: Tensor, corr_lambda: float) -> Tensor:
-    """MSE + corr_lambda * (1 - Pearson) over a batch; the second term is left out for a batch of one signal."""
-    mse = torch.mean((predicted - target) ** 2)
-    if len(predicted) < 2:
-        return mse
-    x, y = predicted - predicted.mean(), target - target.mean()
-    pearson = (x * y).sum() / (x.norm() * y.norm()).clamp_min(1e-8)
-    return mse + corr_lambda * (1.0 - pearson)
-
-
-def fit(
-    batch: SignalBatch,
-    network_options: NetworkOptions,
-    options: TrainOptions,
-    *,
-    seed: int,
-    device: str = "cpu",
-    on_epoch: Callable[[Epoch], None] | None = None,
-) -> Fit:
-    """Train a network on labelled signals.
-
-    Parameters
-    ----------
-    batch : SignalBatch
-        All with a label.
-    network_options : NetworkOptions
-    options : TrainOptions
-    seed : int
-        Decides the split, the weights at the start, the order of the signals and the dropout.
-    device : str
-        ``cpu`` or ``cuda``.
-    on_epoch : callable
-        Told of each epoch as it ends.
-
-    Returns
-    -------
-    Fit
-
-    Raises
-    ------
-    UserError
-        An option out of range, or fewer than two prompts.
-    """
-    options.validate()
-    network_options.validate()
-    if seed < 0:
-        raise UserError(f"seed: expected 0 or a positive number, found {seed}; mend it")
-    rng = np.random.default_rng(seed)
-    train_index, val_index = split_by_group(batch.prompts, options.val_split, rng)
-    train, val = batch.take(torch.from_numpy(train_index)), batch.take(torch.from_numpy(val_index))
-    cuda = [torch.cuda.current_device()] if device == "cuda" else []
-    with torch.random.fork_rng(
-        devices=cuda
-    ):  # dropout and weights draw from torch's global state, and nothing else may
-        torch.manual_seed(int(rng.integers(2**31)))
-        network = PublishedNetwork(batch.features.shape[-1], network_options).to(device)
-        optimiser = torch.optim.AdamW(network.parameters(), lr=options.lr)
-        log: list[Epoch] = []
-        best: dict[str, Tensor] = {}
-        kept: Epoch | None = None
-        for number in range(1, options.epochs + 1):
-            loss, train_rmse = _one_epoch(network, optimiser, train, options, rng, device)
-            if not math.isfinite(loss):
-                raise UserError(f"training diverged in epoch {number}; expected a finite loss: lower train.lr")
-            score = agreement(to_scores(forward(network, val, device)), to_scores(val.target.double().numpy()))
-            epoch = Epoch(number, loss, train_rmse, score.rmse, score.r)
-            log.append(epoch)
-            if on_epoch is not None:
-                on_epoch(epoch)
-            if kept is None or epoch.val_rmse < kept.val_rmse:
-                kept, best = epoch, {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    assert kept is not None  # options.epochs >= 1
-    network.load_state_dict(best)
-    return Fit(network.eval(), tuple(log), kept)
-
-
-def cross_validate(
-    batch: SignalBatch,
-    groups: Sequence[str],
-    network_options: NetworkOptions,
-    options: TrainOptions,
-    *,
-    n_folds: int,
-    n_repeats: int,
-    seed: int,
-    device: str = "cpu",
-    on_fold: Callable[[int, int], None] | None = None,
-) -> CrossValidation:
-    """Repeated cross-validation by group.
-
-    Parameters
-    ----------
-    batch : SignalBatch
-        All with a label.
-    groups : sequence of str, length n
-        Track (or prompt) of each signal.
-    network_options, options
-        As for `fit`.
-    n_folds, n_repeats : int
-    seed : int
-        Repeat k uses seed + k, for the folds and for the fits.
-    device : str
-    on_fold : callable
-        Told of repeat and fold as each ends.
-
-    Returns
-    -------
-    CrossValidation
-    """
-    truth = to_scores(batch.target.double().numpy())
-    scores = np.zeros((n_repeats, len(batch)))
-    for repeat in range(n_repeats):
-        for number, held in enumerate(group_folds(groups, n_folds, np.random.default_rng(seed + repeat))):
-            rest = np.setdiff1d(np.arange(len(batch)), held)
-            trained = fit(
-                batch.take(torch.from_numpy(rest)), network_options, options, seed=seed + repeat, device=device
-            )
-            held_batch = batch.take(torch.from_numpy(held))
-            scores[repeat, held] = to_scores(forward(trained.network, held_batch, device))
-            if on_fold is not None:
-                on_fold(repeat, number)
-    return CrossValidation(scores, tuple(agreement(row, truth) for row in scores))
-
-
-def _one_epoch(
-    network: PublishedNetwork,
-    optimiser: torch.optim.Optimizer,
-    train: SignalBatch,
-    options: TrainOptions,
-    rng: np.random.Generator,
-    device: str,
-) -> tuple[float, float]:
-    """One pass over the training signals; mean loss, and RMSE in points as the network was along the way."""
-    network.train()
-    losses, squares = [], 0.0
-    for index in torch.from_numpy(rng.permutation(len(train))).split(options.batch_size):
-        part = train.take(index)
-        predicted = network(part.features.to(device), part.n_rows.to(device), part.severity.to(device))
-        target = part.target.to(device)
-        loss = correlation_loss(predicted, target, options.corr_lambda)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
-        losses.append(float(loss.detach()))
-        squares += float(((predicted.detach() - target) ** 2).sum())
-    return float(np.mean(losses)), PERCENT * math.sqrt(squares / len(train))
+def _prior_corpus(config: TrainConfig) -> list[SignalRecord]:
+    """Labelled records of the prior's metadata; a response may be empty, but not all of them."""
+    corpus = [record for path in config.data.prior_metadata for record in read_metadata(path)]
+    labelled = [record for record in corpus if record.correctness == record.correctness]  # NaN is not
+    if corpus and not any(record.response for record in labelled):
+        raise UserError(f"{config.data.prior_metadata[0]}: expected responses for the text prior, found none; drop it")
+    return labelled

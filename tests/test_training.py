@@ -20,7 +20,7 @@ from scow.batches import DataOptions, SignalBatch, load_batch
 from scow.checkpoint import fingerprint, load_checkpoint
 from scow.corpus import SignalRecord, metadata_table
 from scow.errors import UserError
-from scow.model import NetworkOptions
+from scow.model import NetworkOptions, PublishedNetwork
 from scow.prediction import forward
 from scow.tables import HEARING_LOSSES, with_sentence_rows, write_table
 from scow.training import (
@@ -153,6 +153,20 @@ def test_validation_signals_are_never_trained_on():
     assert not same_weights(
         fit(batch, SMALL, options(epochs=1), seed=5), fit(changed, SMALL, options(epochs=1), seed=5)
     )
+
+
+def test_dropout_is_on_in_every_training_step_and_off_in_validation(monkeypatch):
+    modes = []
+
+    class Watched(PublishedNetwork):
+        def forward(self, features, n_rows, severity):
+            modes.append((self.training, len(features)))
+            return super().forward(features, n_rows, severity)
+
+    monkeypatch.setattr(scow.training, "PublishedNetwork", Watched)
+    fit(invented(), SMALL, options(epochs=3, batch_size=40), seed=0)
+    # Of 20 prompts 4 are held out: 48 signals in batches of 40, then 12.
+    assert modes == 3 * [(True, 40), (True, 8), (False, 12)]
 
 
 def test_last_batch_of_one_signal():

@@ -1,0 +1,97 @@
+"""Fitting the word model with its text prior, so that no word's label ever stands behind a feature of its own.
+
+The prior is fitted to a corpus of prompts and responses. Where signals of the corpus are those that the word model is
+fitted to, their prior logits come from priors of other folds (by group). Where a cross-validation holds out groups,
+the prior does not see them either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+
+from scow.batches import SignalBatch
+from scow.checkpoint import Checkpoint
+from scow.corpus import SignalRecord
+from scow.errors import UserError
+from scow.groups import group_folds
+from scow.lyrics import prompt_words, word_labels
+from scow.text_prior import PriorText, TextPrior, fit_text_prior
+from scow.word_features import prior_texts
+from scow.word_model import WordOptions, check_word_columns, fit_word_model
+
+PRIOR_FOLDS = 5
+
+
+class WordFitter:
+    """Fits word models to labelled signals.
+
+    Parameters
+    ----------
+    corpus : sequence of SignalRecord
+        Prompts and responses for the text prior; empty for a model without one.
+    options : WordOptions
+
+    Raises
+    ------
+    UserError
+        An option out of range.
+    """
+
+    def __init__(self, corpus: Sequence[SignalRecord], options: WordOptions) -> None:
+        options.validate()
+        self._options = options
+        self._corpus = tuple(corpus)
+        self._labels = [word_labels(prompt_words(record.prompt), record.response) for record in self._corpus]
+        self._priors: dict[frozenset[int], TextPrior] = {}
+
+    def __call__(self, batch: SignalBatch, groups: Sequence[str], held: frozenset[str], seed: int) -> Checkpoint:
+        """Fit to `batch`, blind to the groups `held`.
+
+        Raises
+        ------
+        UserError
+            Columns that the model does not take, or no responses.
+        """
+        check_word_columns(batch.feature_cols)
+        if not any(batch.responses):
+            raise UserError("expected responses in the training tables, found none; the word model learns from them")
+        prior = self._prior(held) if self._corpus else None
+        logits = self._logits(batch, groups, held, seed) if prior else None
+        model = fit_word_model(batch, prior, logits, self._options)
+        return Checkpoint(self._options, batch.feature_cols, model.state())
+
+    def _prior(self, held: Iterable[str]) -> TextPrior:
+        """The prior of the corpus without the groups `held`; each is fitted once."""
+        without = frozenset(held)
+        kept = frozenset(
+            i for i, record in enumerate(self._corpus) if record.track not in without and record.prompt not in without
+        )
+        if kept not in self._priors:
+            if not kept:
+                raise UserError("data.prior_metadata: expected prompts beyond held-out groups, found none; add some")
+            index = sorted(kept)
+            self._priors[kept] = fit_text_prior(
+                [PriorText(self._corpus[i].prompt, self._corpus[i].hearing_loss) for i in index],
+                np.array([label for i in index for label in self._labels[i]], dtype=np.float64),
+                [self._corpus[i].track or self._corpus[i].prompt for i in index],
+                self._options.prior_c,
+            )
+        return self._priors[kept]
+
+    def _logits(self, batch: SignalBatch, groups: Sequence[str], held: frozenset[str], seed: int) -> np.ndarray:
+        """Prior logits of the batch's words, of priors that saw none of the responses to them."""
+        known = {record.signal for record in self._corpus}
+        inside = [i for i, signal in enumerate(batch.signals) if signal in known]
+        logits = self._prior(held).logits(prior_texts(batch))
+        if not inside:
+            return logits
+        owner = np.repeat(np.arange(len(batch)), [len(words) for words in batch.words])
+        of_inside = [groups[i] for i in inside]
+        for fold in group_folds(of_inside, PRIOR_FOLDS, np.random.default_rng(seed)):
+            index = np.array([inside[i] for i in fold])
+            prior = self._prior(held | {groups[i] for i in index} | {batch.prompts[i] for i in index})
+            logits[np.isin(owner, index)] = prior.logits(prior_texts(batch.take(torch.from_numpy(index))))
+        return logits
