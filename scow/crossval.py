@@ -22,8 +22,9 @@ from scow.files import replacing
 from scow.groups import group_folds
 from scow.intervals import calibrate, interval
 from scow.prediction import PERCENT, to_scores
-from scow.scoring import Agreement, agreement, group_standard_error
+from scow.scoring import Agreement, agreement, group_standard_error, roc_auc
 from scow.tables import HEARING_LOSSES
+from scow.word_model import batch_labels
 
 # Takes labelled signals, their groups, the groups that are held out, and a seed.
 Fitter = Callable[[SignalBatch, Sequence[str], frozenset[str], int], Checkpoint]
@@ -45,6 +46,8 @@ class CrossValidation:
         Correctness in points.
     severity : ndarray, shape (n,), int
     groups : tuple of str, length n
+    labels : ndarray, shape (n_words,), or None
+        Word labels, where `words` are given and the tables have responses.
     """
 
     scores: np.ndarray
@@ -53,6 +56,7 @@ class CrossValidation:
     truth: np.ndarray
     severity: np.ndarray
     groups: tuple[str, ...]
+    labels: np.ndarray | None = None
 
     @property
     def repeats(self) -> tuple[Agreement, ...]:
@@ -84,6 +88,23 @@ class CrossValidation:
             if mine.any():
                 found[name] = agreement(self.scores[:, mine].ravel(), np.tile(self.truth[mine], len(self.scores)))
         return found
+
+    @property
+    def word_auc(self) -> float | None:
+        """Area under the ROC curve of words, mean over repeats; None where there are no words or labels."""
+        if self.words is None or self.labels is None:
+            return None
+        return float(np.mean([roc_auc(row, self.labels) for row in self.words]))
+
+    def calibration(self, n_bins: int = 10) -> list[dict[str, float]]:
+        """Mean predicted and true score of signals in bins of equal size, over all repeats together."""
+        predicted, true = self.scores.ravel(), np.tile(self.truth, len(self.scores))
+        bins = np.array_split(np.argsort(predicted, kind="stable"), n_bins)
+        return [
+            {"predicted": float(predicted[i].mean()), "true": float(true[i].mean()), "n": len(i)}
+            for i in bins
+            if len(i)
+        ]
 
     def coverage(self, level: float = 0.8) -> dict[str, float]:
         """Share of signals inside their interval, in all and per severity, mean over repeats."""
@@ -156,7 +177,8 @@ def cross_validate(
             if on_fold is not None:
                 on_fold(repeat, number)
     truth = to_scores(batch.target.double().numpy())
-    return CrossValidation(scores, folds, words, truth, batch.severity.numpy(), tuple(groups))
+    labels = batch_labels(batch) if words is not None and any(batch.responses) else None
+    return CrossValidation(scores, folds, words, truth, batch.severity.numpy(), tuple(groups), labels)
 
 
 def write_cross_validation(path: Path, result: CrossValidation, *, grouped_by: str, seed: int) -> None:
@@ -172,6 +194,8 @@ def write_cross_validation(path: Path, result: CrossValidation, *, grouped_by: s
         "repeats": [{"rmse": repeat.rmse, "r": repeat.r} for repeat in result.repeats],
         "by_severity": {name: {"rmse": found.rmse, "r": found.r} for name, found in result.by_severity().items()},
         "coverage_of_80_percent_intervals": result.coverage(),
+        "word_auc": result.word_auc,
+        "calibration": result.calibration(),
     }
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -61,8 +61,8 @@ def run_demo(work: Path, model_dir: Path) -> None:
     run("compute_metrics.py", *config)
     print("\nThe demo has no listener labels; stage 4 learns what Whisper itself got, to show the stage at work:")
     learned = [f"data.target={MODEL}", cols, "train.epochs=20", f"train.save_dir={work / 'checkpoint'}"]
-    run("train.py", "-cp", "checkpoints/lite", *overrides, *learned)
-    shipped = ["-cp", "checkpoints/lite", *overrides, "infer.splits=[demo]"]
+    run("train.py", "-cp", "checkpoints/published", *overrides, *learned)
+    shipped = ["-cp", "checkpoints/lite", *overrides, "infer.splits=[demo]", "infer.details=true"]
     run("infer.py", *shipped, f"+infer.output_name.demo={scores}")
     print_table(metadata, transcripts, scores)
 
