@@ -39,6 +39,7 @@ def main() -> int:
     parser.add_argument("--tables", type=Path, nargs=2, required=True, metavar=("LEFT", "RIGHT"))
     parser.add_argument("--signals", type=int, default=8802)
     parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch-size", type=int, default=1024, help="as published; checkpoints/published uses 128")
     parser.add_argument("--sample", type=int, default=100, help="items to filter in the published way")
     options = parser.parse_args()
 
@@ -46,7 +47,7 @@ def main() -> int:
     left, right = options.tables
     batch = repeated(load_batch(left, right, COLUMNS), options.signals)
     loaded = time.perf_counter()
-    settings = TrainOptions(save_dir=Path(), batch_size=128, epochs=options.epochs)
+    settings = TrainOptions(save_dir=Path(), batch_size=options.batch_size, epochs=options.epochs)
     fit(batch, NetworkOptions(), settings, seed=0)
     epoch_s = (time.perf_counter() - loaded) / options.epochs
     filtered_s = filtering(options.tables, options.signals, options.sample)
