@@ -44,8 +44,18 @@ def split_by_group(groups: Sequence[str], share: float, rng: np.random.Generator
     return np.flatnonzero(~outside), np.flatnonzero(outside)
 
 
-def group_folds(groups: Sequence[str], n_folds: int, rng: np.random.Generator) -> list[np.ndarray]:
+def group_folds(
+    groups: Sequence[str], n_folds: int, rng: np.random.Generator, setting: str = "cross_validation.folds"
+) -> list[np.ndarray]:
     """Indices of each fold, every group whole in one of them, folds of about the same number of groups.
+
+    Parameters
+    ----------
+    groups : sequence of str, length n
+    n_folds : int
+    rng : Generator
+    setting : str
+        What `n_folds` is called in the config, for the error message.
 
     Raises
     ------
@@ -54,7 +64,7 @@ def group_folds(groups: Sequence[str], n_folds: int, rng: np.random.Generator) -
     """
     names = sorted(set(groups))
     if not 2 <= n_folds <= len(names):
-        raise UserError(f"cv.folds: expected 2 to {len(names)} (the number of groups), found {n_folds}; mend it")
+        raise UserError(f"{setting}: expected 2 to {len(names)} (the number of groups), found {n_folds}; mend it")
     fold_of = {names[i]: place % n_folds for place, i in enumerate(rng.permutation(len(names)))}
     folds = np.array([fold_of[group] for group in groups])
     return [np.flatnonzero(folds == fold) for fold in range(n_folds)]

@@ -135,6 +135,9 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
     section = as_section(config.get("infer"), "infer")
     save_dir = as_section(config.get("train"), "train").get("save_dir")
     moved = save_dir is not None and any(key in ("exp_name", "train.save_dir") for key in overridden)
+    device = str(config.get("device") or "auto")
+    if device.startswith("cuda") and "device" not in overridden:
+        device = "auto"  # a published config's wish for a GPU; only the command line insists on one
     names = as_section(section.get("output_name"), "infer.output_name")
     for split, name in names.items():
         if not isinstance(name, str) or not name:
@@ -145,7 +148,7 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
         model=model_options(config.get("model")),
         infer=options_from(InferOptions, section, "infer"),
         output_name=names,
-        device=str(config.get("device", "auto")),
+        device=device,
     )
 
 
@@ -178,6 +181,8 @@ def infer(config: InferConfig) -> Inference:
     if not present:
         raise UserError("; ".join(missing) or "infer.splits: expected at least one split, found none")
     checkpoint = load_checkpoint(config.folder / "model.pt", config.model, config.data.feature_cols)
+    if config.infer.details:
+        checkpoint.word_model()  # refuses a network before anything is written
     return Inference(tuple(_split(config, checkpoint, split, device) for split in present), tuple(missing))
 
 

@@ -207,7 +207,7 @@ def fit_ensemble(
     options.validate()
     if options.folds == 1:
         return [fit(batch, network_options, options, seed=seed, device=device, on_epoch=on_epoch)]
-    folds = group_folds(batch.prompts, options.folds, np.random.default_rng(seed))
+    folds = group_folds(batch.prompts, options.folds, np.random.default_rng(seed), "train.folds")
     return [
         fit(batch, network_options, options, seed=seed + k, device=device, held_out=held, on_epoch=on_epoch)
         for k, held in enumerate(folds)

@@ -90,7 +90,10 @@ class WordFitter:
             return logits
         owner = np.repeat(np.arange(len(batch)), [len(words) for words in batch.words])
         of_inside = [groups[i] for i in inside]
-        for fold in group_folds(of_inside, PRIOR_FOLDS, np.random.default_rng(seed)):
+        n_folds = min(PRIOR_FOLDS, len(set(of_inside)))
+        rng = np.random.default_rng(seed)
+        folds = group_folds(of_inside, n_folds, rng) if n_folds > 1 else [np.arange(len(inside))]
+        for fold in folds:
             index = np.array([inside[i] for i in fold])
             prior = self._prior(held | {groups[i] for i in index} | {batch.prompts[i] for i in index})
             logits[np.isin(owner, index)] = prior.logits(prior_texts(batch.take(torch.from_numpy(index))))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import make_tables
 
-from scow.batches import data_options, load_batch
+from scow.batches import data_options, join_batches, load_batch
 from scow.errors import UserError
 
 COLUMNS = ["n_words", "tiny.en", "stoi", "pesq"]
@@ -284,7 +284,9 @@ def test_data_options():
     }
     assert options.feature_cols == ("tiny", "stoi")
     assert options.target == "correctness"
-    assert options.metadata == Path("data/m.json")
+    assert options.metadata == (Path("data/m.json"),)
+    assert options.prior_metadata == ()
+    assert options.train_tables == (options.tables["train"],)
 
 
 @pytest.mark.parametrize(
@@ -296,12 +298,60 @@ def test_data_options():
         ({"feature_cols": []}, "data.feature_cols"),
         ({"feature_cols": "tiny"}, "data.feature_cols: .*found 'tiny'"),
         ({"feature_cols": ["tiny", 3]}, "data.feature_cols"),
+        ({"feature_cols": ["tiny", "stoi", "tiny"]}, "data.feature_cols: expected each column once, found tiny twice"),
+        ({"feature_cols": ["tiny"], "tables": ["l.csv", "r.csv"]}, "data.tables: expected pairs of tables"),
+        ({"feature_cols": ["tiny"], "tables": [["l.csv"]]}, "data.tables: expected pairs of tables"),
+        ({"feature_cols": ["tiny"], "tables": "l.csv"}, "data.tables: expected pairs of tables"),
+        ({"feature_cols": ["tiny"], "metadata": 5}, "data.metadata: expected a path or a list of paths, found 5"),
+        ({"feature_cols": ["tiny"], "prior_metadata": ["a.json", 5]}, "data.prior_metadata: expected a path or a list"),
         (5, "data: expected a mapping"),
     ],
 )
 def test_data_options_refuse(section, says):
     with pytest.raises(UserError, match=says):
         data_options(section)
+
+
+def test_data_options_of_several_tables():
+    section = {"feature_cols": ["tiny"], "csv_path_l": "l.csv", "csv_path_r": "r.csv"}
+    options = data_options(
+        {
+            **section,
+            "tables": [["a\\l.csv", "a/r.csv"], ["b_l.csv", "b_r.csv"]],
+            "metadata": ["a\\m.json", "b.json"],
+            "prior_metadata": "c\\m.json",
+        }
+    )
+    assert options.train_tables == ((Path("a/l.csv"), Path("a/r.csv")), (Path("b_l.csv"), Path("b_r.csv")))
+    assert options.tables["train"] == (Path("l.csv"), Path("r.csv"))  # for inference
+    assert options.metadata == (Path("a/m.json"), Path("b.json"))
+    assert options.prior_metadata == (Path("c/m.json"),)
+    alone = data_options({**section, "tables": None, "metadata": None})
+    assert alone.train_tables == ((Path("l.csv"), Path("r.csv")),)
+    assert alone.metadata == ()
+    assert data_options({"feature_cols": ["tiny"]}).train_tables == ()
+
+
+def test_joined_batches_are_those_of_one_table(tmp_path):
+    left, right = make_tables(tmp_path, 15)
+    whole = load_batch(left, right, COLUMNS)
+    # The longest prompt is in the middle, and one of the parts is of short prompts only.
+    parts = [whole.take(index) for index in (torch.arange(12, 15), torch.arange(0, 9), torch.arange(9, 12))]
+    assert len({part.features.shape[2] for part in parts}) > 1
+    joined = join_batches(parts)
+    assert joined.feature_cols == whole.feature_cols
+    assert same_batch(joined, whole.take(torch.tensor([12, 13, 14, *range(12)])))
+    assert join_batches(parts[:1]) is parts[0]
+    with pytest.raises(UserError, match=r"signal 0003 stands in more than one pair of tables"):
+        join_batches([whole.take(torch.tensor([3, 4])), whole.take(torch.tensor([5, 3]))])
+
+
+def test_signal_without_words_is_refused(tmp_path):
+    paths = make_tables(tmp_path)
+    for path in paths:
+        edit(path, lambda rows: [r for r in rows if r["word_count"] == "0" or r["signal"] != "0002"])
+    with pytest.raises(UserError, match=r"signal 0002 has no word rows; make the table again"):
+        load_batch(*paths, COLUMNS)
 
 
 def test_challenge_data(clip1):

@@ -16,11 +16,12 @@ from test_model import FLOAT32, PUBLISHED_SHAPES, random_state, reference_share
 from test_model import one_thread as one_thread  # for every test here
 
 from scow.batches import data_options, load_batch
-from scow.checkpoint import FORMAT, Checkpoint, fingerprint, load_checkpoint, save_checkpoint
+from scow.checkpoint import FORMAT, Checkpoint, fingerprint, load_checkpoint, model_options, save_checkpoint
 from scow.errors import UserError
 from scow.model import NetworkOptions, PublishedNetwork
-from scow.options import options_from, read_yaml
+from scow.options import read_yaml
 from scow.prediction import forward, to_scores
+from scow.word_model import WordOptions
 
 FEATURES = (
     *("n_words", "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en"),
@@ -253,7 +254,7 @@ def test_description_written_out_here_loads(tmp_path):
 
 def test_model_of_a_later_version(tmp_path):
     torch.save(described(lambda content: content["model"].update(name="deeper")), tmp_path / "model.pt")
-    refused(tmp_path / "model.pt", "expected a model named published, found 'deeper'; update this software")
+    refused(tmp_path / "model.pt", "expected a model named published or word, found 'deeper'; update this software")
 
 
 @pytest.mark.parametrize(
@@ -290,7 +291,9 @@ def shipped() -> list[str]:
         ).stdout
     except (OSError, subprocess.CalledProcessError):  # an archive without git
         listed = ""
-    return sorted({"final", "lite"} | {Path(line).parent.name for line in listed.splitlines()})
+    return sorted(
+        {"published", "final", "turbo", "small", "lite"} | {Path(line).parent.name for line in listed.splitlines()}
+    )
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -300,16 +303,24 @@ def test_shipped_checkpoint(tmp_path, name):
         pytest.skip(f"checkpoints/{name}/model.pt is not there yet")
     config = read_yaml(folder / "config.yaml")
     data = data_options(config["data"])
-    options = options_from(NetworkOptions, config["model"], "model")
+    options = model_options(config["model"])
+    assert isinstance(options, NetworkOptions if name == "published" else WordOptions)
     checkpoint = load_checkpoint(folder / "model.pt", options, data.feature_cols)
     assert checkpoint.feature_cols == data.feature_cols
     assert checkpoint.options == options
     batch = load_batch(*make_tables(tmp_path, 18), checkpoint.feature_cols)
-    correctness = forward(checkpoint.network(), batch)
+    correctness = checkpoint.predict(batch).correctness
     assert np.isfinite(correctness).all()
     assert np.std(correctness) > 0
     scores = to_scores(correctness)
     assert scores.min() >= 0
     assert scores.max() <= 100
     # Without weights of tracked training there would be no telling what it was made of.
-    assert {"trained_on", "n_signals", "seed", "kept_epoch", "val_rmse", "versions"} <= checkpoint.facts.keys()
+    assert {"trained_on", "n_signals", "seed", "target", "versions"} <= checkpoint.facts.keys()
+    if name != "published":
+        assert checkpoint.facts["grouped_by"] == "track"
+        model = checkpoint.word_model()
+        assert model.prior is not None
+        assert model.quantiles.shape == (3, 99)
+        assert (np.diff(model.quantiles, axis=1) >= 0).all()
+        assert ("without_dnsmos" in model.heads) == ("dns_sig" in checkpoint.feature_cols)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import make_tables
+from conftest import HEARD_COLUMNS, heard_records, make_heard_tables, make_tables, training_data, write_metadata
 from test_model import network_of, random_state
 from test_model import one_thread as one_thread  # for every test here
 
@@ -18,9 +20,12 @@ from scow.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from scow.errors import UserError
 from scow.inference import InferConfig, InferOptions, infer, infer_config, write_scores
 from scow.model import NetworkOptions, PublishedNetwork
+from scow.network_fit import TrainOptions
 from scow.prediction import forward
 from scow.scoring import agreement
-from scow.training import CvOptions, TrainConfig, TrainOptions, train
+from scow.tables import DNSMOS_COLUMNS
+from scow.training import CvOptions, TrainConfig, train
+from scow.word_model import WordOptions
 
 SMALL = NetworkOptions(d_model=8, nhead=2)
 COLUMNS = ("tiny", "stoi", "pesq")
@@ -56,14 +61,14 @@ def test_scores_are_those_of_the_fit(tmp_path):
     """Training and inference agree: same tables, same weights, same scores, up to the six decimals of the file."""
     tables = {name: tables_of(tmp_path / name, 18, seed=seed) for seed, name in enumerate(("train", "valid"))}
     train_options = TrainOptions(save_dir=tmp_path / "out", batch_size=8, epochs=3, lr=1e-3)
-    trained, folder = train(
-        TrainConfig("x", DataOptions(COLUMNS, tables), SMALL, train_options, CvOptions(), device="cpu")
-    )
+    data = training_data(COLUMNS, tables["train"])
+    trained = train(TrainConfig("x", data, SMALL, train_options, CvOptions(), device="cpu"))
+    folder = trained.folder
     result = infer(settings(folder, tables))
     assert [split.split for split in result.done] == ["train", "valid"]
     for split in result.done:
         batch = load_batch(*tables[split.split], COLUMNS)
-        expected = 100 * np.clip(forward(trained.network, batch), 0, 1)
+        expected = 100 * np.clip(forward(trained.fits[0].network, batch), 0, 1)
         written = read_scores(folder / f"{split.split}_inference.csv")
         assert tuple(written) == split.signals == batch.signals
         np.testing.assert_allclose(list(written.values()), expected, rtol=0, atol=1e-6)
@@ -74,7 +79,8 @@ def test_scores_are_those_of_the_fit(tmp_path):
 def test_known_when_it_was_trained_on_them(tmp_path):
     tables = {"train": tables_of(tmp_path / "train", 18), "valid": tables_of(tmp_path / "valid", 15)}
     train_options = TrainOptions(save_dir=tmp_path / "out", batch_size=8, epochs=1)
-    _, folder = train(TrainConfig("x", DataOptions(COLUMNS, tables), SMALL, train_options, CvOptions(), device="cpu"))
+    data = training_data(COLUMNS, tables["train"])
+    folder = train(TrainConfig("x", data, SMALL, train_options, CvOptions(), device="cpu")).folder
     # Known by the signals, whatever the split is called.
     tables["same"] = tables_of(tmp_path / "same", 18, seed=3)
     result = infer(settings(folder, tables))
@@ -205,6 +211,20 @@ def test_infer_config():
 
 
 @pytest.mark.parametrize(
+    ("device", "overridden", "found"),
+    [
+        ("cuda", (), "auto"),  # a published config's wish
+        ("cuda:0", ("infer.splits",), "auto"),
+        ("cuda", ("device",), "cuda"),  # the user's own
+        ("cpu", (), "cpu"),
+        ("auto", (), "auto"),
+    ],
+)
+def test_device_of_a_published_config(device, overridden, found):
+    assert infer_config({**whole_config(), "device": device}, Path("here"), overridden).device == found
+
+
+@pytest.mark.parametrize(
     ("overridden", "folder"),
     [
         ((), "here"),
@@ -251,3 +271,161 @@ def test_self_describing_checkpoint_needs_no_section_model(tmp_path):
     loaded = load_checkpoint(tmp_path / "model.pt", NetworkOptions(), COLUMNS)
     expected = 100 * np.clip(forward(loaded.network(), load_batch(*tables["valid"], COLUMNS)), 0, 1)
     np.testing.assert_array_equal(split.scores, expected)
+
+
+# --- the word model: words, intervals, tables without DNSMOS
+
+
+@pytest.fixture(scope="module")
+def word_folder(tmp_path_factory) -> Path:
+    """A trained word checkpoint on DNSMOS and two Whisper columns."""
+    folder = tmp_path_factory.mktemp("word")
+    tables, _ = make_heard_tables(folder / "train", 60)
+    prior = write_metadata(folder / "prior.json", heard_records(60, 50, "p")[0])
+    data = training_data(HEARD_COLUMNS, tables, prior_metadata=(prior,))
+    options = TrainOptions(save_dir=folder / "out")
+    return train(TrainConfig("x", data, WordOptions(c=0.1), options, CvOptions(), device="cpu")).folder
+
+
+def word_settings(folder: Path, word_folder: Path, tables: tuple[Path, Path], **options) -> InferConfig:
+    folder.mkdir(exist_ok=True)
+    shutil.copy(word_folder / "model.pt", folder / "model.pt")
+    return InferConfig(
+        folder,
+        DataOptions(HEARD_COLUMNS, {"valid": tables}),
+        WordOptions(),
+        InferOptions(**{"splits": ("valid",), **options}),
+        device="cpu",
+    )
+
+
+def without_columns(tables: tuple[Path, Path], columns: tuple[str, ...]) -> None:
+    for path in tables:
+        pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns=list(columns)).to_csv(path, index=False)
+
+
+@pytest.mark.parametrize("percentage", [True, False])
+def test_details(tmp_path, word_folder, percentage):
+    tables, _ = make_heard_tables(tmp_path / "new", 30, seed=200)
+    config = word_settings(tmp_path, word_folder, tables, details=True, scale_to_percentage=percentage)
+    (split,) = infer(config).done
+    assert split.details == (tmp_path / "valid_words.csv", tmp_path / "valid_details.csv")
+    batch = load_batch(*tables, HEARD_COLUMNS)
+    checkpoint = load_checkpoint(tmp_path / "model.pt", NetworkOptions(), HEARD_COLUMNS)
+    scores = read_scores(split.path)
+    with split.details[0].open(encoding="utf-8", newline="") as handle:
+        words = list(csv.DictReader(handle))
+    assert list(words[0]) == ["signal", "position", "word", "probability"]
+    places = [(s, str(i), w) for s, ws in zip(batch.signals, batch.words, strict=True) for i, w in enumerate(ws)]
+    assert [(row["signal"], row["position"], row["word"]) for row in words] == places
+    predicted = checkpoint.predict(batch)
+    np.testing.assert_allclose([float(row["probability"]) for row in words], predicted.words, rtol=0, atol=5.1e-7)
+    unit = 100 if percentage else 1
+    for signal, score in scores.items():
+        own = [float(row["probability"]) for row in words if row["signal"] == signal]
+        # Six decimals in both files; those of a word are a hundred times as coarse in points.
+        assert score == pytest.approx(unit * np.mean(own), abs=1e-4 if percentage else 1.1e-6)
+    with split.details[1].open(encoding="utf-8", newline="") as handle:
+        details = list(csv.DictReader(handle))
+    assert list(details[0]) == ["signal", "score", "low", "high"]
+    assert {row["signal"]: float(row["score"]) for row in details} == scores
+    ends = checkpoint.word_model().interval(predicted.correctness, batch.severity.numpy(), 0.8)
+    for name, end in zip(("low", "high"), ends, strict=True):
+        np.testing.assert_allclose([float(row[name]) for row in details], unit * end, rtol=0, atol=1e-6)
+    for row in details:
+        assert 0 <= float(row["low"]) <= float(row["score"]) <= float(row["high"]) <= unit
+    assert np.mean([float(row["high"]) - float(row["low"]) for row in details]) > 0.1 * unit
+
+
+def test_level_of_the_interval(tmp_path, word_folder):
+    tables, _ = make_heard_tables(tmp_path / "new", 30, seed=200)
+    widths = []
+    for level in (0.5, 0.8, 0.95):
+        infer(word_settings(tmp_path / str(level), word_folder, tables, details=True, interval=level))
+        details = pd.read_csv(tmp_path / str(level) / "valid_details.csv")
+        widths.append((details["high"] - details["low"]).to_numpy())
+    assert (widths[0] <= widths[1]).all()
+    assert (widths[1] <= widths[2]).all()
+    assert widths[0].mean() < widths[1].mean() < widths[2].mean()
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, -1.0, 80.0, float("nan")])
+def test_level_out_of_range(tmp_path, word_folder, level):
+    tables, _ = make_heard_tables(tmp_path / "new", 6)
+    with pytest.raises(UserError, match=r"infer.interval: expected a level in 0.01 to 0.99, found"):
+        infer(word_settings(tmp_path, word_folder, tables, interval=level))
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_no_details_unless_asked_for(tmp_path, word_folder):
+    tables, _ = make_heard_tables(tmp_path / "new", 6)
+    (split,) = infer(word_settings(tmp_path, word_folder, tables)).done
+    assert split.details == ()
+    assert [path.name for path in tmp_path.glob("*.csv")] == ["valid_inference.csv"]
+
+
+def test_network_has_no_details(tmp_path):
+    wide_checkpoint(tmp_path)
+    with pytest.raises(UserError, match=r"expected a word model for words and intervals, found a network; use -cp"):
+        infer(settings(tmp_path, {"valid": tables_of(tmp_path / "valid", 6)}, details=True))
+
+
+def test_details_of_a_network_leave_nothing_behind(tmp_path):
+    wide_checkpoint(tmp_path)
+    with pytest.raises(UserError, match="found a network"):
+        infer(settings(tmp_path, {"valid": tables_of(tmp_path / "valid", 6)}, details=True))
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_tables_without_dnsmos(tmp_path, word_folder):
+    tables, _ = make_heard_tables(tmp_path / "new", 30, seed=200)
+    with_dnsmos = infer(word_settings(tmp_path, word_folder, tables, allow_missing=True)).done[0].scores
+    np.testing.assert_array_equal(with_dnsmos, infer(word_settings(tmp_path, word_folder, tables)).done[0].scores)
+    without_columns(tables, DNSMOS_COLUMNS)
+    with pytest.raises(UserError, match=r"columns dns_sig, dns_bak, dns_ovrl, .*python compute_metrics.py"):
+        infer(word_settings(tmp_path, word_folder, tables))
+    (split,) = infer(word_settings(tmp_path, word_folder, tables, allow_missing=True, details=True)).done
+    fewer = tuple(column for column in HEARD_COLUMNS if column not in DNSMOS_COLUMNS)
+    batch = load_batch(*tables, fewer)
+    model = load_checkpoint(tmp_path / "model.pt", NetworkOptions(), HEARD_COLUMNS).word_model()
+    np.testing.assert_array_equal(split.scores, 100 * model.predict(batch).correctness)
+    assert np.abs(split.scores - with_dnsmos).max() > 0
+    assert np.corrcoef(split.scores, with_dnsmos)[0, 1] > 0.9
+    assert len(pd.read_csv(tmp_path / "valid_words.csv")) == sum(len(words) for words in batch.words)
+
+
+@pytest.mark.parametrize("ears", [(0,), (1,), (0, 1)])
+def test_one_dnsmos_column_of_one_ear_is_as_none(tmp_path, word_folder, ears):
+    tables, _ = make_heard_tables(tmp_path / "new", 12, seed=200)
+    without_columns(tuple(tables[ear] for ear in ears), ("dns_bak",))
+    one = infer(word_settings(tmp_path, word_folder, tables, allow_missing=True)).done[0].scores
+    for path in tables:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table.drop(columns=[name for name in DNSMOS_COLUMNS if name in table]).to_csv(path, index=False)
+    none = infer(word_settings(tmp_path, word_folder, tables, allow_missing=True)).done[0].scores
+    np.testing.assert_array_equal(one, none)
+
+
+def test_missing_whisper_columns_are_never_allowed(tmp_path, word_folder):
+    tables, _ = make_heard_tables(tmp_path / "new", 6)
+    without_columns(tables, ("base", "dns_sig"))
+    says = r"allow_missing: trained to do without dns_sig, dns_bak, dns_ovrl, but the tables lack base, dns_sig;"
+    with pytest.raises(UserError, match=says):
+        infer(word_settings(tmp_path, word_folder, tables, allow_missing=True))
+    assert not list(tmp_path.glob("*.csv"))
+
+
+def test_checkpoints_without_that_head_miss_nothing(tmp_path, word_folder):
+    """A network; and a word model whose head without DNSMOS is taken out."""
+    wide_checkpoint(tmp_path)
+    tables = {"valid": tables_of(tmp_path / "valid", 6, columns=["tiny", "stoi"])}
+    with pytest.raises(UserError, match=r"trained to do without nothing, but the tables lack pesq"):
+        infer(settings(tmp_path, tables, allow_missing=True))
+    heard, _ = make_heard_tables(tmp_path / "new", 6)
+    without_columns(heard, ("dns_sig",))
+    config = word_settings(tmp_path / "word", word_folder, heard, allow_missing=True)
+    whole = load_checkpoint(tmp_path / "word" / "model.pt", NetworkOptions(), HEARD_COLUMNS)
+    state = {name: tensor for name, tensor in whole.state.items() if not name.startswith("without_dnsmos.")}
+    save_checkpoint(tmp_path / "word" / "model.pt", dataclasses.replace(whole, state=state))
+    with pytest.raises(UserError, match=r"trained to do without nothing, but the tables lack dns_sig"):
+        infer(config)

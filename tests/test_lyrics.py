@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 
 from scow.errors import SignalError
-from scow.lyrics import bare_word, expand_contraction, fold_prompt, fold_text, fold_word, hit_rate, prompt_words
+from scow.lyrics import (
+    bare_word,
+    expand_contraction,
+    fold_prompt,
+    fold_text,
+    fold_word,
+    hit_rate,
+    prompt_words,
+    word_labels,
+)
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "lyrics.json").read_text(encoding="utf-8"))
 
@@ -183,3 +192,85 @@ def test_folding_reproduces_nearly_all_of_the_challenges_own_normalised_prompts(
 def test_prompt_words_are_as_many_as_the_challenge_counts(train_metadata):
     wrong = [r["signal"] for r in train_metadata if len(prompt_words(r["prompt"])) != r["n_words"]]
     assert wrong == []
+
+
+# --- word labels
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response", "labels"),
+    [
+        ("over the hills", "over the hills", "111"),
+        ("over the hills", "", "000"),
+        ("over the hills", "something else entirely", "000"),
+        ("over the hills we ride", "over hills ride", "10101"),  # deletions
+        ("over the hills", "right over all the green hills", "111"),  # insertions
+        ("over the hills", "under the hills", "011"),  # a substitution
+        ("Over The Hills", "over THE hills", "111"),
+        ("go to them", "go too them", "111"),
+        ("go to them", "go two them", "111"),
+        ("two of us", "to of us", "111"),
+        ("because i know", "cos i no", "111"),
+        ("cause i know", "because i know", "111"),
+        ("till dawn", "until dawn", "11"),
+        ("i hear the sea", "i here the see", "1111"),
+        ("by our own", "buy hour own", "111"),
+        ("your heart", "you are heart", "11"),  # the metadata writes every "your" of a response so
+        ("you are home", "you are home", "111"),
+        ("you are your own", "you are you are own", "1101"),  # one reading for the whole response
+        ("its over now", "it is over now", "111"),
+        ("it's over now", "its over now", "111"),
+        ("it is over", "it is over", "111"),
+        ("your song its mine", "you are song it is mine", "1111"),  # both rewritings at once
+        ("don't stop", "dont stop", "11"),
+        ("don’t stop", "don't stop", "11"),
+        ("la la la", "la la", "011"),  # two of three, whichever
+        ("la di land", "la land", "101"),
+        ("go go gadget go", "gadget", "0010"),
+        ("la", "la la la la", "1"),
+        ("a b", "b a", None),  # one hit or none, as the alignment has it; never two
+        ("feel our ?", "feel our", "110"),
+        ("nan null", "nan null", "11"),
+        ("?", "?", "1"),
+        ("to", "toe", "0"),
+    ],
+)
+def test_word_labels_by_hand(prompt, response, labels):
+    found = word_labels(prompt_words(prompt), response)
+    assert len(found) == len(prompt_words(prompt))
+    assert set(found) <= {0, 1}
+    if labels is None:
+        assert sum(found) < 2
+    elif prompt == "la la la":
+        assert sum(found) == 2
+    else:
+        assert "".join(map(str, found)) == labels
+
+
+def test_no_words_no_labels():
+    assert word_labels((), "something") == ()
+
+
+def test_labels_are_of_an_optimal_alignment_by_a_second_implementation():
+    rng = np.random.default_rng(1)
+    vocabulary = np.array(["over", "hills", "we", "ride", "again", "nan"])  # no homophones, nothing to rewrite
+    for _ in range(400):
+        reference = rng.choice(vocabulary, rng.integers(1, 9)).tolist()
+        heard = [word for word in reference if rng.random() < 0.7]
+        for _ in range(rng.integers(0, 4)):
+            heard.insert(int(rng.integers(0, len(heard) + 1)), str(rng.choice(vocabulary)))
+        labels = word_labels(reference, " ".join(heard))
+        _, possible = possible_hits(reference, heard)
+        assert sum(labels) in possible
+        remaining = iter(heard)  # the words that are hit stand in the response, in their order
+        assert all(word in remaining for word, hit in zip(reference, labels, strict=True) if hit)
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_real_data_mean_label_is_the_official_correctness(clip1, split):
+    path = clip1 / f"cadenza_data_{split}" / "metadata" / f"{split}_metadata.json"
+    records = json.loads(path.read_text(encoding="utf-8"))
+    ours = [np.mean(word_labels(prompt_words(r["prompt"]), r["response"])) for r in records]
+    same = [abs(mean - r["correctness"]) < 1e-6 for mean, r in zip(ours, records, strict=True)]
+    # Measured: 0.9894 (train) and 0.9906 (valid). The rest are hits that only a person would give.
+    assert np.mean(same) >= 0.985

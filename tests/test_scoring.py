@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from scow.scoring import Agreement, agreement, pearson, rmse, validate
+from scow.scoring import Agreement, agreement, group_standard_error, pearson, rmse, roc_auc, validate
 
 
 @pytest.mark.parametrize(
@@ -111,3 +111,84 @@ def test_the_callers_lists_are_left_as_they_were():
 )
 def test_an_agreement_prints_as_one_line(found, line):
     assert str(found) == line
+
+
+# --- standard error by group
+
+
+def test_standard_error_of_single_signals_is_the_analytic_one():
+    """The mean square m of n squares s_i has the error sd(s) / sqrt(n); its root, by the delta method, 1 / (2 sqrt(m))
+    of that."""
+    rng = np.random.default_rng(0)
+    truth = rng.random(2000) * 100
+    scores = truth + rng.normal(scale=25, size=2000)
+    squares = (scores - truth) ** 2
+    expected = squares.std(ddof=1) / math.sqrt(2000) / (2 * math.sqrt(squares.mean()))
+    found = group_standard_error(scores, truth, [str(i) for i in range(2000)], np.random.default_rng(1), 4000)
+    # 4,000 resamples know a standard deviation to 1 / sqrt(8000) = 1.1 %: five times that.
+    assert found == pytest.approx(expected, rel=0.056)
+
+
+def test_standard_error_is_larger_where_groups_share_their_errors():
+    rng = np.random.default_rng(2)
+    truth = np.full(900, 50.0)
+    groups = [f"g{i // 9}" for i in range(900)]
+    shared = truth + np.repeat(rng.normal(scale=20, size=100), 9)
+    alone = [f"s{i}" for i in range(900)]
+    by_group = group_standard_error(shared, truth, groups, np.random.default_rng(3))
+    by_signal = group_standard_error(shared, truth, alone, np.random.default_rng(3))
+    assert by_group / by_signal == pytest.approx(3.0, rel=0.1)  # sqrt(9), each known to 2.2 %
+    independent = truth + rng.normal(scale=20, size=900)
+    by_group = group_standard_error(independent, truth, groups, np.random.default_rng(3))
+    by_signal = group_standard_error(independent, truth, alone, np.random.default_rng(3))
+    assert by_group / by_signal == pytest.approx(1.0, rel=0.3)  # a hundred groups know their own spread to 7 %
+
+
+def test_standard_error_of_groups_of_unlike_size_by_brute_force():
+    rng = np.random.default_rng(4)
+    groups = [name for name, n in (("a", 1), ("b", 5), ("c", 2), ("d", 9)) for _ in range(n)]
+    truth, scores = np.zeros(17), rng.normal(scale=10, size=17)
+    found = []
+    for drawn in np.stack(np.meshgrid(*[range(4)] * 4)).reshape(4, -1).T:  # all 256 ways to draw four of four
+        members = [scores[i] for g in drawn for i in range(17) if groups[i] == "abcd"[g]]
+        found.append(math.sqrt(np.mean(np.square(members))))
+    estimate = group_standard_error(scores, truth, groups, np.random.default_rng(5), 20_000)
+    assert estimate == pytest.approx(np.std(found), rel=0.03)  # 20,000 resamples: 0.5 %, times five
+
+
+def test_standard_error_draws_from_its_own_generator_alone():
+    scores, truth, groups = [1.0, 2, 4, 9], [2.0, 2, 2, 2], ["a", "a", "b", "c"]
+    first, again, other = (group_standard_error(scores, truth, groups, np.random.default_rng(s)) for s in (0, 0, 1))
+    assert first == again != other
+    assert group_standard_error([1.0, 2, 4], [0.0, 0, 0], ["a"] * 3, np.random.default_rng(0)) < 1e-12
+
+
+# --- area under the ROC curve
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "labels", "expected"),
+    [
+        ([0.1, 0.9], [0, 1], 1.0),
+        ([0.9, 0.1], [0, 1], 0.0),
+        ([0.5, 0.5], [0, 1], 0.5),
+        ([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1], 0.75),  # of four pairs only 0.4 above 0.35 is wrong
+    ],
+)
+def test_roc_auc_by_hand(probabilities, labels, expected):
+    assert roc_auc(probabilities, labels) == expected
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_roc_auc_is_the_share_of_pairs_in_order(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.random(120) < 0.3
+    probabilities = rng.integers(0, 8, 120) / 8 + 0.1 * labels * (seed % 2)  # many ties
+    pairs = [(p > q) + 0.5 * (p == q) for p in probabilities[labels] for q in probabilities[~labels]]
+    assert roc_auc(probabilities, labels.astype(float)) == pytest.approx(np.mean(pairs), abs=1e-12)
+
+
+@pytest.mark.parametrize("labels", [[0, 0], [1, 1]])
+def test_roc_auc_of_one_kind_is_refused(labels):
+    with pytest.raises(ValueError, match=r"^expected hits and misses, found only one of them$"):
+        roc_auc([0.2, 0.3], labels)

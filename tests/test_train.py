@@ -15,14 +15,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, assert_user_error, make_tables
+from conftest import (
+    HEARD_COLUMNS,
+    ROOT,
+    assert_user_error,
+    heard_records,
+    make_heard_tables,
+    make_tables,
+    write_metadata,
+)
 
 from scow.batches import DataOptions, load_batch
-from scow.checkpoint import load_checkpoint
+from scow.checkpoint import load_checkpoint, model_options
 from scow.model import NetworkOptions
+from scow.network_fit import TrainOptions, fit
 from scow.options import read_yaml
 from scow.prediction import forward
-from scow.training import TrainOptions, fit
+from scow.word_model import WordOptions
 
 COLUMNS = ("n_words", "tiny.en", "stoi")
 SMALL = ("model.d_model=8", "model.nhead=2", "train.batch_size=8", "train.lr=1e-2", "device=cpu", "data.metadata=null")
@@ -54,8 +63,15 @@ def start(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedPro
 
 
 def training_tables(folder: Path) -> list[str]:
+    """The published network, to be trained on small tables; first, because options go before overrides."""
     left, right = make_tables(folder, 18)
-    return [f"data.csv_path_l={left}", f"data.csv_path_r={right}", f"data.feature_cols=[{','.join(COLUMNS)}]"]
+    return [
+        "-cp",
+        "checkpoints/published",
+        f"data.csv_path_l={left}",
+        f"data.csv_path_r={right}",
+        f"data.feature_cols=[{','.join(COLUMNS)}]",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +136,7 @@ def test_inference_gives_the_scores_of_the_fit(runs):
     assert done.returncode == 0, done.stderr
     config = read_yaml(folder / "sub" / "second" / "config.yaml")
     batch = load_batch(left, right, DataOptions(COLUMNS, {}).feature_cols)
-    network_options = NetworkOptions(**config["model"])
+    network_options = model_options(config["model"])
     trained = fit(batch, network_options, TrainOptions(**config["train"]), seed=5)
     expected = 100 * np.clip(forward(trained.network, batch), 0, 1)
     assert np.std(expected) > 1
@@ -164,7 +180,6 @@ def test_option_after_an_override(tmp_path, run_script_file):
     assert "exp_name: mine" in done.stdout
 
 
-@pytest.mark.xfail(strict=True, reason="run_hydra takes the folder for an override, and puts its own before it")
 def test_folder_named_like_an_override(tmp_path, run_script_file):
     """As folders of experiments often are."""
     folder = tmp_path / "lr=1e-3"
@@ -175,19 +190,24 @@ def test_folder_named_like_an_override(tmp_path, run_script_file):
     assert done.stdout.strip() == "exp_name: mine"
 
 
-@pytest.mark.xfail(strict=True, reason="TaskDone ends hydra's sweep after its first job, with exit code 0")
-def test_multirun_does_all_or_nothing(tmp_path, run_script_file):
-    """Either every job of the sweep is done, or it is refused: silently doing the first alone is neither."""
+def test_multirun_is_refused(tmp_path, run_script_file):
+    """Rather than silently doing the first job alone."""
     arguments = [*training_tables(tmp_path), *SMALL, "train.epochs=1", "train.save_dir=out/${seed}"]
     done = run_script_file("train.py", "--multirun", *arguments, "seed=1,2", cwd=tmp_path)
-    written = sorted(path.parent.name for path in tmp_path.rglob("model.pt"))
-    assert (done.returncode, written) in [(0, ["1", "2"]), (2, [])]
+    assert_user_error(done, "--multirun: not supported yet", "once per value")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t_l.csv", "t_r.csv"]
 
 
 def test_cross_validation_prints_figures_and_leaves_no_checkpoint(tmp_path, run_script_file):
     arguments = [*training_tables(tmp_path), *SMALL, f"train.save_dir={tmp_path / 'out'}", "train.epochs=2"]
     done = run_script_file(
-        "train.py", *arguments, "cross_validate=true", "cv.folds=3", "cv.repeats=2", "seed=7", cwd=tmp_path
+        "train.py",
+        *arguments,
+        "cv=true",
+        "cross_validation.folds=3",
+        "cross_validation.repeats=2",
+        "seed=7",
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cross_validation.json"]
@@ -208,7 +228,7 @@ def test_cross_validation_prints_figures_and_leaves_no_checkpoint(tmp_path, run_
         assert lines[number].startswith(f"repeat {number + 1}: {said(repeat)}")
         assert lines[number].endswith(", 18 signals")
     assert lines[2:] == [
-        f"mean of 2 repeats of 3 folds: {said(figures)}",
+        f"mean of 2 repeats of 3 folds by prompt: {said(figures)}",
         f"wrote {tmp_path / 'out' / 'cross_validation.json'}",
     ]
     assert len(re.findall(r"^repeat [12], fold [123] done$", done.stderr, flags=re.MULTILINE)) == 6
@@ -223,6 +243,7 @@ MISTAKES = {
     "no such value": (["exp_name=${nobody}"], ["nobody"]),
     "model": (["model.nhead=5"], ["model.nhead"]),
     "section": (["data=5"], ["data: expected a mapping"]),
+    "cv": (["cv=often"], ["cv: expected true or false, found 'often'"]),
 }
 
 
@@ -247,10 +268,107 @@ def test_mistake_is_one_line(mistaken, name):
     assert sorted(path.name for path in folder.iterdir()) == ["t_l.csv", "t_r.csv"]
 
 
+# --- the word model, and ensembles
+
+
+@pytest.fixture(scope="module")
+def word_runs(tmp_path_factory) -> tuple[Path, dict[str, subprocess.CompletedProcess]]:
+    """What the shipped word config does on small tables: twice, on two pairs of tables, cross-validated."""
+    folder = tmp_path_factory.mktemp("words")
+    (left, right), metadata = make_heard_tables(folder / "data", 36)
+    other, _ = make_heard_tables(folder / "other", 24, seed=9, prefix="o")
+    prior = write_metadata(folder / "prior.json", heard_records(60, 50, "p")[0])
+    common = [
+        *(f"data.csv_path_l={left}", f"data.csv_path_r={right}", f"data.metadata={metadata}"),
+        *(f"data.prior_metadata={prior}", f"data.feature_cols=[{','.join(HEARD_COLUMNS)}]", "model.c=0.1", "seed=5"),
+    ]
+    pairs = f"data.tables=[[{left},{right}],[{other[0]},{other[1]}]]"
+    runs = {
+        "first": common,
+        "second": common,
+        "pairs": [*common, pairs, "data.metadata=null"],
+        "cv": [*common, "cv=true", "cross_validation.folds=3", "cross_validation.repeats=2"],
+    }
+    with ThreadPoolExecutor(2) as pool:
+        done = pool.map(
+            lambda name: start("train.py", *runs[name], f"train.save_dir={folder / name}", cwd=folder), runs
+        )
+        return folder, dict(zip(runs, done, strict=True))
+
+
+def test_word_model_prints_out_of_fold_figures(word_runs):
+    folder, runs = word_runs
+    done = runs["first"]
+    assert done.returncode == 0, done.stderr
+    checkpoint = load_checkpoint(folder / "first" / "model.pt", NetworkOptions(), HEARD_COLUMNS)
+    assert checkpoint.options == WordOptions(c=0.1)
+    out_of_fold = checkpoint.facts["out_of_fold"]
+    assert done.stdout.splitlines() == [
+        f"wrote {folder / 'first' / 'model.pt'}",
+        f"fitted to all 36 signals; out of fold: RMSE {out_of_fold['rmse']:.2f}, r {out_of_fold['r']:.3f}",
+    ]
+    assert done.stderr == ""
+    assert sorted(path.name for path in (folder / "first").iterdir()) == ["config.yaml", "model.pt"]
+    # The spread of the labels is some 35 points, the noise of a response of five words about 15.
+    assert out_of_fold["rmse"] < 30
+    assert out_of_fold["r"] > 0.5
+
+
+def test_second_run_of_the_word_model_is_identical(word_runs):
+    folder, runs = word_runs
+    assert runs["second"].returncode == 0, runs["second"].stderr
+    states = [
+        load_checkpoint(folder / name / "model.pt", NetworkOptions(), HEARD_COLUMNS).state
+        for name in ("first", "second")
+    ]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_two_pairs_of_tables(word_runs):
+    folder, runs = word_runs
+    assert runs["pairs"].returncode == 0, runs["pairs"].stderr
+    facts = load_checkpoint(folder / "pairs" / "model.pt", NetworkOptions(), HEARD_COLUMNS).facts
+    assert (facts["n_signals"], facts["grouped_by"]) == (60, "prompt")
+    assert "fitted to all 60 signals" in runs["pairs"].stdout
+
+
+def test_word_model_cross_validated(word_runs):
+    folder, runs = word_runs
+    done = runs["cv"]
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (folder / "cv").iterdir()] == ["cross_validation.json"]
+    figures = json.loads((folder / "cv" / "cross_validation.json").read_text(encoding="utf-8"))
+    assert (figures["n_signals"], figures["grouped_by"], figures["folds"], figures["seeds"]) == (36, "track", 3, [5, 6])
+    assert figures["rmse"] == pytest.approx(np.mean([repeat["rmse"] for repeat in figures["repeats"]]), rel=1e-12)
+    assert figures["r"] == pytest.approx(np.mean([repeat["r"] for repeat in figures["repeats"]]), rel=1e-12)
+    assert list(figures["by_severity"]) == ["No Loss", "Mild", "Moderate"]
+    squares = [found["rmse"] ** 2 for found in figures["by_severity"].values()]  # twelve signals each
+    assert np.mean(squares) == pytest.approx(np.mean([repeat["rmse"] ** 2 for repeat in figures["repeats"]]), rel=1e-9)
+    coverage = figures["coverage_of_80_percent_intervals"]
+    assert list(coverage) == ["all", "No Loss", "Mild", "Moderate"]
+    assert coverage["all"] == pytest.approx(np.mean([coverage[name] for name in list(coverage)[1:]]), abs=1e-12)
+    assert f"mean of 2 repeats of 3 folds by track: RMSE {figures['rmse']:.2f}, r {figures['r']:.3f}" in done.stdout
+
+
+def test_ensemble_loads_and_predicts_the_mean(tmp_path, run_script_file):
+    arguments = [*training_tables(tmp_path), *SMALL, "train.epochs=2", "train.folds=3", "train.save_dir=out"]
+    done = run_script_file("train.py", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len([line for line in done.stdout.splitlines() if re.match(r"kept epoch [12] of 2: ", line)]) == 3
+    checkpoint = load_checkpoint(tmp_path / "out" / "model.pt", NetworkOptions(), COLUMNS)
+    assert {name.partition(".")[0] for name in checkpoint.state} == {"0", "1", "2"}
+    batch = load_batch(tmp_path / "t_l.csv", tmp_path / "t_r.csv", COLUMNS)
+    members = [forward(network, batch) for network in checkpoint.networks()]
+    assert len(members) == 3
+    assert np.ptp(members, axis=0).min() > 0
+    np.testing.assert_allclose(checkpoint.predict(batch).correctness, np.mean(members, axis=0), rtol=0, atol=1e-12)
+
+
 def test_challenge_data(tmp_path, clip1, run_script_file):
     metadata = clip1 / "cadenza_data_valid" / "metadata"
     done = run_script_file(
-        "train.py",
+        *("train.py", "-cp", "checkpoints/published"),
         f"data.csv_path_l={metadata / 'valid_metadata_l.csv'}",
         f"data.csv_path_r={metadata / 'valid_metadata_r.csv'}",
         f"train.save_dir={tmp_path / 'out'}",
@@ -262,4 +380,4 @@ def test_challenge_data(tmp_path, clip1, run_script_file):
     assert len(checkpoint.feature_cols) == 19
     assert checkpoint.facts["n_signals"] == 1175
     # Two epochs find out at least about where the scores lie: the labels' own spread is 37 points.
-    assert checkpoint.facts["val_rmse"] < 45
+    assert checkpoint.facts["val_rmse"][0] < 45
