@@ -205,6 +205,8 @@ def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = Non
         facts["val_r"] = [fitted.kept.val_r for fitted in fits]
     else:
         groups, facts["grouped_by"] = training_groups(config, batch)
+        if len(set(groups)) < 2:
+            raise UserError(f"expected training signals of at least 2 {facts['grouped_by']}s, found 1; add tables")
         fit_words = fitter(config)
         out_of_fold = cross_validate(
             batch, groups, fit_words, n_folds=min(CALIBRATION_FOLDS, len(set(groups))), n_repeats=1, seed=config.seed

@@ -64,10 +64,12 @@ class WordFitter:
         return Checkpoint(self._options, batch.feature_cols, model.state())
 
     def _prior(self, held: Iterable[str]) -> TextPrior:
-        """The prior of the corpus without the groups `held`; each is fitted once."""
+        """The prior of the corpus without the tracks, prompts or signals `held`; each is fitted once."""
         without = frozenset(held)
         kept = frozenset(
-            i for i, record in enumerate(self._corpus) if record.track not in without and record.prompt not in without
+            i
+            for i, record in enumerate(self._corpus)
+            if without.isdisjoint((record.track, record.prompt, record.signal))
         )
         if kept not in self._priors:
             if not kept:
@@ -95,6 +97,7 @@ class WordFitter:
         folds = group_folds(of_inside, n_folds, rng) if n_folds > 1 else [np.arange(len(inside))]
         for fold in folds:
             index = np.array([inside[i] for i in fold])
-            prior = self._prior(held | {groups[i] for i in index} | {batch.prompts[i] for i in index})
+            own = {name for i in index for name in (groups[i], batch.prompts[i], batch.signals[i])}
+            prior = self._prior(held | own)
             logits[np.isin(owner, index)] = prior.logits(prior_texts(batch.take(torch.from_numpy(index))))
         return logits

@@ -269,7 +269,7 @@ def test_each_member_of_an_ensemble_holds_out_another_fold_of_prompts(monkeypatc
 
 
 def test_more_members_than_prompts():
-    with pytest.raises(UserError, match=r"folds: expected 2 to 4 \(the number of groups\), found 5"):
+    with pytest.raises(UserError, match=r"^train.folds: expected 2 to 4 \(the number of groups\), found 5"):
         fit_ensemble(invented(n_prompts=4), SMALL, options(folds=5), seed=0)
 
 

@@ -357,3 +357,15 @@ def test_real_data_lite_recipe_keeps_its_cross_validated_figures(clip1):
     assert result.r > 0.600
     # 1,175 signals know a share of 0.8 to 0.012, and their tracks make it less sure.
     assert result.coverage(0.8)["all"] == pytest.approx(0.8, abs=0.04)
+
+
+def test_words_of_a_single_track_cannot_be_calibrated(tmp_path):
+    tables, _ = make_heard_tables(tmp_path, 3, seed=0)
+    plain_config = {
+        "exp_name": "x",
+        "data": {"csv_path_l": str(tables[0]), "csv_path_r": str(tables[1]), "feature_cols": ["tiny.en"]},
+        "model": {"name": "word"},
+        "train": {"save_dir": str(tmp_path / "out")},
+    }
+    with pytest.raises(UserError, match="expected training signals of at least 2 prompts, found 1; add tables"):
+        train(train_config(plain_config))
