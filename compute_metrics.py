@@ -10,9 +10,9 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from scow.cli import listed, report_failures, run_script
+from scow.cli import listed, report_failures, run_script, say_unread
 from scow.corpus import present_datasets, read_feature_config
-from scow.features import fill_metrics, metric_options
+from scow.features import fill_metrics, metric_options, unread_settings
 
 
 def main() -> int:
@@ -27,6 +27,7 @@ def main() -> int:
     given = parser.parse_args()
 
     config = read_feature_config(given.config)
+    say_unread(given.config, unread_settings(config))
     options = metric_options(config)
     if given.quality or given.dns:
         options = dataclasses.replace(options, quality=given.quality, dns=given.dns)

@@ -11,9 +11,16 @@ import sys
 from pathlib import Path
 
 from scow.audio import EARS
-from scow.cli import listed, report_failures, run_script
+from scow.cli import listed, report_failures, run_script, say_unread
 from scow.corpus import present_datasets, read_feature_config
-from scow.features import configured_models, fill_whisper, named_models, whisper_options, write_transcripts
+from scow.features import (
+    configured_models,
+    fill_whisper,
+    named_models,
+    unread_settings,
+    whisper_options,
+    write_transcripts,
+)
 
 
 def main() -> int:
@@ -32,6 +39,7 @@ def main() -> int:
     given = parser.parse_args()
 
     config = read_feature_config(given.config)
+    say_unread(given.config, unread_settings(config))
     models = named_models(listed(given.models)) if given.models else configured_models(config)
     overrides = {name: getattr(given, name) for name in ("model_dir", "device", "batch_size")}
     options = dataclasses.replace(

@@ -68,6 +68,12 @@ def report_failures(failures: Sequence[tuple[str, str]]) -> int:
     return EXIT_PARTIAL
 
 
+def say_unread(path: Path, settings: Sequence[str]) -> None:
+    """Note settings of a config that nothing reads; they do no harm, but a typing error should not pass unseen."""
+    if settings:
+        print(f"note: {path}: nothing reads {', '.join(settings)}", file=sys.stderr)
+
+
 def listed(values: Sequence[str] | None) -> tuple[str, ...]:
     """Values of an option that takes names with commas, spaces or both between them."""
     return tuple(name for value in values or () for name in value.replace(",", " ").split())

@@ -24,7 +24,7 @@ from scow.dnsmos import Dnsmos
 from scow.errors import SignalError, UserError
 from scow.files import replacing
 from scow.lyrics import hit_rate
-from scow.options import options_from
+from scow.options import options_from, unknown_keys
 from scow.quality import quality
 from scow.tables import (
     DNSMOS_COLUMNS,
@@ -143,6 +143,17 @@ def metric_options(config: FeatureConfig) -> MetricOptions:
     options = options_from(MetricOptions, config.metrics, f"{config.path}: metrics")
     model = config.resolve(options.dnsmos_model) if options.dnsmos_model else None
     return MetricOptions(**{**vars(options), "dnsmos_model": model})
+
+
+def unread_settings(config: FeatureConfig) -> tuple[str, ...]:
+    """Keys of the config that nothing reads: most likely typing errors."""
+    unread = list(config.unknown)
+    for name, options, section in (
+        ("whisper", WhisperOptions, config.whisper),
+        ("metrics", MetricOptions, config.metrics),
+    ):
+        unread += [f"{name}.{key}" for key in unknown_keys(options, section) if (name, key) != ("whisper", "models")]
+    return tuple(unread)
 
 
 def configured_models(config: FeatureConfig) -> tuple[WhisperModel, ...]:

@@ -78,6 +78,18 @@ def run_script_file() -> Script:
     return run
 
 
+def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess:
+    """Run a program in a process of its own, because it will be killed or have its disk taken away."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 def assert_user_error(done: subprocess.CompletedProcess, *fragments: str) -> None:
     """A user error: exit code 2, one line on standard error, no traceback, and what the line must say."""
     assert done.returncode == 2, done.stderr

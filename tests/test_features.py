@@ -589,3 +589,24 @@ def test_overwrite_does_not_take_values_of_a_killed_run(
     measure(interrupted, overwrite=True)
     assert sorted(seen) == ["0001", "0002"]
     assert_measured(interrupted, measured)
+
+
+def test_settings_that_nothing_reads_are_named(tmp_path: Path) -> None:
+    entry = {
+        "name": "x_left",
+        "split": "x",
+        "channel": "left",
+        "csv_path": "t.csv",
+        "signal_dir": "s",
+        "chanel": "left",
+    }
+    content = {"datasets": [entry], "whisper": {"models": ["tiny.en"], "batchsize": 2}, "metrics": {"dnsmos": "x.onnx"}}
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    assert features.unread_settings(read_feature_config(path)) == (
+        "x_left.chanel",
+        "whisper.batchsize",
+        "metrics.dnsmos",
+    )
+    shipped = read_feature_config(ROOT / "feature_config.yaml")
+    assert features.unread_settings(shipped) == ()

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import run_python
 
 from scow.errors import UserError
 from scow.files import replacing, sha256_of
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess:
-    """Run a program in a process of its own, because it will be killed or have its disk taken away."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def names_in(folder: Path) -> list[str]:

@@ -16,12 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from conftest import ROOT, run_python
 
 from scow import work
 from scow.errors import UserError
 from scow.work import Failure, Journal, Outcome, run_batches
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def square(batch: Sequence[int]) -> list[Outcome]:
@@ -188,17 +187,6 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
-
-
-def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 # A limit on file size fails a write half-way, as a full disk does, and needs no rights.
