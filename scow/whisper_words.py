@@ -16,14 +16,15 @@ The definition (``published``), for one ear and one model:
 7. The sentence score is the hit rate of the whole transcript (`scow.lyrics.hit_rate`).
 
 The encoder runs once per ear, one ear at a time on a CPU; the decoder, which spends its time on reading weights, takes
-many ears at once. Twelve models make the twelve columns; ``large`` is **large-v1**, although openai-whisper's own ``large``
-is large-v3.
+many ears at once. Twelve models make the twelve columns; ``large`` is **large-v1**, although openai-whisper's own
+``large`` is large-v3.
 
 Reference: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", ICML 2023.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -254,7 +255,7 @@ class Listener:
         return heard
 
     def _ears_that_fit(self) -> int:
-        """Ears to decode at once: on CUDA by the free memory, on a CPU by a fixed measure, for the same sums anywhere."""
+        """Ears to decode at once: on CUDA by free memory, on a CPU by a fixed measure, for the same sums anywhere."""
         import torch
 
         dims = self._model.dims
@@ -336,6 +337,26 @@ class Listener:
         return Transcript(text=self._tokenizer.decode(list(tokens)).strip(), words=words)
 
 
+def weights_path(model: WhisperModel, model_dir: Path | None) -> Path:
+    """Where a model's weights lie, or will lie once they are downloaded; None: openai-whisper's own cache folder."""
+    if model.path is not None:
+        return model.path
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisper"
+    return (model_dir or cache) / f"{model.openai_name}.pt"
+
+
+def fetch_weights(model: WhisperModel, *, model_dir: Path | None) -> None:
+    """Download the weights of a model where they are not there yet.
+
+    Raises
+    ------
+    UserError
+        They cannot be downloaded.
+    """
+    if not weights_path(model, model_dir).is_file():
+        _load_weights(model, model_dir, "cpu")
+
+
 def load_listener(model: WhisperModel, *, model_dir: Path | None, device: str) -> Listener:
     """Load a model: from its path, else from `model_dir`, else by openai-whisper's download.
 
@@ -352,12 +373,17 @@ def load_listener(model: WhisperModel, *, model_dir: Path | None, device: str) -
     UserError
         The weights cannot be downloaded or read.
     """
+    weights = _load_weights(model, model_dir, device)
+    return Listener(weights.eval(), fp16=weights.device.type == "cuda")
+
+
+def _load_weights(model: WhisperModel, model_dir: Path | None, device: str) -> Any:
     import whisper
 
-    path = model.path or (model_dir / f"{model.openai_name}.pt" if model_dir else None)
-    on_disk = path is not None and path.is_file()
+    path = weights_path(model, model_dir)
+    on_disk = path.is_file()
     try:
-        weights = whisper.load_model(
+        return whisper.load_model(
             str(path) if on_disk else model.openai_name,
             device=device,
             download_root=str(model_dir) if model_dir else None,
@@ -370,7 +396,6 @@ def load_listener(model: WhisperModel, *, model_dir: Path | None, device: str) -
             f"Whisper {model.openai_name}: expected to download its weights, found {reason}; "
             f"try: python tools/offline_whisper.py {model.openai_name}"
         ) from error
-    return Listener(weights.eval(), fp16=weights.device.type == "cuda")
 
 
 @contextmanager
