@@ -146,6 +146,12 @@ def run_hydra(main: Callable[[], None], script: Path, multirun: Multirun | None 
             return done.exit_code
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"config or override: {_one_line(error)}") from error
+        except OSError as error:
+            if not is_multirun:
+                raise
+            raise UserError(  # hydra makes the folders of a multirun
+                f"cannot write {error.filename}: {error.strerror}; choose another hydra.sweep.dir"
+            ) from error
         finally:
             if multirun and is_multirun:
                 multirun.close()

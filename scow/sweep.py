@@ -243,8 +243,8 @@ class Sweep:
     def close(self) -> None:
         """Remove what hydra leaves in the sweep's folder, and the folder where no run began."""
         if self._folder is not None:
-            (self._folder / "multirun.yaml").unlink(missing_ok=True)
             with suppress(OSError):
+                (self._folder / "multirun.yaml").unlink(missing_ok=True)
                 self._folder.rmdir()
 
     def _default_folder(self, exp_name: object) -> str:

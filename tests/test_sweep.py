@@ -313,6 +313,10 @@ def test_what_a_sweep_cannot_have_is_refused_before_anything_is_done(overrides, 
 
 MISTAKES = {
     "unknown key": (["train.lrr=1,2"], ["config or override: ", "train.lrr"]),
+    "a file": (
+        ["seed=1,2", "hydra.sweep.dir=data/t_l.csv"],
+        ["cannot write data/t_l.csv: ", "another hydra.sweep.dir"],
+    ),
     "infer.py": (["infer.splits=[valid],[eval]"], ["--multirun: only train.py sweeps; run infer.py once per"]),
 }
 LATER_MISTAKES = {
