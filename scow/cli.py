@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scow.errors import UserError, nearest
 
@@ -123,7 +123,20 @@ def listed(values: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for value in values or () for name in value.replace(",", " ").split())
 
 
-def run_hydra(main: Callable[[], None], script: Path) -> int:
+class Multirun(Protocol):
+    """What a script that does multiruns tells `run_hydra`."""
+
+    def defaults(self, overrides: Sequence[str]) -> Mapping[str, str]:
+        """Settings of hydra for the multirun, where `overrides`, all that the command line says, has none."""
+
+    def finish(self) -> int:
+        """Sum up after the last run; returns the exit code."""
+
+    def close(self) -> None:
+        """Tidy up, however it ended."""
+
+
+def run_hydra(main: Callable[[], None], script: Path, multirun: Multirun | None = None) -> int:
     """Run a hydra main without hydra's own log files, folders and tracebacks.
 
     A published config.yaml holds no ``hydra:`` section, so what this project wants of hydra is said here: no
@@ -133,9 +146,12 @@ def run_hydra(main: Callable[[], None], script: Path) -> int:
     Parameters
     ----------
     main : callable
-        The function that ``hydra.main`` made; its task ends by raising `TaskDone`.
+        The function that ``hydra.main`` made; its task ends by raising `TaskDone`, which in a multirun ends the
+        whole of it.
     script : Path
         The script's own path: hydra reads ``-cp`` relative to its folder.
+    multirun : Multirun, optional
+        Without it ``--multirun`` is refused.
 
     Returns
     -------
@@ -143,40 +159,47 @@ def run_hydra(main: Callable[[], None], script: Path) -> int:
         The exit code.
     """
     given = sys.argv[1:]
-    defaults = {
+    quiet = {
         "hydra.run.dir": ".",
         "hydra.output_subdir": "null",
         "hydra/job_logging": "none",
         "hydra/hydra_logging": "none",
     }
-    wanted = [f"{key}={value}" for key, value in defaults.items() if not any(a.startswith(f"{key}=") for a in given)]
 
     def body() -> int:
+        from hydra._internal.utils import get_args_parser
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
 
         _check_config_folder(given, script.resolve().parent)
-        if any(argument in ("-m", "--multirun") for argument in given):
-            raise UserError("--multirun: not supported yet; run the script once per value, each with its own exp_name")
-        # Beside the user's own overrides, because argparse takes only one run of them.
-        takes_value = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package")
-        at = next(
-            (
-                i
-                for i, argument in enumerate(given)
-                if "=" in argument and argument[0] != "-" and (i == 0 or given[i - 1] not in takes_value)
-            ),
-            len(given),
-        )
-        sys.argv = [sys.argv[0], *given[:at], *wanted, *given[at:]]
+        options, overrides = _options_and_overrides(given)
+        asked = get_args_parser().parse_args([*options, *overrides])
+        modes = [f"--{m}" for m in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(asked, m)]
+        if len(modes) > 1:
+            raise UserError(f"expected only one of {', '.join(modes)}; leave the others out")
+        is_multirun = asked.multirun or "hydra.mode=MULTIRUN" in asked.overrides
+        if is_multirun and multirun is None:
+            raise UserError(f"--multirun: only train.py sweeps; run {script.name} once per checkpoint or value")
         os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra raises its errors to here instead of printing them at length
         try:
+            defaults = quiet | dict(multirun.defaults(asked.overrides) if multirun and is_multirun else {})
+            wanted = [f"{key}={value}" for key, value in defaults.items() if not _sets(overrides, key)]
+            sys.argv = [sys.argv[0], *options, *wanted, *overrides]
             main()
         except TaskDone as done:
             return done.exit_code
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"config or override: {_one_line(error)}") from error
-        return EXIT_OK
+        except OSError as error:
+            if not is_multirun:
+                raise
+            raise UserError(  # hydra makes the folders of a multirun
+                f"cannot write {error.filename}: {error.strerror}; choose another hydra.sweep.dir"
+            ) from error
+        finally:
+            if multirun and is_multirun:
+                multirun.close()
+        return multirun.finish() if multirun and is_multirun else EXIT_OK
 
     return run_script(body)
 
@@ -226,6 +249,21 @@ class TaskDone(BaseException):
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
         self.exit_code = exit_code
+
+
+def _options_and_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take overrides out from between the options, because argparse takes only one run of them."""
+    takes_value = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package")
+    options: list[str] = []
+    overrides: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_override = ("=" in argument or argument[:1] == "~") and argument[0] != "-" and before not in takes_value
+        (overrides if is_override else options).append(argument)
+    return options, overrides
+
+
+def _sets(overrides: Sequence[str], key: str) -> bool:
+    return any(override.lstrip("+").startswith(f"{key}=") for override in overrides)
 
 
 def _check_config_folder(arguments: Sequence[str], base: Path) -> None:
