@@ -35,6 +35,8 @@ def run(cfg: DictConfig) -> int:
         print(f"{split.split}: {says} -> {split.path}")
         for path in split.details:
             print(f"  words and intervals -> {path}")
+        for note in split.notes:
+            print(f"note: {note}", file=sys.stderr)
         if split.trained_on:
             print("  note: this checkpoint was trained on these signals; its model card says how it does on new ones")
     for line in result.missing:

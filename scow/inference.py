@@ -4,6 +4,8 @@ The checkpoint is ``model.pt`` beside the config that was chosen with ``-cp``, w
 so that a published checkpoint or a copied folder works under any name. Where the user overrides `exp_name` or
 `train.save_dir` on the command line, it is the one of that folder. Scores are written there too.
 
+Tables of another definition than those that the checkpoint was trained on are refused (`scow.provenance`).
+
 The output has two columns and no header, as the challenge's leaderboard takes it: signal id, score. A split whose
 tables are missing is named and passed over.
 """
@@ -25,6 +27,7 @@ from scow.errors import UserError, nearest
 from scow.files import replacing
 from scow.options import as_section, options_from, portable_path
 from scow.prediction import PERCENT, Prediction, to_scores
+from scow.provenance import differences
 from scow.scoring import Agreement, agreement
 from scow.tables import DNSMOS_COLUMNS, read_table
 
@@ -96,6 +99,8 @@ class SplitScores:
         The checkpoint was trained on just these signals, so that the agreement says little.
     details : tuple of Path
         Further files that were written.
+    notes : tuple of str
+        Features whose weights are not those of the training, a line each.
     """
 
     split: str
@@ -105,6 +110,7 @@ class SplitScores:
     agreement: Agreement | None
     trained_on: bool
     details: tuple[Path, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -189,6 +195,8 @@ def infer(config: InferConfig) -> Inference:
 def _split(config: InferConfig, checkpoint: Checkpoint, split: str, device: str) -> SplitScores:
     options = config.infer
     left, right = config.data.tables[split]
+    features = checkpoint.facts.get("features", {})
+    notes = [note for table in (left, right) for note in differences(table, checkpoint.feature_cols, features)]
     batch = load_batch(left, right, _columns(checkpoint, left, right, allow_missing=options.allow_missing))
     predicted = checkpoint.predict(batch, device)
     scores = to_scores(predicted.correctness, clamp=options.clamp_scores, percentage=options.scale_to_percentage)
@@ -206,6 +214,7 @@ def _split(config: InferConfig, checkpoint: Checkpoint, split: str, device: str)
         agreement=_agreement(batch, points),
         trained_on=checkpoint.facts.get("trained_on") == fingerprint(batch.signals),
         details=details,
+        notes=tuple(notes),
     )
 
 
