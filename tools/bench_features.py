@@ -57,7 +57,7 @@ from scow.provenance import Source
 from scow.quality import at_16_khz, quality
 from scow.tables import METRIC_COLUMNS, QUALITY_COLUMNS, read_table, with_sentence_rows, write_table
 from scow.tasks import SignalTask
-from scow.whisper_words import WhisperModel, resolve_model
+from scow.whisper_words import WhisperModel, load_listener, resolve_model
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "data" / "cadenza_data_demo" / "demo"
@@ -155,6 +155,7 @@ def bench_whisper(tasks: Sequence[SignalTask], model: WhisperModel, model_dir: P
             time.process_time, lambda: [log_mel_spectrogram(pad_or_trim(e), mels[0].shape[1]) for e in ears]
         ),
         "encoder": cpu["encoder"],
+        "loading": seconds(time.process_time, lambda: load_listener(model, model_dir=model_dir, device="cpu")),
     }
     audio_s = sum(map(len, ears)) / MODEL_RATE_HZ
     print(f"\n{model.column}: {len(ears)} ears, {audio_s:.0f} s of audio, one thread, CPU time, median of {repeats}")
@@ -165,7 +166,7 @@ def bench_whisper(tasks: Sequence[SignalTask], model: WhisperModel, model_dir: P
         f"stage 2 / encoder: {cpu['stage 2'] / cpu['encoder']:.2f}"
     )
     rest = cpu["stage 2"] - sum(parts.values())
-    shares = {**parts, "decoder, loading, scores": rest}
+    shares = {**parts, "decoder and scores": rest}
     print("  of stage 2: " + ", ".join(f"{name} {value / cpu['stage 2']:.0%}" for name, value in shares.items()))
     floor = len(ears) * encoder_multiply_adds(weights.dims) / multiply_adds_per_second()
     print(f"  floor: the encoder's multiply-adds at the speed of one large matrix product: {floor:.2f} s")
