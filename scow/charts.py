@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from scow.markup import Html, element
 
 WIDTH, HEIGHT = 420.0, 320.0
-TOP, RIGHT, BOTTOM, LEFT = 28.0, 16.0, 44.0, 46.0
+TOP, RIGHT, BOTTOM, LEFT = 28.0, 16.0, 48.0, 46.0
 CHARACTER = 7.2  # at most the mean width of one at 12 units, for the room that names take
 
 CHART_CSS = """
@@ -194,7 +194,7 @@ class Canvas:
         for value, name in self.x.marks():
             at = self.px(value)
             pieces.append(element("line", x1=at, x2=at, y1=TOP, y2=bottom, class_="grid"))
-            pieces.append(element("text", name, x=at, y=bottom + 16, text_anchor="middle"))
+            pieces.append(element("text", name, x=at, y=bottom + 20, text_anchor="middle"))
         for value, name in self.y.marks():
             at = self.py(value)
             if not self.y.names:

@@ -207,8 +207,8 @@ def _word_charts(evaluation: Evaluation, words: Words) -> tuple[object, ...]:
     x, y = Axis(0.0, 1.0, "predicted probability"), Axis(0.0, 1.0, "share of words written down")
     auc = "undefined" if words.auc is None else f"{words.auc:.3f}"
     return (
-        f"{len(labels)} words of {words.path.name}; {100 * labels.mean():.0f} % were written down. Area under the ROC curve "
-        f"{auc}: how often a word that was written down has a higher probability than one that was not.",
+        f"{len(labels)} words of {words.path.name}; {100 * labels.mean():.0f} % were written down. Area under the ROC "
+        f"curve {auc}: how often a word that was written down has a higher probability than one that was not.",
         grid(
             figure(
                 _calibration(probabilities, labels, resamples, x, y, "words"),
@@ -288,7 +288,7 @@ def _method(evaluation: Evaluation) -> tuple[object, ...]:
         "that knew all that listeners share.",
     ]
     lines += [
-        f"{_capital(baseline_name(b.name))}: a logistic curve of this one score, fitted to {b.n_train} train signals."
+        f"{baseline_name(b.name)}: a logistic curve of this one score, fitted to {b.n_train} train signals."
         for b in evaluation.baselines
     ]
     return (element("ul", join(*(element("li", line) for line in lines))),)
