@@ -267,13 +267,13 @@ def fill_whisper(
         for model in models:
             for group in groups:
                 parts.append(
-                    _fill(
+                    fill_columns(
                         group,
                         {ear: with_sentence_rows(_table(d, (model.column,), overwrite)) for ear, d in group.items()},
                         (model.column,),
                         job=Listening(model, model_dir, options.device),
                         sources=lambda model=model: _whisper_source(model, model_dir),  # type: ignore[misc]
-                        place=_place_word_scores,
+                        place=place_word_scores,
                         batch_size=size,
                         pool=pool,
                         overwrite=overwrite,
@@ -322,13 +322,13 @@ def fill_metrics(
         loaded_dnsmos(options.dnsmos_model)  # a bad model is said before hours of work, not after
     with _at_work(datasets, engine or Engine(options.jobs)) as (groups, pool):
         parts = [
-            _fill(
+            fill_columns(
                 group,
                 {ear: _table(dataset, columns, overwrite) for ear, dataset in group.items()},
                 columns,
                 job=Measuring(options.dnsmos_model),
                 sources=lambda: _metric_sources(options),
-                place=_place_metrics,
+                place=place_metrics,
                 batch_size=1,
                 pool=pool,
                 overwrite=overwrite,
@@ -409,7 +409,7 @@ def _at_work(datasets: Sequence[Dataset], engine: Engine) -> Iterator[tuple[list
             yield groups, pool
 
 
-def _fill(
+def fill_columns(
     group: Mapping[str, Dataset],
     tables: Mapping[str, pd.DataFrame],
     columns: Sequence[str],
@@ -522,7 +522,7 @@ def _transcripts(values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     }
 
 
-def _place_word_scores(table: pd.DataFrame, columns: Sequence[str], values: Mapping[str, Any]) -> pd.DataFrame:
+def place_word_scores(table: pd.DataFrame, columns: Sequence[str], values: Mapping[str, Any]) -> pd.DataFrame:
     """The table with one Whisper column filled for some signals."""
     column = _cells(table, columns[0])
     is_sentence = (table["word_count"] == 0).to_numpy()
@@ -534,7 +534,7 @@ def _place_word_scores(table: pd.DataFrame, columns: Sequence[str], values: Mapp
     return table.assign(**{columns[0]: column})
 
 
-def _place_metrics(table: pd.DataFrame, columns: Sequence[str], values: Mapping[str, Any]) -> pd.DataFrame:
+def place_metrics(table: pd.DataFrame, columns: Sequence[str], values: Mapping[str, Any]) -> pd.DataFrame:
     """The table with metric columns filled for some signals, the same value on every row of a signal."""
     filled = {column: _cells(table, column) for column in columns}
     for signal, rows in _rows_by_signal(table).items():

@@ -190,7 +190,7 @@ class Listener:
         from whisper.decoding import DecodingOptions
         from whisper.tokenizer import get_tokenizer
 
-        self._model = model
+        self.model = model
         self._fp16 = fp16
         self._tokenizer = get_tokenizer(
             model.is_multilingual, num_languages=model.num_languages, language=LANGUAGE, task="transcribe"
@@ -205,7 +205,7 @@ class Listener:
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
-        device: torch.device = self._model.device
+        device: torch.device = self.model.device
         return device
 
     @property
@@ -258,7 +258,7 @@ class Listener:
         """Ears to decode at once: on CUDA by free memory, on a CPU by a fixed measure, for the same sums anywhere."""
         import torch
 
-        dims = self._model.dims
+        dims = self.model.dims
         number = 2 if self._fp16 else 4  # bytes
         # What the decoder keeps of an ear: keys and values of every layer, of the audio and of the longest text.
         kept = dims.n_text_layer * 2 * (dims.n_audio_ctx + dims.n_text_ctx) * dims.n_text_state * number
@@ -276,11 +276,11 @@ class Listener:
 
         with torch.inference_mode():
             # One by one: the loudest point of a clip sets the floor of its own spectrogram.
-            mels = torch.stack([log_mel_spectrogram(pad_or_trim(ear), self._model.dims.n_mels) for ear in ears])
+            mels = torch.stack([log_mel_spectrogram(pad_or_trim(ear), self.model.dims.n_mels) for ear in ears])
             mels = mels.to(self.device, torch.float16 if self._fp16 else torch.float32)
             # A CPU gains nothing from more than one clip in the encoder, and needs less memory with one.
             pieces = mels.split(len(ears) if self.device.type == "cuda" else 1)
-            encoded = torch.cat([self._model.encoder(piece) for piece in pieces])
+            encoded = torch.cat([self.model.encoder(piece) for piece in pieces])
             with _one_thread():  # so that the sums are the same however many cores there are
                 return [self._transcript(*emitted) for emitted in self._greedy(encoded)]
 
@@ -295,7 +295,7 @@ class Listener:
         import torch
         from whisper.decoding import DecodingTask
 
-        task = DecodingTask(self._model, self._options)
+        task = DecodingTask(self.model, self._options)
         end = self._tokenizer.eot
         emitted: list[tuple[list[int], list[float]]] = [([], []) for _ in range(len(encoded))]
         going = {row: row for row in range(len(encoded))}  # row of the batch -> clip
