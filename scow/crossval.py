@@ -22,7 +22,7 @@ from scow.files import replacing
 from scow.groups import group_folds
 from scow.intervals import calibrate, interval
 from scow.prediction import PERCENT, to_scores
-from scow.scoring import Agreement, agreement, group_standard_error, roc_auc
+from scow.scoring import Agreement, agreement, equal_bins, group_standard_error, roc_auc
 from scow.tables import HEARING_LOSSES
 from scow.word_model import batch_labels
 
@@ -92,18 +92,16 @@ class CrossValidation:
     @property
     def word_auc(self) -> float | None:
         """Area under the ROC curve of words, mean over repeats; None without words, or where all labels are alike."""
-        if self.words is None or self.labels is None or self.labels.min() == self.labels.max():
+        if self.words is None or self.labels is None or len(np.unique(self.labels > 0.5)) < 2:
             return None
         return float(np.mean([roc_auc(row, self.labels) for row in self.words]))
 
     def calibration(self, n_bins: int = 10) -> list[dict[str, float]]:
         """Mean predicted and true score of signals in bins of equal size, over all repeats together."""
         predicted, true = self.scores.ravel(), np.tile(self.truth, len(self.scores))
-        bins = np.array_split(np.argsort(predicted, kind="stable"), n_bins)
         return [
             {"predicted": float(predicted[i].mean()), "true": float(true[i].mean()), "n": len(i)}
-            for i in bins
-            if len(i)
+            for i in equal_bins(predicted, n_bins)
         ]
 
     def coverage(self, level: float = 0.8) -> dict[str, float]:
