@@ -13,8 +13,7 @@ How sure these are is said by the bootstrap over groups (Efron and Tibshirani, "
 severities of an excerpt belong together. The standard error is the standard deviation over the resamples, the interval
 lies between their percentiles.
 
-With one listener per signal the target itself is noisy: knowing the shared part of every excerpt perfectly would
-still leave an RMSE near 24 points.
+With one listener per signal the target itself is noisy (docs/NOISE.md).
 """
 
 from __future__ import annotations

@@ -569,8 +569,7 @@ def test_real_weights_hear_what_the_published_ones_heard(real, name, ears):
         pytest.skip("the challenge's excerpts are not beside the repository")
     soundfile = pytest.importorskip("soundfile")
     resample = pytest.importorskip("torchaudio").functional.resample
-    signal = "1255127ec5a5db705458c36b"
-    expected = json.loads((CLIP1 / "reference_features.json").read_text())["valid"][signal]
+    signal, expected = min(json.loads((CLIP1 / "reference_features.json").read_text())["valid"].items())
     flac = CLIP1 / "cadenza_data_valid" / "valid" / "signals" / f"{signal}.flac"
     samples, rate_hz = soundfile.read(flac, dtype="float32", always_2d=True)
     model = whisper.load_model(str(real(name)), device="cpu")
