@@ -284,8 +284,8 @@ def _method(evaluation: Evaluation) -> tuple[object, ...]:
         "with all its signals; intervals lie between the 2.5th and the 97.5th percentile.",
         "RMSE: root of the mean squared difference. NCC: Pearson's correlation. Tau-b: Kendall's rank correlation, "
         "ties allowed for. Bias: mean of predicted minus true; above 0, listeners got less than was predicted.",
-        "With one listener per signal the truth itself is noisy: another listener of the same signal would have written "
-        "down another share, and no predictor can tell which of them was asked.",
+        "With one listener per signal the truth itself is noisy: another listener of the same signal would have "
+        "written down another share, and no predictor can tell which of them was asked.",
     ]
     lines += [
         f"{baseline_name(b.name)}: a logistic curve of this one score, fitted to {b.n_train} train signals."
