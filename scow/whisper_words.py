@@ -93,6 +93,21 @@ class Transcript:
     words: tuple[HeardWord, ...]
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a long recording, as Whisper cuts it by its own time stamps.
+
+    Attributes
+    ----------
+    start_s, end_s : float
+    text : str
+    """
+
+    start_s: float
+    end_s: float
+    text: str
+
+
 def resolve_model(name: str, column: str | None = None) -> WhisperModel:
     """Find the model that a config means.
 
@@ -225,6 +240,22 @@ class Listener:
             emitted = [result.tokens for result in decode(self._model, encoded, self._options)]
             probabilities = self._teacher_forced(encoded, emitted)
         return [self._transcript(tokens, p) for tokens, p in zip(emitted, probabilities, strict=True)]
+
+    def segments(self, wave: np.ndarray) -> tuple[Segment, ...]:
+        """Transcribe a recording of any length, with times; greedy, window by window.
+
+        Parameters
+        ----------
+        wave : ndarray, shape (n,), float32
+            At 16 kHz.
+        """
+        from whisper.transcribe import transcribe
+
+        # Each window by itself: what was heard before would lead the model to repeat it.
+        heard = transcribe(
+            self._model, wave, language=LANGUAGE, temperature=0.0, condition_on_previous_text=False, fp16=self._fp16
+        )
+        return tuple(Segment(float(s["start"]), float(s["end"]), s["text"].strip()) for s in heard["segments"])
 
     def _teacher_forced(self, encoded: torch.Tensor, emitted: Sequence[Sequence[int]]) -> list[np.ndarray]:
         """Probability of each emitted token and then of end-of-text, where it was emitted."""
