@@ -1,25 +1,15 @@
-"""What a listener with a hearing loss hears: the Cambridge simulation (MSBG), each ear by itself.
+"""What listeners with a hearing loss hear of a song: both ears, in pieces, in parallel, and kept for the next time.
 
-The simulation is pyclarity's, with its audiograms AUDIOGRAM_MILD and AUDIOGRAM_MODERATE, the same in both ears: spectral
-smearing (Baer and Moore 1993), then loudness recruitment in a gammatone filterbank (Moore and Glasberg 1993), between
-the corrections from the free field to the cochlea and back. `simulate_ear` gives, sample for sample, what
-``clarity.evaluator.msbg.msbg.Ear.process`` gives for the same ear; the steps are called one by one so that a long song can
-be cut into pieces, which run in parallel and fit into memory. A piece begins where a frame of the smearing
-begins and overlaps its neighbours by a second, by when the filters have forgotten that anything was cut.
+Each ear is simulated by itself (`scow.msbg`), with the same audiogram in both. The simulation depends on level: a mix
+is presented at `level_db_spl` (mean power of both ears, dB re 20 µPa), by default 65, conversation and quiet listening
+to music. Afterwards it is brought back to the level of the mix, one gain for both ears, because in the challenge's
+data the severities of an excerpt are equally loud. It comes out some 20 ms late and a few milliseconds longer, as in
+the challenge's data.
 
-The simulation depends on level: a mix is presented at `level_db_spl` (mean power of both ears, dB re 20 µPa), by
-default 65, conversation and quiet listening to music. Afterwards it is brought back to the level of the mix, one gain
-for both ears, because in the challenge's data the severities of an excerpt are equally loud. It comes out some 20 ms late
-and a few milliseconds longer, as in the challenge's data.
-
-It takes seconds per second of audio and ear. Results are kept in a folder, under a name that hashes samples, audiogram,
-level and versions, and read back from there.
+It is slow, so results are kept in a folder, under a name that hashes samples, audiogram, level and versions, and read
+back from there.
 
 pyclarity is optional (``requirements-hearing-loss.txt``); nothing else of this package needs it.
-
-References: T. Baer and B. C. J. Moore, "Effects of spectral smearing on the intelligibility of sentences in noise",
-JASA 94, 1993. B. C. J. Moore and B. R. Glasberg, "Simulation of the effects of loudness recruitment and threshold
-elevation on the intelligibility of speech in quiet and in a background of speech", JASA 94, 1993.
 """
 
 from __future__ import annotations
@@ -33,29 +23,22 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from scow.audio import FILE_RATE_HZ, ONE_BIT, StereoSignal, at_level, level_dbfs
+from scow.audio import ONE_BIT, StereoSignal, at_level, level_dbfs
 from scow.errors import UserError
 from scow.files import replacing
+from scow.msbg import HOP, active_gain, audiogram_of, ear_with, full_scale_db_spl, simulate_ear, simulate_piece
 from scow.tables import HEARING_LOSSES
-
-if TYPE_CHECKING:
-    from clarity.evaluator.msbg.msbg import Ear
-    from clarity.utils.audiogram import Audiogram
 
 SIMULATED = HEARING_LOSSES[1:]
 DEFAULT_LEVEL_DB_SPL = 65.0
 LEVEL_RANGE_DB_SPL = (40.0, 90.0)  # below, nothing is heard with a hearing loss; above, nobody listens
 VERSION = 1  # of what this file does around pyclarity; a new one forgets what was kept
 
-HOP = 64  # samples between the frames of pyclarity's smearing
 PIECE = HOP * 6_900  # 10.01 s
 OVERLAP = HOP * 690  # 1.001 s
-ACTIVE_DB = -12.0  # pyclarity sets an ear's level by its parts above this, re its root mean square
-UPPER_CUTOFF_HZ = 18_000
 INSTALL = "pip install -r requirements-hearing-loss.txt (it needs Python 3.11 or newer)"
 
 Progress = Callable[[str, int, int], None]
@@ -152,48 +135,9 @@ def simulate_mix(mix: np.ndarray, hearing_loss: str, level_db_spl: float) -> np.
     ndarray, shape (2, n + a few), float64
         Not yet brought back to the level of the mix.
     """
-    ear = _ear(hearing_loss)
-    presented = at_level(mix, level_db_spl - _full_scale_db_spl(ear))
+    ear = ear_with(hearing_loss)
+    presented = at_level(mix, level_db_spl - full_scale_db_spl(ear))
     return np.stack([simulate_ear(ear, channel) for channel in presented])
-
-
-def simulate_ear(ear: Ear, channel: np.ndarray, gain: float | None = None) -> np.ndarray:
-    """Let one ear hear a channel.
-
-    Parameters
-    ----------
-    ear : clarity.evaluator.msbg.msbg.Ear
-        With its audiogram set.
-    channel : ndarray, shape (n,), float64
-        Full scale is 120 dB SPL.
-    gain : float, optional
-        What `active_gain` says of the whole channel, where this is a piece of it.
-
-    Returns
-    -------
-    ndarray, shape (n + at most 3 `HOP`,), float64
-    """
-    from scipy.signal import firwin, lfilter
-
-    presented = channel * (active_gain(ear, channel) if gain is None else gain)
-    at_cochlea = ear.src_to_cochlea_filt(presented, ear.src_correction, FILE_RATE_HZ)
-    assert ear.cochlea is not None
-    heard = ear.cochlea.simulate(at_cochlea, _full_scale_db_spl(ear))
-    outside = ear.src_to_cochlea_filt(heard, ear.src_correction, FILE_RATE_HZ, backward=True)
-    taps = 2 * int(0.0015 * FILE_RATE_HZ) + 1
-    low_pass = firwin(taps, UPPER_CUTOFF_HZ / (FILE_RATE_HZ // 2), window=("kaiser", 8))
-    result: np.ndarray = lfilter(low_pass, 1, outside)
-    return result
-
-
-def active_gain(ear: Ear, channel: np.ndarray) -> float:
-    """Gain by which pyclarity brings the active parts of a channel to the root mean square level of all of it."""
-    from clarity.evaluator.msbg.msbg_utils import measure_rms
-
-    full_scale = _full_scale_db_spl(ear)
-    active_rms = measure_rms(channel, FILE_RATE_HZ, ACTIVE_DB)[0]
-    target = full_scale + 10 * np.log10(np.mean(channel**2))
-    return float(np.power(10, 0.05 * (target - (full_scale + 20 * np.log10(active_rms)))))
 
 
 def _simulate_pieces(
@@ -206,8 +150,8 @@ def _simulate_pieces(
     """Simulate all ears, severities and pieces in parallel processes, and join them."""
     if not hearing_losses:
         return {}
-    ear = _ear(hearing_losses[0])
-    presented = at_level(samples.astype(np.float64), level_db_spl - _full_scale_db_spl(ear))
+    ear = ear_with(hearing_losses[0])
+    presented = at_level(samples.astype(np.float64), level_db_spl - full_scale_db_spl(ear))
     # Ears that are alike are simulated once, a silent one not at all.
     alike = bool(np.array_equal(samples[0], samples[1]))
     heard = [i for i in range(1 if alike else 2) if float(np.abs(samples[i]).max()) > ONE_BIT]
@@ -220,14 +164,10 @@ def _simulate_pieces(
     context = multiprocessing.get_context("spawn")
     workers = min(processes or os.cpu_count() or 1, len(tasks))
     with ProcessPoolExecutor(workers, context) as pool:
-        futures = {
-            pool.submit(_piece, name, presented[i, max(0, start - OVERLAP) : start + PIECE + OVERLAP], gains[i]): (
-                name,
-                i,
-                start,
-            )
-            for name, i, start in tasks
-        }
+        futures = {}
+        for name, i, start in tasks:
+            piece = presented[i, max(0, start - OVERLAP) : start + PIECE + OVERLAP]
+            futures[pool.submit(simulate_piece, name, piece, gains[i])] = (name, i, start)
         try:
             for done, future in enumerate(as_completed(futures), start=1):
                 name, i, start = futures[future]
@@ -247,34 +187,9 @@ def _simulate_pieces(
     return {name: at_level(stereo, level) for name, stereo in joined.items()}
 
 
-def _piece(hearing_loss: str, channel: np.ndarray, gain: float) -> np.ndarray:
-    return simulate_ear(_ear(hearing_loss), channel, gain)
-
-
-def _ear(hearing_loss: str) -> Ear:
-    """An ear of pyclarity with the audiogram of a severity."""
-    from clarity.evaluator.msbg.msbg import Ear
-
-    ear = Ear(src_pos="ff", sample_rate=FILE_RATE_HZ)
-    ear.set_audiogram(_audiogram(hearing_loss))
-    return ear
-
-
-def _audiogram(hearing_loss: str) -> Audiogram:
-    from clarity.utils.audiogram import AUDIOGRAM_MILD, AUDIOGRAM_MODERATE
-
-    audiograms: dict[str, Any] = {"Mild": AUDIOGRAM_MILD, "Moderate": AUDIOGRAM_MODERATE}
-    return audiograms[hearing_loss]
-
-
-def _full_scale_db_spl(ear: Ear) -> float:
-    """Level of a root mean square of 1 to the simulator: its reference and its headroom."""
-    return float(ear.equiv_0db_spl + ear.ahr)
-
-
 def _name(signal: StereoSignal, hearing_loss: str, level_db_spl: float) -> str:
     """File name of a kept result: a hash of all that it depends on."""
-    audiogram = _audiogram(hearing_loss)
+    audiogram = audiogram_of(hearing_loss)
     total = hashlib.sha256(np.ascontiguousarray(signal.samples, dtype=np.float32).tobytes())
     total.update(np.asarray([audiogram.frequencies, audiogram.levels], dtype=np.float64).tobytes())
     facts = (VERSION, PIECE, float(level_db_spl), importlib.metadata.version("pyclarity"))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from scow.checkpoint import Checkpoint, load_checkpoint, model_options
 from scow.device import resolve_device
 from scow.dnsmos import Dnsmos
 from scow.errors import SignalError, UserError, nearest
+from scow.hearing_loss import Progress
 from scow.lyrics import hit_rate
 from scow.options import as_section, read_yaml
 from scow.prediction import PERCENT, to_scores
@@ -31,8 +32,6 @@ from scow.word_model import WordModel, WordOptions
 
 REPOSITORY = Path(__file__).resolve().parent.parent  # where checkpoints/ and models/ lie, unless the caller says so
 EARS_PER_BATCH = 8
-
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,9 @@ class Predictor:
                 score=float(scores[i]),
                 low=float(low[i]) * PERCENT,
                 high=float(high[i]) * PERCENT,
-                words=tuple(WordProbability(word, float(p)) for word, p in zip(excerpt.words, by_excerpt[i], strict=True)),
+                words=tuple(
+                    WordProbability(word, float(p)) for word, p in zip(excerpt.words, by_excerpt[i], strict=True)
+                ),
                 heard=tuple(
                     Heard(column, ear, text.text if text else "")
                     for column, pair in transcripts[i].items()

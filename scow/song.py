@@ -7,8 +7,8 @@
     everyone = PredictOptions(hearing_losses=("No Loss", "Mild", "Moderate"))
     song = predict_song("song.mp3", Path("song.lrc"), everyone, predictor=predictor)
 
-A song is read once (`scow.song_audio`), heard once with each hearing loss (`scow.hearing_loss`), then cut at the times of
-its lines (`scow.timed_lyrics`, or `scow.alignment` where there are none); each line is an excerpt by itself, as in the
+A song is read once (`scow.song_audio`), heard once with each hearing loss (`scow.hearing_loss`), then cut at the times
+of its lines (`scow.timed_lyrics`, or `scow.alignment` where there are none); each line is an excerpt by itself, as in the
 challenge. A line that cannot be predicted is listed with its reason and the others go on.
 
 Nothing here prints; `progress` is told how far things are.
@@ -16,7 +16,7 @@ Nothing here prints; `progress` is told how far things are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,8 +26,8 @@ from scow.alignment import align
 from scow.audio import EARS, LONGEST_S, ONE_BIT, SHORTEST_S, StereoSignal
 from scow.batches import MOST_WORDS
 from scow.errors import SignalError, UserError, nearest
-from scow.hearing_loss import DEFAULT_LEVEL_DB_SPL, SIMULATED, check_level, simulate
-from scow.predictor import Listening, Predictor, Progress
+from scow.hearing_loss import DEFAULT_LEVEL_DB_SPL, SIMULATED, Progress, check_level, simulate
+from scow.predictor import Listening, Predictor
 from scow.song_audio import clipped, read_song
 from scow.song_prediction import ExcerptPrediction, FailedLine, SongPrediction
 from scow.tables import HEARING_LOSSES
@@ -70,7 +70,9 @@ class PredictOptions:
             if name not in HEARING_LOSSES:
                 raise UserError(f"hearing loss: no severity {name!r}; {nearest(name, HEARING_LOSSES)}")
         if not self.hearing_losses or len(set(self.hearing_losses)) < len(self.hearing_losses):
-            raise UserError(f"hearing loss: expected each severity once, found {', '.join(self.hearing_losses) or 'none'}")
+            raise UserError(
+                f"hearing loss: expected each severity once, found {', '.join(self.hearing_losses) or 'none'}"
+            )
         if self.already_simulated and len(self.hearing_losses) > 1:
             raise UserError(
                 "already simulated: expected the one severity that is in the file (none, mild or moderate), "
@@ -93,12 +95,18 @@ def hearing_losses_of(name: str) -> tuple[str, ...]:
     return known[name.lower()]
 
 
+def as_lyrics(text: str) -> Path | str:
+    """What the command line means by lyrics: a file, where the text has the name of one, else the words themselves."""
+    named = text.lower().endswith((*TIMED, ".txt")) and "\n" not in text
+    return Path(text) if named else text
+
+
 def predict_excerpt(
     audio: Path | str | StereoSignal,
     lyrics: str,
     options: PredictOptions | None = None,
     *,
-    predictor: Predictor | None = None,
+    predictor: Predictor | Callable[[], Predictor] = Predictor.load,
     progress: Progress | None = None,
 ) -> ExcerptPrediction:
     """Predict how many words of one excerpt are caught.
@@ -110,8 +118,8 @@ def predict_excerpt(
     lyrics : str
         All words that are sung in it.
     options : PredictOptions, optional
-    predictor : Predictor, optional
-        By default one is loaded for this call: `Predictor.load()`.
+    predictor : Predictor, or callable
+        One that stays loaded, or what loads one once the input has proved right; by default `Predictor.load`.
     progress : callable, optional
         Takes a label, how much is done, and of how much.
 
@@ -137,7 +145,7 @@ def predict_song(
     lyrics: Path | str | Sequence[TimedLine],
     options: PredictOptions | None = None,
     *,
-    predictor: Predictor | None = None,
+    predictor: Predictor | Callable[[], Predictor] = Predictor.load,
     progress: Progress | None = None,
 ) -> SongPrediction:
     """Predict how many words of each line of a song are caught.
@@ -150,8 +158,8 @@ def predict_song(
         A file (``.lrc`` and ``.srt`` have times, any other is text), text, or lines with times. Text of one line that
         goes with at most 30 s of audio is taken as one excerpt; other text is aligned with the song.
     options : PredictOptions, optional
-    predictor : Predictor, optional
-        By default one is loaded for this call: `Predictor.load()`.
+    predictor : Predictor, or callable
+        One that stays loaded, or what loads one once the input has proved right; by default `Predictor.load`.
     progress : callable, optional
         Takes a label, how much is done, and of how much.
 
@@ -169,7 +177,7 @@ def predict_song(
     given = _given_lines(lyrics)  # what is cheap and may be wrong comes first
     name, signal = _signal(audio)
     duration_s = signal.samples.shape[1] / signal.rate_hz
-    predictor = predictor or Predictor.load()
+    predictor = predictor if isinstance(predictor, Predictor) else predictor()
     lines, notes = _with_times(given, signal, duration_s, predictor)
     good, failed = _sorted_out(lines, signal, duration_s)
     if not good:

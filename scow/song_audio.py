@@ -5,8 +5,8 @@ The features are defined on stereo files of 44.1 kHz (`scow.audio`), and so is t
 - a mono file is heard by both ears alike; more than two channels are refused, because nobody knows which of them
   reach which ear;
 - another rate is first resampled to 44.1 kHz, then goes the way of the challenge's files, to 16 kHz and into Whisper.
-  The resampler is a Kaiser-windowed sinc of 64 zero crossings, flat to 0.9 of the lower Nyquist frequency and 100 dB down
-  above it, so that what 16 kHz keeps (below 8 kHz) is not changed by the detour;
+  The resampler is a Kaiser-windowed sinc of 64 zero crossings, flat to 0.9 of the lower Nyquist frequency and 100 dB
+  down above it, so that what 16 kHz keeps (below 8 kHz) is not changed by the detour;
 - samples beyond full scale, as MP3 decoders give them, stay; a clipped recording is heard as it is, and `clipped`
   tells whether there is reason to say so.
 """
@@ -103,4 +103,6 @@ def _one_or_two_channels(channels: int, rate_hz: int) -> None:
     if channels > 2:
         raise SignalError(f"expected 1 or 2 channels, found {channels}; mix the song down to stereo first")
     if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
-        raise SignalError(f"expected a rate of {RATES_HZ[0]} to {RATES_HZ[1]} Hz, found {rate_hz} Hz; resample it first")
+        raise SignalError(
+            f"expected a rate of {RATES_HZ[0]} to {RATES_HZ[1]} Hz, found {rate_hz} Hz; resample it first"
+        )

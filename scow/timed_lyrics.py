@@ -78,7 +78,9 @@ def check_words(text: str, where: str) -> tuple[str, ...]:
     if not any(word != "?" for word in words):
         raise UserError(f"{where}: expected lyrics with at least one word, found none; give the words that are sung")
     if not any(unicodedata.name(char, "").startswith("LATIN") for word in words for char in word):
-        raise UserError(f"{where}: expected English lyrics in Latin script, found {words[0]!r}; the model knows no other")
+        raise UserError(
+            f"{where}: expected English lyrics in Latin script, found {words[0]!r}; the model knows no other"
+        )
     return words
 
 
