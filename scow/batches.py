@@ -8,7 +8,7 @@ value in the SENTENCE_SCORE row, as a share of 0-1, averaged over the ears.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from scow.corpus import metadata_beside
 from scow.errors import UserError
 from scow.model import FRONT_TOKENS, LONGEST_ROWS
 from scow.options import as_section, portable_path
@@ -45,6 +46,11 @@ class DataOptions:
         Metadata of the training tables, for the track of each signal; only cross-validation reads it.
     prior_metadata : tuple of Path
         Labelled metadata, whose prompts and responses the text prior of the word model learns from.
+    prior_responses : tuple of Path
+        Files of responses to join to each of `prior_metadata`, as CLIP2 has them; none, or one each.
+    split_metadata : dict of str to Path
+        Metadata by split, ``<split>_metadata`` in the config, where it does not lie beside the left table under its
+        usual name; only a submission reads it.
     """
 
     feature_cols: tuple[str, ...]
@@ -53,6 +59,12 @@ class DataOptions:
     train_tables: tuple[tuple[Path, Path], ...] = ()
     metadata: tuple[Path, ...] = ()
     prior_metadata: tuple[Path, ...] = ()
+    prior_responses: tuple[Path, ...] = ()
+    split_metadata: dict[str, Path] = field(default_factory=dict)
+
+    def metadata_of(self, split: str) -> Path:
+        """Metadata of a split that has tables."""
+        return self.split_metadata.get(split) or metadata_beside(self.tables[split][0])
 
 
 @dataclass(frozen=True)
@@ -165,13 +177,25 @@ def data_options(config_section: object) -> DataOptions:
     if pairs is not None and not (isinstance(pairs, list) and all(isinstance(p, list) and len(p) == 2 for p in pairs)):
         raise UserError(f"data.tables: expected pairs of tables [[left, right], ...], found {pairs!r}; mend it")
     train_tables = [(portable_path(str(one)), portable_path(str(other))) for one, other in pairs or ()]
+    prior_metadata, prior_responses = _paths(section, "prior_metadata"), _paths(section, "prior_responses")
+    if prior_responses and len(prior_responses) != len(prior_metadata):
+        raise UserError(
+            f"data.prior_responses: expected {len(prior_metadata)} files, one for each of data.prior_metadata, "
+            f"found {len(prior_responses)}; mend the config"
+        )
     return DataOptions(
         feature_cols=tuple(columns),
         tables=tables,
         target=str(section.get("target", "correctness")),
         train_tables=tuple(train_tables) or ((tables["train"],) if "train" in tables else ()),
         metadata=_paths(section, "metadata"),
-        prior_metadata=_paths(section, "prior_metadata"),
+        prior_metadata=prior_metadata,
+        prior_responses=prior_responses,
+        split_metadata={
+            split: portable_path(str(section[f"{split}_metadata"]))
+            for split in tables
+            if section.get(f"{split}_metadata") is not None
+        },
     )
 
 

@@ -4,6 +4,11 @@
 prompt, original_response, response, n_words, words_correct, correctness, hearing_loss`; unlabelled releases and CLIP2
 lack some of these, which become empty cells. Stage 1 turns it into two identical feature tables, one per ear.
 
+**Responses** of CLIP2 are a file of their own, ``train_responses.json``: signal to a list of ``{response_id,
+original_response, response, hits, correctness, ...}``, one per listener. Joined to the metadata (`read_metadata`), they
+fill what a record lacks: `correctness` and `words_correct` with the mean over its listeners, `response` with all of
+them, ``|`` between them. What the metadata says itself takes precedence.
+
 **Dataset entries** are the `datasets:` of ``feature_config.yaml``: one per split and ear. Paths are relative to the
 folder of the config file, and a backslash in them is taken for a slash, so that a config from Windows works.
 
@@ -12,6 +17,7 @@ A signal id becomes a file name, so an id that would lead out of its folder is r
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -24,7 +30,7 @@ import pandas as pd
 
 from scow.audio import EARS
 from scow.errors import SignalError, UserError, nearest
-from scow.lyrics import prompt_words
+from scow.lyrics import join_responses, prompt_words
 from scow.options import options_from, portable_path, read_yaml, unknown_keys
 from scow.tables import BASE_COLUMNS, check_hearing_loss, read_table, write_table
 
@@ -42,7 +48,8 @@ class SignalRecord:
     hearing_loss : str
         Severity, one of `scow.tables.HEARING_LOSSES`.
     response : str
-        What the listener wrote down, normalised; empty where unknown.
+        What the listener wrote down, normalised; several listeners as `scow.lyrics.join_responses` has them; empty
+        where unknown.
     n_words, words_correct : float
         Counts; NaN where unknown.
     correctness : float
@@ -73,12 +80,15 @@ class Conversion:
         Signals, and word rows per table.
     miscounted : tuple of str
         Signals whose number of prompt words differs from `n_words`.
+    unanswered : tuple of str
+        Signals that the file of responses does not name; empty where there is no such file.
     """
 
     tables: tuple[Path, Path]
     n_signals: int
     n_rows: int
     miscounted: tuple[str, ...]
+    unanswered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,8 +185,8 @@ def unprocessed_file(folder: Path, signal: str) -> Path:
     return signal_file(folder, f"{signal}_unproc")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
+def read_json(path: Path, what: str = "a metadata JSON file") -> Any:
+    """Read a JSON file; `what` it is goes into the error message.
 
     Raises
     ------
@@ -186,7 +196,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise UserError(f"{path}: expected a metadata JSON file, found none; check the path or download it") from None
+        raise UserError(f"{path}: expected {what}, found none; check the path or download it") from None
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path}: not valid JSON at line {error.lineno}, column {error.colno} ({error.msg}); download it again"
@@ -195,13 +205,15 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: cannot be read as UTF-8 text ({error}); download it again") from error
 
 
-def read_metadata(path: Path) -> tuple[SignalRecord, ...]:
+def read_metadata(path: Path, responses: Path | None = None) -> tuple[SignalRecord, ...]:
     """Read and check a metadata file.
 
     Parameters
     ----------
     path : Path
         JSON list of records, one per signal.
+    responses : Path, optional
+        File of responses to join. It may name further signals, but not none of these.
 
     Returns
     -------
@@ -212,7 +224,7 @@ def read_metadata(path: Path) -> tuple[SignalRecord, ...]:
     ------
     UserError
         The file is missing or malformed, a record lacks `signal`, `prompt` or `hearing_loss`, has a value of the
-        wrong kind or an unknown severity, or a signal occurs twice.
+        wrong kind or an unknown severity, or a signal occurs twice. Or the responses are malformed, or others'.
     """
     content = read_json(path)
     if not isinstance(content, list) or not content:
@@ -225,7 +237,48 @@ def read_metadata(path: Path) -> tuple[SignalRecord, ...]:
         if record.signal in seen:
             raise UserError(f"{path}: signal {record.signal} occurs twice; expected one record per signal")
         seen.add(record.signal)
-    return records
+    if responses is None:
+        return records
+    answers = read_responses(responses)
+    if seen.isdisjoint(answers):
+        raise UserError(f"{responses}: expected responses to signals of {path}, found none; check both paths")
+    return tuple(_joined(record, answers.get(record.signal, ())) for record in records)
+
+
+@dataclass(frozen=True)
+class Response:
+    """One listener's answer.
+
+    Attributes
+    ----------
+    text : str
+        Normalised.
+    hits, correctness : float
+        Words that were right, and their share in 0-1; NaN where not given.
+    """
+
+    text: str
+    hits: float = math.nan
+    correctness: float = math.nan
+
+
+def read_responses(path: Path) -> dict[str, tuple[Response, ...]]:
+    """Read ``train_responses.json``: signal to its responses, at least one each.
+
+    Raises
+    ------
+    UserError
+        The file is missing or malformed, or a response lacks its text or has a value of the wrong kind.
+    """
+    content = read_json(path, "a responses JSON file")
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path}: expected signals with lists of responses, found {type(content).__name__}; see data/")
+    answers = {}
+    for signal, given in content.items():
+        if not isinstance(given, list) or not given:
+            raise UserError(f"{path}, {signal}: expected a list of responses, found {given!r}; download it again")
+        answers[signal] = tuple(_response(raw, f"{path}, {signal}, response {i + 1}") for i, raw in enumerate(given))
+    return answers
 
 
 def metadata_table(records: Sequence[SignalRecord]) -> pd.DataFrame:
@@ -248,13 +301,15 @@ def metadata_table(records: Sequence[SignalRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(BASE_COLUMNS))
 
 
-def convert_metadata(path: Path, *, force: bool = False) -> Conversion:
+def convert_metadata(path: Path, *, responses: Path | None = None, force: bool = False) -> Conversion:
     """Stage 1: write ``<path minus .json>_l.csv`` and ``_r.csv``.
 
     Parameters
     ----------
     path : Path
         Metadata JSON.
+    responses : Path, optional
+        As for `read_metadata`.
     force : bool
         Replace tables that already hold feature columns.
 
@@ -272,7 +327,7 @@ def convert_metadata(path: Path, *, force: bool = False) -> Conversion:
         raise UserError(
             f"{path}: expected a file that ends in .json, found {path.suffix or 'no ending'}; check the path"
         )
-    records = read_metadata(path)
+    records = read_metadata(path, responses)
     tables = (path.with_name(f"{path.stem}_l.csv"), path.with_name(f"{path.stem}_r.csv"))
     if not force:
         for table_path in tables:
@@ -285,7 +340,9 @@ def convert_metadata(path: Path, *, force: bool = False) -> Conversion:
         for record in records
         if not math.isnan(record.n_words) and record.n_words != len(prompt_words(record.prompt))
     )
-    return Conversion(tables=tables, n_signals=len(records), n_rows=len(table), miscounted=miscounted)
+    answers = read_responses(responses) if responses else {}
+    unanswered = tuple(record.signal for record in records if responses and record.signal not in answers)
+    return Conversion(tables, len(records), len(table), miscounted, unanswered)
 
 
 def read_feature_config(path: Path) -> FeatureConfig:
@@ -398,19 +455,41 @@ def present_datasets(
     if absent and (asked or not present):
         raise UserError(
             f"dataset {absent[0].name}: expected its table {absent[0].csv_path}, found none; "
-            f"make it with: python metadata_to_csv.py --json {_metadata_of(absent[0])}"
+            f"make it with: python metadata_to_csv.py --json {metadata_beside(absent[0].csv_path)}"
         )
     return present
 
 
-def _metadata_of(dataset: Dataset) -> Path:
-    """Where the metadata of a dataset's table lies by convention."""
-    return dataset.csv_path.with_name(f"{dataset.csv_path.stem.removesuffix('_l').removesuffix('_r')}.json")
+def metadata_beside(table: Path) -> Path:
+    """Where the metadata of a table lies by convention: ``valid_metadata_l.csv`` was ``valid_metadata.json``."""
+    return table.with_name(f"{table.stem.removesuffix('_l').removesuffix('_r')}.json")
 
 
 def _canonical_name(name: str, known: Sequence[str]) -> str:
     short = name.removeprefix("signal_")
     return short if name not in known and short in known else name
+
+
+def _joined(record: SignalRecord, answers: Sequence[Response]) -> SignalRecord:
+    """A record with what it lacks of its responses."""
+    if not answers:
+        return record
+    known = [answer.correctness for answer in answers if not math.isnan(answer.correctness)]
+    mean = sum(known) / len(known) if known else math.nan
+    return dataclasses.replace(
+        record,
+        response=record.response or join_responses([answer.text for answer in answers]),
+        correctness=mean if math.isnan(record.correctness) else record.correctness,
+        words_correct=sum(answer.hits for answer in answers) / len(answers)  # NaN where a listener's are unknown
+        if math.isnan(record.words_correct)
+        else record.words_correct,
+    )
+
+
+def _response(raw: object, where: str) -> Response:
+    if not isinstance(raw, dict) or "response" not in raw:
+        raise UserError(f"{where}: expected a record with the field response, found {raw!r}; download it again")
+    return Response(_text(raw, "response", where), _number(raw, "hits", where), _share(raw, "correctness", where))
 
 
 def _record(raw: object, where: str) -> SignalRecord:
@@ -421,9 +500,6 @@ def _record(raw: object, where: str) -> SignalRecord:
             raise UserError(f"{where}: expected the field {field}, found only {', '.join(raw)}; download it again")
     signal = check_signal_id(raw["signal"], where)
     where = f"{where} ({signal})"
-    correctness = _number(raw, "correctness", where)
-    if correctness < 0 or correctness > 1:
-        raise UserError(f"{where}: expected correctness in 0 to 1, found {correctness:g}; mend the metadata")
     prompt = _text(raw, "prompt", where)
     if not prompt_words(prompt):
         raise UserError(f"{where}: expected a prompt with at least one word, found {prompt!r}; mend the metadata")
@@ -431,10 +507,10 @@ def _record(raw: object, where: str) -> SignalRecord:
         signal=signal,
         prompt=prompt,
         hearing_loss=check_hearing_loss(_text(raw, "hearing_loss", where), where),
-        response=_text(raw, "response", where),
+        response=_text(raw, "response", where).replace("|", " "),
         n_words=_number(raw, "n_words", where),
         words_correct=_number(raw, "words_correct", where),
-        correctness=correctness,
+        correctness=_share(raw, "correctness", where),
         track=_text(raw, "fma", where),
     )
 
@@ -463,6 +539,13 @@ def _number(raw: dict[str, Any], field: str, where: str) -> float:
     if not math.isfinite(number):
         raise UserError(f"{where}: expected {field} as a finite number, found {str(value)[:20]}; mend the metadata")
     return number
+
+
+def _share(raw: dict[str, Any], field: str, where: str) -> float:
+    share = _number(raw, field, where)
+    if share < 0 or share > 1:
+        raise UserError(f"{where}: expected {field} in 0 to 1, found {share:g}; mend the metadata")
+    return share
 
 
 def _refuse_to_lose_features(path: Path) -> None:

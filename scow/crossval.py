@@ -92,7 +92,7 @@ class CrossValidation:
     @property
     def word_auc(self) -> float | None:
         """Area under the ROC curve of words, mean over repeats; None without words, or where all labels are alike."""
-        if self.words is None or self.labels is None or self.labels.min() == self.labels.max():
+        if self.words is None or self.labels is None or len(np.unique(self.labels > 0.5)) < 2:
             return None
         return float(np.mean([roc_auc(row, self.labels) for row in self.words]))
 

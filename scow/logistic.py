@@ -51,7 +51,7 @@ def fit_logistic(
     ----------
     features : ndarray or csr_matrix, shape (n, p)
     labels : ndarray, shape (n,)
-        0 or 1.
+        0 or 1, or the share of several observations.
     c : float
         Inverse strength of the regularisation.
     penalty : ndarray, shape (p,), optional

@@ -16,7 +16,8 @@ Three things are said here once, for all stages:
    words are compared as they stand, but for spellings and homophones that the challenge counts as hits (`too` for `to`,
    `cos` for `because`, `here` for `hear`), and for rewritings of the metadata that it undoes: `your`, which stands as
    "you are" in every response, and `its`. Of these readings of a response the one with most hits counts. The mean
-   over a sentence equals the official correctness for 99 % of the CLIP1 signals.
+   over a sentence equals the official correctness for 99 % of the CLIP1 signals. Where several listeners answered,
+   their responses stand in one text with ``|`` between them, and a label is the share of them who wrote the word down.
 
 Two faults of the published code are mended on purpose: it removed digits before numbers were spelt ("99 problems"
 became "problems"), and it removed the curly apostrophe before contractions were expanded.
@@ -34,6 +35,7 @@ from scow.errors import SignalError
 if TYPE_CHECKING:
     import inflect
 
+RESPONSE_SEPARATOR = " | "
 APOSTROPHES = str.maketrans("’‘ʼ`´", "'''''")
 
 _WHOLE = {
@@ -230,21 +232,39 @@ def hit_rate(words: Sequence[str], transcript: str) -> float:
     return counts.hits / (counts.hits + counts.substitutions + counts.deletions)
 
 
-def word_labels(words: Sequence[str], response: str) -> tuple[int, ...]:
-    """Which words of a prompt a listener wrote down.
+def join_responses(responses: Sequence[str]) -> str:
+    """Responses of several listeners as one text, as a table's cell holds them."""
+    return RESPONSE_SEPARATOR.join(response.replace("|", " ") for response in responses)
+
+
+def split_responses(text: str) -> tuple[str, ...]:
+    """Responses of such a text; at least one, which may be empty."""
+    return tuple(response.strip() for response in text.split("|"))
+
+
+def word_labels(words: Sequence[str], response: str) -> tuple[float, ...]:
+    """Which words of a prompt the listeners wrote down.
 
     Parameters
     ----------
     words : sequence of str
         Words of the prompt, as `prompt_words` makes them.
     response : str
-        What the listener wrote, normalised as in the challenge's metadata.
+        What a listener wrote, normalised as in the challenge's metadata; or several listeners, see `join_responses`.
 
     Returns
     -------
-    tuple of int
-        1 for a word that was written down, else 0.
+    tuple of float
+        1 for a word that was written down, else 0; with several listeners the mean over them.
     """
+    labels = [_labels(words, one) for one in split_responses(response)]
+    if len(labels) == 1:
+        return labels[0]
+    return tuple(sum(of_word) / len(labels) for of_word in zip(*labels, strict=True))
+
+
+def _labels(words: Sequence[str], response: str) -> tuple[int, ...]:
+    """Labels by one listener, 1 or 0."""
     reference = [_spelling(word) for word in words]
     readings = [response, response.replace("you are", "your")]
     readings += [reading.replace("it is", "its") for reading in readings]

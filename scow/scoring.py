@@ -1,9 +1,17 @@
 """How far predictions are from what listeners wrote down.
 
-Both measures of the CLIP1 challenge, on scores in points of 0-100:
+On scores in points of 0-100; the first two are the measures of the CLIP1 challenge:
 
 - RMSE, the root of the mean squared difference, in points;
-- NCC, the challenge's name of Pearson's correlation coefficient r, in -1 to 1.
+- NCC, the challenge's name of Pearson's correlation coefficient r, in -1 to 1;
+- Kendall's tau-b, how far the order agrees, ties allowed for, in -1 to 1 (Kendall, "The treatment of ties in ranking
+  problems", Biometrika 1945);
+- bias, the mean of score minus truth, in points: above 0 where listeners got less than was predicted.
+
+How sure these are is said by the bootstrap over groups (Efron and Tibshirani, "An Introduction to the Bootstrap",
+1993, chapters 6 and 13): tracks, or prompts, are drawn with replacement, each with all its signals, since the
+severities of an excerpt belong together. The standard error is the standard deviation over the resamples, the interval
+lies between their percentiles.
 
 With one listener per signal the target itself is noisy: knowing the shared part of every excerpt perfectly would
 still leave an RMSE near 24 points.
@@ -11,12 +19,15 @@ still leave an RMSE near 24 points.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import rankdata
+from scipy.stats import kendalltau, rankdata
+
+# Takes scores and truth; None where it is undefined.
+Measure = Callable[[ArrayLike, ArrayLike], "float | None"]
 
 
 @dataclass(frozen=True)
@@ -84,16 +95,114 @@ def agreement(scores: ArrayLike, truth: ArrayLike) -> Agreement:
     return Agreement(rmse=rmse(predicted, true), r=pearson(predicted, true), n_signals=predicted.size)
 
 
+def kendall(scores: ArrayLike, truth: ArrayLike) -> float | None:
+    """Kendall's tau-b, or None where a side is constant."""
+    predicted, true = validate(scores, truth)
+    if predicted.min() == predicted.max() or true.min() == true.max():
+        return None
+    return float(kendalltau(predicted, true, method="asymptotic").statistic)  # the p-value is not used
+
+
+def bias(scores: ArrayLike, truth: ArrayLike) -> float:
+    """Mean of score minus truth, in the unit of the scores."""
+    predicted, true = validate(scores, truth)
+    return float(np.mean(predicted - true))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A measure and how sure it is.
+
+    Attributes
+    ----------
+    value : float or None
+        Of the signals themselves; None where it is undefined.
+    error : float or None
+        Standard error; None where `value` is, and where too few resamples define the measure.
+    low, high : float or None
+        Ends of the interval; None where `error` is.
+    """
+
+    value: float | None
+    error: float | None
+    low: float | None
+    high: float | None
+
+
+class GroupResamples:
+    """Resamples of signals by whole groups; the same ones for everything that is to be compared.
+
+    Parameters
+    ----------
+    groups : sequence of str, length n
+        What is drawn as a whole, because it belongs together: tracks or prompts.
+    rng : Generator
+    n_resamples : int
+    """
+
+    def __init__(self, groups: Sequence[str], rng: np.random.Generator, n_resamples: int = 1000) -> None:
+        names, self._codes = np.unique(np.asarray(groups), return_inverse=True)
+        self._drawn = rng.integers(len(names), size=(n_resamples, len(names)))
+        self.n_groups = len(names)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """How often each resample holds each signal, shape (n,), int."""
+        for drawn in self._drawn:
+            yield np.bincount(drawn, minlength=self.n_groups)[self._codes]
+
+    def estimate(self, statistic: Callable[[np.ndarray], float | None], level: float = 0.95) -> Estimate:
+        """A statistic of the signals with its error and interval.
+
+        Parameters
+        ----------
+        statistic : callable
+            Takes indices of signals, some of them more than once; None where it is undefined.
+        level : float
+            Of the interval.
+        """
+        value = statistic(np.arange(len(self._codes)))
+        if value is None:
+            return Estimate(None, None, None, None)
+        drawn = [statistic(np.repeat(np.arange(len(times)), times)) for times in self]
+        found = np.array([one for one in drawn if one is not None])
+        if 2 * len(found) < len(drawn) or len(found) < 2:
+            return Estimate(value, None, None, None)
+        low, high = np.quantile(found, ((1 - level) / 2, (1 + level) / 2))
+        return Estimate(value, float(np.std(found, ddof=1)), float(low), float(high))
+
+    def measure(
+        self, measure: Measure, scores: ArrayLike, truth: ArrayLike, where: np.ndarray | None = None
+    ) -> Estimate:
+        """A measure with its error and interval.
+
+        Parameters
+        ----------
+        measure : callable
+            `rmse`, `pearson`, `kendall`, `bias` or alike.
+        scores, truth : array_like, shape (n,)
+        where : ndarray, shape (n,), bool, optional
+            The signals that count, for instance those of a severity; all by default.
+        """
+        predicted, true = validate(scores, truth)
+        inside = np.ones(len(predicted), dtype=bool) if where is None else where
+
+        def of(index: np.ndarray) -> float | None:
+            mine = index[inside[index]]
+            return measure(predicted[mine], true[mine]) if len(mine) else None
+
+        return self.estimate(of)
+
+
 def group_standard_error(
     scores: ArrayLike, truth: ArrayLike, groups: Sequence[str], rng: np.random.Generator, n_resamples: int = 1000
 ) -> float:
-    """Standard error of the RMSE by the bootstrap over groups (Efron and Tibshirani, 1993, chapter 6).
+    """Standard error of the RMSE by the bootstrap over groups.
 
     Parameters
     ----------
     scores, truth : array_like, shape (n,)
     groups : sequence of str, length n
-        What is drawn as a whole, because it belongs together: tracks or prompts.
+        As for `GroupResamples`.
     rng : Generator
     n_resamples : int
 
@@ -102,15 +211,15 @@ def group_standard_error(
     float
         In the unit of the scores.
     """
-    predicted, true = validate(scores, truth)
-    _, codes = np.unique(np.asarray(groups), return_inverse=True)
-    squares, counts = np.bincount(codes, (predicted - true) ** 2), np.bincount(codes)
-    drawn = rng.integers(len(counts), size=(n_resamples, len(counts)))
-    return float(np.std(np.sqrt(squares[drawn].sum(axis=1) / counts[drawn].sum(axis=1)), ddof=1))
+    error = GroupResamples(groups, rng, n_resamples).measure(rmse, scores, truth).error
+    assert error is not None  # an RMSE is always defined
+    return error
 
 
 def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Area under the ROC curve: how often a hit has a higher probability than a miss, ties counting half.
+
+    A label above 0.5 is a hit, so that of several listeners the majority decides.
 
     Raises
     ------

@@ -254,9 +254,14 @@ def cross_validation(
 
 
 def _prior_corpus(config: TrainConfig) -> list[SignalRecord]:
-    """Labelled records of the prior's metadata; a response may be empty, but not all of them."""
-    corpus = [record for path in config.data.prior_metadata for record in read_metadata(path)]
-    labelled = [record for record in corpus if record.correctness == record.correctness]  # NaN is not
+    """Labelled records of the prior's metadata whose response is known; it is empty where a listener got nothing."""
+    paths = config.data.prior_metadata
+    joined = zip(paths, config.data.prior_responses or [None] * len(paths), strict=True)
+    corpus = [record for path, responses in joined for record in read_metadata(path, responses)]
+    labelled = [record for record in corpus if record.correctness == 0 or (record.correctness > 0 and record.response)]
     if corpus and not any(record.response for record in labelled):
-        raise UserError(f"{config.data.prior_metadata[0]}: expected responses for the text prior, found none; drop it")
+        raise UserError(
+            f"{config.data.prior_metadata[0]}: expected responses for the text prior, found none; "
+            "join them with data.prior_responses, or set data.prior_metadata=null"
+        )
     return labelled

@@ -23,6 +23,10 @@ from scow.word_features import prior_texts
 from scow.word_model import WordOptions, check_word_columns, fit_word_model
 
 PRIOR_FOLDS = 5
+WITHOUT_RESPONSES = (
+    "the word model learns from responses: join them with metadata_to_csv.py --responses, or train a model that "
+    "needs none, -cp checkpoints/published"
+)
 
 
 class WordFitter:
@@ -57,7 +61,13 @@ class WordFitter:
         """
         check_word_columns(batch.feature_cols)
         if not any(batch.responses):
-            raise UserError("expected responses in the training tables, found none; the word model learns from them")
+            raise UserError(f"expected responses in the training tables, found none; {WITHOUT_RESPONSES}")
+        lost = [bool(share > 0) and not text for share, text in zip(batch.target, batch.responses, strict=True)]
+        if any(lost):
+            raise UserError(
+                f"{sum(lost)} of {len(batch)} training signals, for instance {batch.signals[lost.index(True)]}, have "
+                f"correctness above 0 but no response; {WITHOUT_RESPONSES}"
+            )
         prior = self._prior(held) if self._corpus else None
         logits = self._logits(batch, groups, held, seed) if prior else None
         model = fit_word_model(batch, prior, logits, self._options)

@@ -203,7 +203,7 @@ def features(batch: SignalBatch, prior_logits: np.ndarray | None, options: WordO
 
 
 def batch_labels(batch: SignalBatch) -> np.ndarray:
-    """Word labels of a batch, shape (n_words,), 0 or 1."""
+    """Word labels of a batch, shape (n_words,), 0 or 1, or between where several listeners answered."""
     pairs = zip(batch.words, batch.responses, strict=True)
     return np.array([label for words, response in pairs for label in word_labels(words, response)], dtype=np.float64)
 

@@ -27,6 +27,7 @@ from scow.corpus import (
 )
 from scow.errors import SignalError, UserError
 from scow.features import configured_models, metric_options, named_models, whisper_options
+from scow.lyrics import word_labels
 from scow.tables import BASE_COLUMNS, FEATURE_COLUMNS, WHISPER_COLUMNS, read_table, write_table
 
 LABELLED = {
@@ -94,6 +95,75 @@ def test_clip2_train_record_keeps_its_correctness(tmp_path: Path) -> None:
     _, table = converted(tmp_path, {**CLIP2, "correctness": 0.25, "phoneme_correctness": 0.5})
     assert table["correctness"].tolist() == [0.25] * 4
     assert "phoneme_correctness" not in table.columns
+
+
+# --- responses of CLIP2 -----------------------------------------------------------------------------------------------
+
+
+ANSWERS = {
+    "0034": [
+        {"response_id": "r1", "original_response": "Don't!", "response": "don't", "hits": 1, "correctness": 0.25},
+        {"response_id": "r2", "original_response": "#", "response": "", "hits": 0, "correctness": 0.0},
+        {"response_id": "r3", "original_response": "", "response": "don't | nan", "hits": 2, "correctness": 0.5},
+    ],
+    "elsewhere": [{"response": "of another split", "correctness": 1.0}],
+}
+
+
+def test_responses_give_the_mean_over_listeners(tmp_path: Path) -> None:
+    answers = write_json(tmp_path, ANSWERS, "responses.json")
+    path = write_json(tmp_path, [CLIP2, {**CLIP2, "signal": "unanswered"}])
+    done = convert_metadata(path, responses=answers)
+    assert done.unanswered == ("unanswered",)
+    table = read_table(done.tables[0]).set_index("signal")
+    assert table.loc["0034", "correctness"].tolist() == [0.25] * 4
+    assert table.loc["0034", "words_correct"].tolist() == [1.0] * 4
+    assert table.loc["0034", "response"].tolist() == ["don't |  | don't   nan"] * 4  # the bar was a listener's own
+    assert word_labels(("don't", "nan", "null", "?"), table["response"].iloc[0]) == (2 / 3, 1 / 3, 0, 0)
+    assert table.loc["unanswered", "correctness"].isna().all()
+    assert table.loc["unanswered", "response"].tolist() == [""] * 4
+
+
+def test_metadata_take_precedence_over_responses(tmp_path: Path) -> None:
+    answers = write_json(tmp_path, {"0012": ANSWERS["0034"]}, "responses.json")
+    assert read_metadata(write_json(tmp_path, [LABELLED]), answers) == read_metadata(write_json(tmp_path, [LABELLED]))
+    clip2_train = {**CLIP2, "signal": "0012", "correctness": 0.75}
+    (record,) = read_metadata(write_json(tmp_path, [clip2_train]), answers)
+    assert (record.correctness, record.words_correct, record.response) == (0.75, 1.0, "don't |  | don't   nan")
+
+
+def test_responses_without_numbers_leave_them_unknown(tmp_path: Path) -> None:
+    given = [{"response": "nan"}, {"response": "null", "correctness": 0.5, "hits": 2}]
+    answers = write_json(tmp_path, {"0034": given}, "responses.json")
+    (record,) = read_metadata(write_json(tmp_path, [CLIP2]), answers)
+    assert record.correctness == 0.5  # of the listener that has one
+    assert math.isnan(record.words_correct)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "expected signals with lists of responses, found list"),
+        ({}, "expected signals with lists of responses, found dict"),
+        ({"0034": []}, r"0034: expected a list of responses, found \[\]"),
+        ({"0034": {"response": "x"}}, "0034: expected a list of responses, found {"),
+        ({"0034": [{"hits": 1}]}, "0034, response 1: expected a record with the field response"),
+        ({"0034": [{"response": 3}]}, "0034, response 1: expected response as text, found 3"),
+        ({"0034": [{"response": "", "correctness": 1.5}]}, "response 1: expected correctness in 0 to 1, found 1.5"),
+        ({"other": [{"response": ""}]}, "expected responses to signals of .*valid_metadata.json, found none"),
+    ],
+)
+def test_malformed_responses_are_refused(tmp_path: Path, content: object, message: str) -> None:
+    answers = write_json(tmp_path, content, "responses.json")
+    with pytest.raises(UserError, match=message) as caught:
+        convert_metadata(write_json(tmp_path, [CLIP2]), responses=answers)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "valid_metadata_l.csv").exists()
+
+
+def test_missing_responses_are_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere.json: expected a responses JSON file, found none"):
+        read_metadata(write_json(tmp_path, [CLIP2]), tmp_path / "nowhere.json")
 
 
 def test_null_stands_for_an_absent_field(tmp_path: Path) -> None:

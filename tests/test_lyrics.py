@@ -17,7 +17,9 @@ from scow.lyrics import (
     fold_text,
     fold_word,
     hit_rate,
+    join_responses,
     prompt_words,
+    split_responses,
     word_labels,
 )
 
@@ -274,3 +276,16 @@ def test_real_data_mean_label_is_the_official_correctness(clip1, split):
     same = [abs(mean - r["correctness"]) < 1e-6 for mean, r in zip(ours, records, strict=True)]
     # Measured: 0.9894 (train) and 0.9906 (valid). The rest are hits that only a person would give.
     assert np.mean(same) >= 0.985
+
+
+def test_several_listeners_give_the_mean_of_their_labels():
+    words = ("over", "the", "hills")
+    answers = ["over the hills", "over the bills", "", "hills | over"]
+    cell = join_responses(answers)
+    assert cell == "over the hills | over the bills |  | hills   over"
+    assert split_responses(cell) == ("over the hills", "over the bills", "", "hills   over")
+    alone = [word_labels(words, answer.replace("|", " ")) for answer in answers]
+    assert word_labels(words, cell) == tuple(np.mean(alone, axis=0))
+    assert word_labels(words, "over |") == (0.5, 0, 0)  # one of two wrote nothing
+    assert word_labels((), cell) == ()
+    assert split_responses("") == ("",)

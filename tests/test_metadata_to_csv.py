@@ -94,3 +94,18 @@ def test_real_valid_metadata(run_script_file: Script, clip1: Path, tmp_path: Pat
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == f"{copy}: 1175 signals, 8623 rows per ear"
     assert len(read_table(tmp_path / "valid_metadata_r.csv")) == 8_623
+
+
+def test_responses_are_joined_and_counted(run_script_file: Script, tmp_path: Path) -> None:
+    path = write_json(tmp_path, "m.json")
+    responses = tmp_path / "responses.json"
+    answers = {f"00{i}": [{"response": "nan", "hits": 1, "correctness": 1 / 3}] for i in range(2)}
+    responses.write_text(json.dumps(answers), encoding="utf-8")
+    done = run_script_file("metadata_to_csv.py", "--json", path, "--responses", responses)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "  responses joined: 2 of 3 signals"
+    table = read_table(tmp_path / "m_r.csv")
+    assert table["response"].tolist() == ["nan"] * 6 + [""] * 3
+    responses.write_text(json.dumps({"other": answers["000"]}), encoding="utf-8")
+    done = run_script_file("metadata_to_csv.py", "--json", path, "--responses", responses)
+    assert_user_error(done, "expected responses to signals of", "found none")

@@ -184,12 +184,29 @@ def test_table_without_responses(batch):
 
 def test_some_empty_responses_are_misses(monkeypatch, batch):
     """A listener who wrote nothing down heard nothing; that is a label."""
-    some = dataclasses.replace(batch, responses=tuple("" if i % 2 else r for i, r in enumerate(batch.responses)))
+    nothing = torch.arange(len(batch)) % 2 == 1
+    some = dataclasses.replace(
+        batch,
+        responses=tuple("" if lost else r for lost, r in zip(nothing, batch.responses, strict=True)),
+        target=torch.where(nothing, 0.0, batch.target),
+    )
     model = WordFitter([], OPTIONS)(some, tracks(same_signals()), frozenset(), 0)
     assert (
         model.predict(batch).correctness.mean()
         < WordFitter([], OPTIONS)(batch, tracks(same_signals()), frozenset(), 0).predict(batch).correctness.mean()
     )
+
+
+def test_a_label_above_zero_without_a_response_is_refused(batch):
+    """All its words would count as misses, against its own label."""
+    first = int(torch.nonzero(batch.target > 0)[0])
+    responses = tuple("" if i == first else r for i, r in enumerate(batch.responses))
+    with pytest.raises(
+        UserError,
+        match=rf"^1 of {len(batch)} training signals, for instance {batch.signals[first]}, have correctness above 0 "
+        r"but no response; .*--responses, or .* -cp checkpoints/published$",
+    ):
+        WordFitter([], OPTIONS)(dataclasses.replace(batch, responses=responses), tracks(same_signals()), frozenset(), 0)
 
 
 def test_corpus_of_held_groups_alone(batch):
