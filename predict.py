@@ -1,4 +1,4 @@
-"""Any song and its lyrics: how many words will a listener catch, and which go under?
+"""Any song and its lyrics: how many words a listener will catch, and which go under.
 
 python predict.py song.flac --lyrics "do you know i am truly alone"
 python predict.py song.mp3 --lyrics song.lrc --hearing-loss all --html report.html

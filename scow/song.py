@@ -8,8 +8,8 @@
     song = predict_song("song.mp3", Path("song.lrc"), everyone, predictor=predictor)
 
 A song is read once (`scow.song_audio`), heard once with each hearing loss (`scow.hearing_loss`), then cut at the times
-of its lines (`scow.timed_lyrics`, or `scow.alignment` where there are none); each line is an excerpt by itself, as in the
-challenge. A line that cannot be predicted is listed with its reason and the others go on.
+of its lines (`scow.timed_lyrics`, or `scow.alignment` where there are none); each line is an excerpt by itself, as in
+the challenge. A line that cannot be predicted is listed with its reason and the others go on.
 
 Nothing here prints; `progress` is told how far things are.
 """

@@ -29,6 +29,11 @@ class Heard:
     ear: str
     transcript: str
 
+    def shown(self, longest: int = 160) -> str:
+        """The transcript for a reader: Whisper can get caught in a loop, which goes on for hundreds of words."""
+        text = self.transcript or "(nothing)"
+        return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
 
 @dataclass(frozen=True)
 class SeverityPrediction:

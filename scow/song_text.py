@@ -69,7 +69,7 @@ def _song(song: SongPrediction, width: int, *, colours: bool) -> list[str]:
         rows.append(f"{clock(line.start_s):>7} {scores}  {_shortened(line.lyrics, width - 10 - 10 * len(names))}")
     worst = names[-1]
     rows += ["", f"Hardest lines ({worst}):"]
-    for line in song.hardest(worst, HARDEST):
+    for line in song.hardest(worst, min(HARDEST, len(song.lines) - 1)):
         rows += ["", *_hard_line(line, worst, width, colours=colours)]
     return rows
 
@@ -85,10 +85,7 @@ def _heard(severity: SeverityPrediction) -> list[str]:
     several = len({heard.model for heard in severity.heard}) > 1
     names = [f"{heard.ear} ear{f', {heard.model}' if several else ''}" for heard in severity.heard]
     room = max(map(len, names), default=0)
-    return [
-        f"  {name:{room}}  {heard.transcript or '(nothing)'}"
-        for name, heard in zip(names, severity.heard, strict=True)
-    ]
+    return [f"  {name:{room}}  {heard.shown()}" for name, heard in zip(names, severity.heard, strict=True)]
 
 
 def _words(words: Sequence[WordProbability], width: int, *, colours: bool) -> list[str]:
@@ -99,16 +96,14 @@ def _words(words: Sequence[WordProbability], width: int, *, colours: bool) -> li
         if room < len(text) + 3 and rows[-1].strip():
             rows.append("  ")
             room = width - 2
-        rows[-1] += (_coloured(f" {text} ", word.probability) if colours else f"{text} ") + (" " if not colours else "")
+        rows[-1] += _coloured(f" {text} ", word.probability) if colours else f"{text}  "
         room -= len(text) + 2
     return [row.rstrip() for row in rows]
 
 
 def _coloured(text: str, share: float) -> str:
     """Text on the background of a share, in 24-bit colours."""
-    ground, ink = (
-        ";".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5)) for colour in heat_colour(share)
-    )
+    ground, ink = (";".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5)) for colour in heat_colour(share))
     return f"\x1b[48;2;{ground}m\x1b[38;2;{ink}m{text}\x1b[0m"
 
 

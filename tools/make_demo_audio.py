@@ -10,6 +10,8 @@
 3. the simulated signals are brought back to the level of the mix, one gain for both ears: in the challenge's data
    the severities of an excerpt are equally loud.
 
+For ``predict.py`` there is also a song: both mixes one after the other, with the times of its three lines as LRC.
+
 The metadata has no listener's answer, since nobody has listened: no response, no correctness. With the same seed,
 options and package versions the files are the same.
 """
@@ -29,7 +31,7 @@ import soundfile
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scow lies beside tools/ and need not be installed
 
 from demo_mix import MIX_LEVEL_DBFS, make_mix
-from demo_song import SAMPLE_RATE_HZ, SONGS, Song
+from demo_song import LEAD_S, SAMPLE_RATE_HZ, SONGS, Song
 from demo_voice import VoiceOptions
 
 from scow.audio import at_level
@@ -40,6 +42,7 @@ from scow.hearing_loss import DEFAULT_LEVEL_DB_SPL, SIMULATED, check_level, simu
 from scow.tables import HEARING_LOSSES
 
 ROOT = Path(__file__).resolve().parent.parent
+CONSONANTS_S = 0.2
 ID_ENDINGS = {"No Loss": "none", "Mild": "mild", "Moderate": "moderate"}
 
 
@@ -87,6 +90,7 @@ def make_demo(options: DemoOptions) -> list[Path]:
     audio_dir = options.output_dir / "demo"
     written: list[Path] = []
     records: list[dict[str, str | int]] = []
+    mixes: list[np.ndarray] = []
     for number, song in enumerate(SONGS):
         mix = make_mix(song, VoiceOptions(), np.random.default_rng([options.seed, number]))
         for severity in HEARING_LOSSES:
@@ -100,6 +104,12 @@ def make_demo(options: DemoOptions) -> list[Path]:
             write_flac(unprocessed, mix)
             written += [signal, unprocessed]
             records.append(record)
+        mixes.append(mix)
+    song_file = options.output_dir / "song" / "demo_song.flac"
+    write_flac(song_file, np.concatenate(mixes))
+    with replacing(song_file.with_suffix(".lrc")) as temporary:
+        temporary.write_text(song_lines(SONGS), encoding="utf-8")
+    written += [song_file, song_file.with_suffix(".lrc")]
     metadata = options.output_dir / "metadata" / "demo_metadata.json"
     with replacing(metadata) as temporary:
         temporary.write_text(json.dumps(records, indent=4) + "\n", encoding="utf-8")
@@ -116,6 +126,17 @@ def metadata_record(song: Song, severity: str) -> dict[str, str | int]:
         "n_words": len(song.prompt.split()),
         "hearing_loss": severity,
     }
+
+
+def song_lines(songs: Sequence[Song]) -> str:
+    """Lyrics of songs that follow one another, as LRC; a line begins with the consonants before its first beat."""
+    rows, start_s = ["[ti:Demo song]"], 0.0
+    for song in songs:
+        for pulse, words in song.lines:
+            at = start_s + LEAD_S + pulse * song.pulse_s - CONSONANTS_S
+            rows.append(f"[{int(at // 60):02d}:{at % 60:05.2f}]{words}")
+        start_s += song.n_samples / SAMPLE_RATE_HZ
+    return "\n".join(rows) + "\n"
 
 
 def write_flac(path: Path, stereo: np.ndarray) -> None:
