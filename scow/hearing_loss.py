@@ -19,8 +19,9 @@ import importlib.metadata
 import importlib.util
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from pathlib import Path
 
@@ -77,7 +78,7 @@ def simulate(
     Parameters
     ----------
     signal : StereoSignal
-        Of any length.
+        Of any length, not silent.
     hearing_losses : sequence of str
         Of `SIMULATED`.
     level_db_spl : float
@@ -85,7 +86,7 @@ def simulate(
     cache_dir : Path, optional
         Folder of results; None keeps nothing.
     processes : int, optional
-        By default one per core.
+        By default one per core; with 1 all is done in this process.
     progress : callable, optional
         Takes a label, how many pieces are done, and of how many.
 
@@ -160,31 +161,44 @@ def _simulate_pieces(
     tasks = [(name, i, start) for name in hearing_losses for i in heard for start in starts]
     n = samples.shape[1] + (HOP * 3 + -samples.shape[1] % HOP)
     joined = {name: np.zeros((2, n)) for name in hearing_losses}
-    # Spawned, not forked: the caller's threads (torch's) would not survive a fork.
-    context = multiprocessing.get_context("spawn")
+    pieces = [
+        (name, presented[i, max(0, start - OVERLAP) : start + PIECE + OVERLAP], gains[i]) for name, i, start in tasks
+    ]
     workers = min(processes or os.cpu_count() or 1, len(tasks))
-    with ProcessPoolExecutor(workers, context) as pool:
-        futures = {}
-        for name, i, start in tasks:
-            piece = presented[i, max(0, start - OVERLAP) : start + PIECE + OVERLAP]
-            futures[pool.submit(simulate_piece, name, piece, gains[i])] = (name, i, start)
-        try:
-            for done, future in enumerate(as_completed(futures), start=1):
-                name, i, start = futures[future]
-                piece = future.result()[start - max(0, start - OVERLAP) :]
-                if start + PIECE < samples.shape[1]:
-                    piece = piece[:PIECE]
-                joined[name][i, start : start + len(piece)] = piece[: n - start]
-                if progress:
-                    progress("hearing loss", done, len(tasks))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    for done, (k, heard_piece) in enumerate(_as_they_come(pieces, workers), start=1):
+        name, i, start = tasks[k]
+        piece = heard_piece[start - max(0, start - OVERLAP) :]
+        if start + PIECE < samples.shape[1]:
+            piece = piece[:PIECE]
+        joined[name][i, start : start + len(piece)] = piece[: n - start]
+        if progress:
+            progress("hearing loss", done, len(tasks))
     level = level_dbfs(samples)
     for stereo in joined.values():
         if alike:
             stereo[1] = stereo[0]
     return {name: at_level(stereo, level) for name, stereo in joined.items()}
+
+
+def _as_they_come(pieces: Sequence[tuple[str, np.ndarray, float]], workers: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Simulate pieces and give each with its index, the first that is done first; one worker is this process."""
+    if workers == 1:
+        for k, piece in enumerate(pieces):
+            yield k, simulate_piece(*piece)
+        return
+    # Spawned, not forked: the caller's threads (torch's) would not survive a fork.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        futures = {pool.submit(simulate_piece, *piece): k for k, piece in enumerate(pieces)}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                "hearing loss: a process died that was simulating it; free some memory, and in a script of your own "
+                'call this below if __name__ == "__main__"'
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _name(signal: StereoSignal, hearing_loss: str, level_db_spl: float) -> str:

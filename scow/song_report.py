@@ -33,7 +33,7 @@ nav.switch a[aria-current] { background: var(--ink); color: var(--paper); border
 .severity [id] { scroll-margin-top: 5rem; }
 .severity h3 { font-size: 1.1rem; margin: 1.2rem 0 0.4rem; }
 .severity h4 { margin: 1.4rem 0 0.4rem; }
-.wave { position: relative; margin: 0.4rem 0 1.5rem; }
+.wave { position: relative; margin: 0.4rem 0 2.6rem; }
 .wave svg { display: block; width: 100%; height: 8rem; border-bottom: 1px solid var(--soft); }
 .wave svg rect, .wave svg path { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 .wave .gap { fill: var(--soft); }
