@@ -4,6 +4,7 @@ python infer.py                              # the shipped checkpoint, splits va
 python infer.py infer.splits=[eval]          # one split
 python infer.py -cp checkpoints/lite         # another checkpoint
 python infer.py infer.details=true           # also words, and intervals for one listener's score
+python infer.py infer.submission.track=clip1 infer.submission.team=T045    # also the file for the challenge's form
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ def run(cfg: DictConfig) -> int:
         print(f"{split.split}: {says} -> {split.path}")
         for path in split.details:
             print(f"  words and intervals -> {path}")
+        if split.form is not None:
+            print(f"  submission: every signal of the metadata once, scores in 0-100; e-mail form -> {split.form}")
+            print(f"  leaderboard -> {split.path}")
         if split.trained_on:
             print("  note: this checkpoint was trained on these signals; its model card says how it does on new ones")
     for line in result.missing:

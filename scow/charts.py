@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from scow.markup import Html, element
 
 WIDTH, HEIGHT = 420.0, 320.0
-TOP, RIGHT, BOTTOM, LEFT = 28.0, 16.0, 44.0, 46.0
+TOP, RIGHT, BOTTOM, LEFT = 28.0, 16.0, 48.0, 46.0
 CHARACTER = 7.2  # at most the mean width of one at 12 units, for the room that names take
 
 CHART_CSS = """
@@ -40,6 +40,7 @@ svg.chart .mark0 { fill: var(--one); } svg.chart .mark1 { fill: var(--two); } sv
 svg.chart .line0, svg.chart .line1, svg.chart .line2 { stroke-width: 2; fill: none; stroke-linejoin: round; }
 svg.chart .line0 { stroke: var(--one); } svg.chart .line1 { stroke: var(--two); stroke-dasharray: 7 3; }
 svg.chart .line2 { stroke: var(--three); stroke-dasharray: 2 3; }
+svg.chart .solid { stroke-dasharray: none; }
 svg.chart .box { fill: var(--one); fill-opacity: 0.22; stroke: var(--one); stroke-width: 1.5; }
 svg.chart .median { stroke: var(--one); stroke-width: 3; }
 svg.chart .whisker { stroke: var(--ink); stroke-width: 2; }
@@ -47,6 +48,8 @@ svg.chart .dot { fill: var(--one); fill-opacity: 0.55; }
 svg.chart .cell { fill: var(--one); }
 svg.chart rect, .heat { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 """
+
+LONGEST_NAME = 29  # characters; what is longer is cut
 
 # Lightness rises evenly from dark blue to yellow, so that the order survives a grey print and any colour vision.
 _HEAT = (
@@ -191,7 +194,7 @@ class Canvas:
         for value, name in self.x.marks():
             at = self.px(value)
             pieces.append(element("line", x1=at, x2=at, y1=TOP, y2=bottom, class_="grid"))
-            pieces.append(element("text", name, x=at, y=bottom + 16, text_anchor="middle"))
+            pieces.append(element("text", name, x=at, y=bottom + 20, text_anchor="middle"))
         for value, name in self.y.marks():
             at = self.py(value)
             if not self.y.names:
@@ -310,7 +313,7 @@ def intervals(rows: Sequence[Row], *, title: str, description: str, x_axis: Axis
     canvas = _rows_canvas([row.name for row in rows], title, description, x_axis)
     for row, at in zip(rows, canvas.y.ticks, strict=True):
         if row.low is not None and row.high is not None:
-            canvas.line((row.low, row.high), (at, at), f"line{row.series}")
+            canvas.line((row.low, row.high), (at, at), f"line{row.series} solid")
         canvas.dot(row.value, at, f"mark{row.series}", 5.0, _row_tip(row))
     return canvas.svg()
 
@@ -401,10 +404,10 @@ def nice_ticks(low: float, high: float, about: int = 5) -> tuple[float, ...]:
 def _rows_canvas(names: Sequence[str], title: str, description: str, x_axis: Axis) -> Canvas:
     """A canvas with a row per name, the first on top."""
     n = len(names)
-    y_axis = Axis(0.5, n + 0.5, "", tuple(float(n - i) for i in range(n)), tuple(names))
-    left = 14 + CHARACTER * max((len(name) for name in names), default=0)
-    height = TOP + BOTTOM + max(n, 1) * 34
-    return Canvas(title, description, x_axis, y_axis, height=height, left=min(left, WIDTH / 2))
+    shown = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…" for name in names]
+    y_axis = Axis(0.5, n + 0.5, "", tuple(float(n - i) for i in range(n)), tuple(shown))
+    left = 14 + CHARACTER * max((len(name) for name in shown), default=0)
+    return Canvas(title, description, x_axis, y_axis, height=TOP + BOTTOM + max(n, 1) * 34, left=left)
 
 
 def _centred_edges(axis: Axis, cells: int) -> np.ndarray:

@@ -168,6 +168,15 @@ def load_checkpoint(path: Path, options: ModelOptions, feature_cols: Sequence[st
     )
 
 
+def checkpoint_facts(path: Path) -> dict[str, Any]:
+    """What a self-describing ``model.pt`` says of its training; nothing where it is another file."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # noqa: BLE001 - what torch raises for a damaged file is of any kind
+        return {}
+    return dict(content.get("facts") or {}) if isinstance(content, dict) and content.get("format") == FORMAT else {}
+
+
 def _self_describing(path: Path, content: dict[str, Any], feature_cols: Sequence[str]) -> Checkpoint:
     lacking = [part for part in ("model", "feature_cols", "state_dict", "facts") if part not in content]
     if lacking:

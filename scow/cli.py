@@ -103,6 +103,14 @@ def listed(values: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(name for value in values or () for name in value.replace(",", " ").split())
 
 
+def aligned(rows: Sequence[Sequence[str]], longest: int = 34) -> str:
+    """Rows as text columns, the first of them the header; a cell that is too long is cut."""
+    cut = [[cell if len(cell) <= longest else f"{cell[: longest - 1]}…" for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in cut) for i in range(len(cut[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cut]
+    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+
+
 def run_hydra(main: Callable[[], None], script: Path) -> int:
     """Run a hydra main without hydra's own log files, folders and tracebacks.
 

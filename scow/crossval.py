@@ -22,7 +22,7 @@ from scow.files import replacing
 from scow.groups import group_folds
 from scow.intervals import calibrate, interval
 from scow.prediction import PERCENT, to_scores
-from scow.scoring import Agreement, agreement, group_standard_error, roc_auc
+from scow.scoring import Agreement, agreement, equal_bins, group_standard_error, roc_auc
 from scow.tables import HEARING_LOSSES
 from scow.word_model import batch_labels
 
@@ -99,11 +99,9 @@ class CrossValidation:
     def calibration(self, n_bins: int = 10) -> list[dict[str, float]]:
         """Mean predicted and true score of signals in bins of equal size, over all repeats together."""
         predicted, true = self.scores.ravel(), np.tile(self.truth, len(self.scores))
-        bins = np.array_split(np.argsort(predicted, kind="stable"), n_bins)
         return [
             {"predicted": float(predicted[i].mean()), "true": float(true[i].mean()), "n": len(i)}
-            for i in bins
-            if len(i)
+            for i in equal_bins(predicted, n_bins)
         ]
 
     def coverage(self, level: float = 0.8) -> dict[str, float]:

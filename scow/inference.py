@@ -4,14 +4,14 @@ The checkpoint is ``model.pt`` beside the config that was chosen with ``-cp``, w
 so that a published checkpoint or a copied folder works under any name. Where the user overrides `exp_name` or
 `train.save_dir` on the command line, it is the one of that folder. Scores are written there too.
 
-The output has two columns and no header, as the challenge's leaderboard takes it: signal id, score. A split whose
-tables are missing is named and passed over.
+The output has two columns and no header, as the challenge's leaderboard takes it: signal id, score. With
+``infer.submission`` the file for the challenge's e-mail form is written too, after a check of both (`scow.submission`).
+A split whose tables are missing is named and passed over.
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,11 @@ from scow.batches import DataOptions, SignalBatch, data_options, load_batch
 from scow.checkpoint import Checkpoint, ModelOptions, fingerprint, load_checkpoint, model_options
 from scow.device import resolve_device
 from scow.errors import UserError, nearest
-from scow.files import replacing
 from scow.options import as_section, options_from, portable_path
 from scow.prediction import PERCENT, Prediction, to_scores
+from scow.score_files import write_rows, write_scores
 from scow.scoring import Agreement, agreement
+from scow.submission import SubmissionOptions, check_submission, write_form
 from scow.tables import DNSMOS_COLUMNS, read_table
 
 
@@ -68,6 +69,7 @@ class InferConfig:
         Where model.pt lies and the scores go.
     output_name : dict of str to str
         File name by split; ``<split>_inference.csv`` where none is given.
+    submission : SubmissionOptions
     """
 
     folder: Path
@@ -76,6 +78,7 @@ class InferConfig:
     infer: InferOptions
     output_name: dict[str, str] = field(default_factory=dict)
     device: str = "auto"
+    submission: SubmissionOptions = field(default_factory=SubmissionOptions)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class SplitScores:
         The checkpoint was trained on just these signals, so that the agreement says little.
     details : tuple of Path
         Further files that were written.
+    form : Path or None
+        The file for the challenge's e-mail form.
     """
 
     split: str
@@ -105,6 +110,7 @@ class SplitScores:
     agreement: Agreement | None
     trained_on: bool
     details: tuple[Path, ...] = ()
+    form: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +155,7 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
         infer=options_from(InferOptions, section, "infer"),
         output_name=names,
         device=device,
+        submission=options_from(SubmissionOptions, section.get("submission"), "infer.submission"),
     )
 
 
@@ -163,6 +170,9 @@ def infer(config: InferConfig) -> Inference:
     device = resolve_device(config.device)
     if not 0.01 <= config.infer.interval <= 0.99:
         raise UserError(f"infer.interval: expected a level in 0.01 to 0.99, found {config.infer.interval:g}; mend it")
+    config.submission.validate(config.infer.splits)
+    if config.submission.track is not None and not config.infer.scale_to_percentage:
+        raise UserError("infer.submission: expected scores in points, found infer.scale_to_percentage=false; drop it")
     for split in config.infer.splits:
         if split not in config.data.tables:
             known = nearest(split, config.data.tables)
@@ -193,6 +203,10 @@ def _split(config: InferConfig, checkpoint: Checkpoint, split: str, device: str)
     predicted = checkpoint.predict(batch, device)
     scores = to_scores(predicted.correctness, clamp=options.clamp_scores, percentage=options.scale_to_percentage)
     path = config.folder / config.output_name.get(split, f"{split}_inference.csv")
+    form = None
+    if config.submission.track is not None:
+        checked = check_submission(config.data.metadata_of(split), batch.signals, scores)
+        form = write_form(path.parent, config.submission, split, checked)
     write_scores(path, batch.signals, scores)
     details = (
         _write_details(path.parent, split, checkpoint, batch, predicted, scores, options) if options.details else ()
@@ -206,6 +220,7 @@ def _split(config: InferConfig, checkpoint: Checkpoint, split: str, device: str)
         agreement=_agreement(batch, points),
         trained_on=checkpoint.facts.get("trained_on") == fingerprint(batch.signals),
         details=details,
+        form=form,
     )
 
 
@@ -245,21 +260,11 @@ def _write_details(
     ]
     paths = (folder / f"{split}_words.csv", folder / f"{split}_details.csv")
     words = [(*place, f"{probability:.6f}") for place, probability in zip(spoken, predicted.words, strict=True)]
-    _write_rows(paths[0], [("signal", "position", "word", "probability"), *words])
+    write_rows(paths[0], [("signal", "position", "word", "probability"), *words])
     rows = zip(batch.signals, scores, low, high, strict=True)
     details = [(signal, *(f"{value:.6f}" for value in values)) for signal, *values in rows]
-    _write_rows(paths[1], [("signal", "score", "low", "high"), *details])
+    write_rows(paths[1], [("signal", "score", "low", "high"), *details])
     return paths
-
-
-def write_scores(path: Path, signals: Sequence[str], scores: np.ndarray) -> None:
-    """Write signal ids and scores, two columns, no header, six decimals."""
-    _write_rows(path, [(signal, f"{score:.6f}") for signal, score in zip(signals, scores, strict=True)])
-
-
-def _write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as handle:
-        csv.writer(handle, lineterminator="\n").writerows(rows)
 
 
 def _agreement(batch: SignalBatch, points: np.ndarray) -> Agreement | None:

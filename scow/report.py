@@ -30,12 +30,12 @@ figure { margin: 0; break-inside: avoid; }
 figure h3 { font-size: 1rem; margin: 0 0 0.3rem; }
 .grid { display: grid; gap: 1.6rem 2rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); }
 .grid figure { max-width: 34rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin-bottom: 1rem; }
 table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; }
-caption { text-align: left; color: var(--soft); padding-bottom: 0.3rem; }
 th, td { text-align: left; vertical-align: top; padding: 0.3rem 0.9rem 0.3rem 0; border-bottom: 1px solid var(--rule); }
 td.number, th.number { text-align: right; white-space: nowrap; }
-td.words { min-width: 13rem; }
+th, td { overflow-wrap: normal; }
+td.words { min-width: 13rem; overflow-wrap: anywhere; }
 tr { break-inside: avoid; }
 tr.ours { background: var(--raised); font-weight: 600; }
 .heat { display: inline-block; padding: 0 0.28em; margin: 0.06em 0.02em; border-radius: 0.25em; }
@@ -140,13 +140,15 @@ def table(
         )
         for number, row in enumerate(rows)
     ]
-    parts = (element("caption", caption) if caption else "", element("thead", top), element("tbody", *body))
-    return element("div", element("table", *parts), class_="scroll", tabindex="0", role="region", aria_label=caption)
+    inside = element("table", element("thead", top), element("tbody", *body), aria_label=caption or None)
+    # The caption stands outside, or it would scroll away; the region takes the focus, so that keys can scroll it.
+    scroll = element("div", inside, class_="scroll", tabindex="0", role="region", aria_label=caption or "table")
+    return element("div", note(caption) if caption else "", scroll)
 
 
 def heat_words(words: Sequence[str], shares: Sequence[float], tips: Sequence[str] = ()) -> Html:
     """Words on the colour of their probability of 0-1, which is also said when a word is pointed at."""
-    texts = tips or [f"{share:.0%}" for share in shares]
+    texts = tips or [f"{100 * share:.0f} %" for share in shares]
     return join(
         *(
             element(

@@ -216,6 +216,12 @@ def group_standard_error(
     return error
 
 
+def equal_bins(values: ArrayLike, n_bins: int = 10) -> list[np.ndarray]:
+    """Indices in bins of equal size (to one), ascending; fewer bins where there are fewer values."""
+    order = np.argsort(np.asarray(values, dtype=np.float64), kind="stable")
+    return [index for index in np.array_split(order, n_bins) if len(index)]
+
+
 def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Area under the ROC curve: how often a hit has a higher probability than a miss, ties counting half.
 

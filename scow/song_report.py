@@ -44,6 +44,9 @@ nav.switch a[aria-current] { background: var(--ink); color: var(--paper); border
 .wave .time.end { transform: translateX(-100%); }
 .wave .score { top: 0.25rem; font-weight: 600; pointer-events: none; }
 .sung { line-height: 1.9; }
+th, td { overflow-wrap: normal; }
+td.words { overflow-wrap: anywhere; }
+td p { margin: 0.1rem 0; }
 details { color: var(--soft); font-size: 0.9rem; }
 details p { margin: 0.15rem 0; }
 @media print { nav.switch { display: none; } .severity[hidden] { display: block; } .severity { break-before: page; }
@@ -239,7 +242,7 @@ def _words(song: SongPrediction, name: str) -> list[Html]:
             (place, f"{severity.score:.0f}", _ends(severity), _sung(line, severity, alone=len(song.lines) == 1))
         )
     header = ("time", "score", f"{INTERVAL:.0%}", "words: point at one to see its probability")
-    return [element("h4", "The words"), table(header, rows, numeric=(1, 2), wordy=(3,))]
+    return [element("h4", "The words"), table(header, rows, numeric=(0, 1, 2), wordy=(3,))]
 
 
 def _sung(line: ExcerptPrediction, severity: SeverityPrediction, *, alone: bool) -> Html:
@@ -259,20 +262,13 @@ def _sung(line: ExcerptPrediction, severity: SeverityPrediction, *, alone: bool)
 
 
 def _hardest(song: SongPrediction, name: str) -> Html:
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for line in song.hardest(name, min(HARDEST, len(song.lines) - 1)):
         severity = line.at(name)
         largest = severity.heard[-2:]  # the checkpoint's last model is its largest; one entry per ear
-        rows.append(
-            (
-                f"{clock(line.start_s)} to {clock(line.end_s)}",
-                f"{severity.score:.0f}",
-                line.lyrics,
-                *(heard.shown() for heard in largest),
-            )
-        )
-    header = ("time", "score", "lyrics", "left ear heard", "right ear heard")
-    return table(header, rows, numeric=(1,), wordy=(2, 3, 4))
+        heard = [element("p", f"{heard.ear} ear heard: {heard.shown()}", class_="note") for heard in largest]
+        rows.append((clock(line.start_s), f"{severity.score:.0f}", join(element("p", line.lyrics), *heard)))
+    return table(("time", "score", "lyrics, and what each ear heard"), rows, numeric=(0, 1), wordy=(2,))
 
 
 def _method(song: SongPrediction) -> tuple[object, ...]:

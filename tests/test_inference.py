@@ -18,7 +18,7 @@ from test_model import one_thread as one_thread  # for every test here
 from scow.batches import DataOptions, load_batch
 from scow.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from scow.errors import UserError
-from scow.inference import InferConfig, InferOptions, infer, infer_config, write_scores
+from scow.inference import InferConfig, InferOptions, infer, infer_config
 from scow.model import NetworkOptions, PublishedNetwork
 from scow.network_fit import TrainOptions
 from scow.prediction import forward
@@ -180,16 +180,6 @@ def test_weights_that_are_no_numbers(tmp_path):
     save_checkpoint(tmp_path / "model.pt", Checkpoint(NetworkOptions(), COLUMNS, state))
     with pytest.raises(UserError, match=r"model.pt"):
         infer(settings(tmp_path, {"valid": tables_of(tmp_path / "valid", 6)}))
-
-
-def test_written_scores(tmp_path):
-    path = tmp_path / "new" / "scores.csv"
-    write_scores(path, ["0012", "a,b", "ü"], np.array([0.1234564, 100.0, 1e-9]))
-    assert path.read_bytes() == '0012,0.123456\n"a,b",100.000000\nü,0.000000\n'.encode()
-    with pytest.raises(ValueError, match="longer"):
-        write_scores(path, ["0012"], np.array([1.0, 2.0]))
-    assert path.read_bytes().startswith(b"0012,0.123456\n")
-    assert [left.name for left in path.parent.iterdir()] == ["scores.csv"]
 
 
 def whole_config() -> dict:

@@ -16,12 +16,11 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scow lies beside tools/ and need not be installed
 
-from scow.cli import EXIT_OK, run_script
+from scow.cli import EXIT_OK, aligned, run_script
 from scow.errors import UserError
 from scow.tables import METRIC_COLUMNS
 
@@ -104,14 +103,6 @@ def print_table(metadata: Path, transcripts: Path, scores: Path) -> None:
         rows.append((signal, record["hearing_loss"], record["prompt"], *ears, f"{float(predicted[signal]):.1f}"))
     print("\nWhat Whisper heard, and the share of words (0-100) that a listener is predicted to write down:\n")
     print(aligned(rows))
-
-
-def aligned(rows: Sequence[Sequence[str]], longest: int = 34) -> str:
-    """Rows as text columns; what is too long is cut."""
-    cut = [[cell if len(cell) <= longest else f"{cell[: longest - 1]}…" for cell in row] for row in rows]
-    widths = [max(len(row[i]) for row in cut) for i in range(len(cut[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cut]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
 if __name__ == "__main__":

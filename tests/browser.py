@@ -1,0 +1,107 @@
+"""A page in headless Chromium: what its console says, what it loads, and how it fits a screen."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Runs inside the page, in a frame of the width that is asked for, and tells the outer page.
+PROBE = """
+addEventListener('load', () => {
+  const near = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;
+  const overlaps = [], outside = [];
+  for (const svg of document.querySelectorAll('svg.chart')) {
+    const frame = svg.getBoundingClientRect();
+    const texts = [...svg.querySelectorAll('text')].filter(t => t.textContent);
+    texts.forEach((text, i) => {
+      const box = text.getBoundingClientRect();
+      if (box.left < frame.left - 1 || box.right > frame.right + 1 || box.bottom > frame.bottom + 1)
+        outside.push(text.textContent);
+      for (const other of texts.slice(i + 1))
+        if (near(box, other.getBoundingClientRect())) overlaps.push(text.textContent + ' / ' + other.textContent);
+    });
+  }
+  const sizes = [...document.querySelectorAll('svg.chart')].map(s => s.getBoundingClientRect().width);
+  parent.postMessage(JSON.stringify({
+    title: document.title, text: document.body.innerText, charts: sizes.length, widths: sizes, overlaps, outside,
+    resources: performance.getEntriesByType('resource').map(entry => entry.name),
+    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    paper: getComputedStyle(document.body).backgroundColor,
+  }), '*');
+});
+"""
+
+
+@dataclass(frozen=True)
+class Browsed:
+    """What was seen.
+
+    Attributes
+    ----------
+    console : tuple of str
+        Errors and warnings.
+    seen : dict
+        See `PROBE`.
+    """
+
+    console: tuple[str, ...]
+    seen: dict[str, Any]
+
+
+def chromium() -> str:
+    """The browser, or a skip."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        pytest.skip("no chromium; on Debian: apt-get install chromium")
+    return found
+
+
+def browse(page: Path, folder: Path, width: int = 1200, *options: str, script: str = "") -> Browsed:
+    """Open a copy of a page in a frame of that width; `script` runs in it before it is looked at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    copy, outer = folder / "copy.html", folder / "outer.html"
+    text = page.read_text(encoding="utf-8")
+    assert text.count("</body>") == 1
+    copy.write_text(text.replace("</body>", f"<script>{script}\n{PROBE}</script></body>"), encoding="utf-8")
+    outer.write_text(
+        "<!DOCTYPE html><meta charset=utf-8><body><script>addEventListener('message', message => {"
+        "document.body.dataset.seen = message.data; });</script>"
+        f'<iframe src="copy.html" style="width:{width}px;height:900px;border:0"></iframe>',
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [
+            chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+            "--disable-dev-shm-usage", f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr",
+            "--virtual-time-budget=10000", f"--window-size={max(width, 500) + 60},1000", *options, "--dump-dom",
+            outer.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = re.search(r'data-seen="([^"]*)"', done.stdout)
+    assert found is not None, (done.stdout[-2000:], done.stderr[-2000:])
+    console = tuple(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+    return Browsed(console, json.loads(html.unescape(found[1])))
+
+
+def assert_clean(browsed: Browsed) -> None:
+    """No console message, nothing loaded, no sideways scrolling, no text over text or outside its chart."""
+    assert browsed.console == ()
+    assert browsed.seen["resources"] == []
+    assert browsed.seen["overflow"] <= 0
+    assert browsed.seen["overlaps"] == []
+    assert browsed.seen["outside"] == []
