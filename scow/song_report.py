@@ -67,6 +67,11 @@ SCRIPT = """
     }
     if (asked !== name) document.getElementById(asked)?.scrollIntoView();
   };
+  for (const link of links) link.addEventListener("click", (event) => {
+    event.preventDefault();  // the page stays where it is, unlike with a jump to the part
+    history.replaceState(null, "", link.hash);
+    show();
+  });
   addEventListener("hashchange", show);
   show();
 })();

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 import soundfile
 
-from scow.batches import DataOptions
 from scow import Predictor
+from scow.batches import DataOptions
 from scow.corpus import SignalRecord, metadata_table
 from scow.tables import FEATURE_COLUMNS, HEARING_LOSSES, order_columns, with_sentence_rows, write_table
 from scow.whisper_words import Listener, load_listener, resolve_model
