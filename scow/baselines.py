@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import curve_fit
+from scipy.optimize import least_squares
 from scipy.special import expit
 
 from scow.errors import UserError
@@ -56,7 +56,7 @@ def fit_curve(x: np.ndarray, correctness: np.ndarray) -> LogisticCurve:
         raise UserError(
             f"baseline: expected at least 2 different scores to fit to, found {len(np.unique(x))}; add some"
         )
-    (slope, offset), _ = curve_fit(lambda t, a, b: expit(a * t + b), x, correctness, p0=(1.0, 0.0), maxfev=10_000)
+    slope, offset = least_squares(lambda p: expit(p[0] * x + p[1]) - correctness, x0=(1.0, 0.0), method="lm").x
     return LogisticCurve(float(slope), float(offset))
 
 

@@ -375,6 +375,13 @@ def heat_strip(
     return canvas.svg()
 
 
+def standalone(chart: Html) -> str:
+    """A chart as an SVG file: with its namespace, its colours and paper of its own."""
+    opening, rest = chart.split(">", 1)
+    style = element("style", Html(CHART_CSS + "svg.chart { background: var(--paper); }"))
+    return f'{opening} xmlns="http://www.w3.org/2000/svg">{style}{rest}\n'
+
+
 def heat_colour(share: float) -> tuple[str, str]:
     """Background and ink for a share of 0-1: dark blue is lost, yellow is caught.
 

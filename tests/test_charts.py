@@ -23,6 +23,7 @@ from scow.charts import (
     lines,
     nice_ticks,
     scatter,
+    standalone,
 )
 from scow.markup import Html
 
@@ -146,6 +147,14 @@ def test_long_names_are_cut() -> None:
     root = parsed(intervals([Row("n" * 60, 1.0)], x_axis=Axis(0, 2, "x"), **NAMES))
     assert "n" * 28 + "…" in {node.text for node in root.iter("text")}
     assert root.find(".//circle/title").text == "n" * 60 + ": 1"
+
+
+def test_a_file_of_its_own_brings_namespace_and_colours() -> None:
+    root = ET.fromstring(standalone(CHARTS["calibration"]()))
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert root[0].tag.endswith("style")
+    assert "--one: #0072b2" in (root[0].text or "")
+    assert len([node for node in root.iter() if node.tag.endswith("circle")]) == 2
 
 
 # --- colours

@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import assert_user_error, make_tables
+from conftest import ROOT, assert_user_error, make_records, make_tables, write_metadata
 from test_model import FLOAT32, random_state, reference_share
 from test_train import one_thread as one_thread  # for every test here
 from test_train import start
 
 from scow.batches import load_batch
+from scow.options import read_yaml
 from scow.scoring import agreement
 
 # As the published system has it: no hydra section, no target, paths from Windows, an exp_name that is not the folder's.
@@ -190,9 +191,56 @@ def test_split_without_tables_is_named_and_the_other_runs(published):
         assert stage in lines[0]
 
 
+def test_submission_of_a_config_that_knows_none(tmp_path):
+    """A published config.yaml, so with a plus; ids of the metadata decide, and nothing is written where they differ."""
+    checkpoint = published_checkpoint(tmp_path)
+    split_tables(tmp_path, "eval", 6, labelled=False, seed=1)
+    metadata = tmp_path / "data" / "cadenza_data_eval" / "metadata" / "eval_metadata.json"
+    write_metadata(metadata, make_records(6)[::-1])
+    form = ["+infer.submission.track=clip1", "+infer.submission.team=T045", "infer.splits=[eval]"]
+    done = start("infer.py", "-cp", checkpoint, *form, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    board, emailed = (checkpoint / name for name in ("eval_inference.csv", "ICASSP2026_eval_T045.csv"))
+    assert done.stdout.splitlines() == [
+        f"eval: 6 signals, no labels -> {board}",
+        f"  submission: every signal of the metadata once, scores in 0-100; e-mail form -> {emailed}",
+        f"  leaderboard -> {board}",
+    ]
+    header, *lines = read_lines(emailed)
+    assert header == ["signal_id", "intelligibility_score"]
+    assert sorted(lines) == sorted(read_lines(board))
+    assert [signal for signal, _ in lines] == [f"{i:04d}" for i in range(6)][::-1]  # the metadata's order
+
+    for path in (board, emailed):
+        path.unlink()
+    other = write_metadata(tmp_path / "other.json", make_records(7))
+    done = start("infer.py", "-cp", checkpoint, *form, f"+data.eval_metadata={other}", cwd=tmp_path)
+    assert_user_error(done, "expected a score for each of the 7 signals of", "found no score for 1, for instance 0006")
+    assert not board.exists()
+    assert not emailed.exists()
+
+
+def test_shipped_configs_know_of_submissions():
+    for path in (ROOT / "checkpoints").glob("*/config.yaml"):
+        assert read_yaml(path)["infer"]["submission"] == {"track": None, "team": None}, path
+
+
 MISTAKES = {
     "nothing there": (["data.valid_path_l=gone.csv", "infer.splits=[valid]"], ["split valid: expected gone.csv"]),
     "unknown split": (["infer.splits=[vaild]"], ["no tables for the split 'vaild' in the config; did you mean valid"]),
+    "track": (["+infer.submission={track: clip3, team: T045}"], ["no track 'clip3'; did you mean clip1?"]),
+    "team": (
+        ["+infer.submission={track: clip1, team: us}"],
+        ["infer.submission.team: expected a team id such as T045"],
+    ),
+    "shares": (
+        ["+infer.submission={track: clip1, team: T045}", "infer.scale_to_percentage=false"],
+        ["expected scores in points, found infer.scale_to_percentage=false"],
+    ),
+    "no metadata": (
+        ["+infer.submission={track: clip1, team: T045}", "infer.splits=[valid]"],
+        ["valid_metadata.json: expected a metadata JSON file, found none"],
+    ),
     "no cuda": (["device=cuda"], ["device: expected a CUDA device, found none; use cpu or auto"]),
     "no checkpoint": (["exp_name=nobody"], ["expected the checkpoint checkpoints/nobody/model.pt, found none"]),
     "unknown key": (["infer.split=[valid]"], ["config or override: ", "infer.split"]),

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from scow.scoring import Agreement, agreement, group_standard_error, pearson, rmse, roc_auc, validate
+from scow.scoring import (
+    Agreement,
+    Estimate,
+    GroupResamples,
+    agreement,
+    bias,
+    equal_bins,
+    group_standard_error,
+    kendall,
+    pearson,
+    rmse,
+    roc_auc,
+    validate,
+)
 
 
 @pytest.mark.parametrize(
@@ -161,6 +175,111 @@ def test_standard_error_draws_from_its_own_generator_alone():
     first, again, other = (group_standard_error(scores, truth, groups, np.random.default_rng(s)) for s in (0, 0, 1))
     assert first == again != other
     assert group_standard_error([1.0, 2, 4], [0.0, 0, 0], ["a"] * 3, np.random.default_rng(0)) < 1e-12
+
+
+# --- Kendall's tau-b and bias
+
+
+def tau_by_pairs(x, y):
+    """Tau-b over all pairs, by its definition."""
+    pairs = list(itertools.combinations(range(len(x)), 2))
+    signs = [(np.sign(x[i] - x[j]), np.sign(y[i] - y[j])) for i, j in pairs]
+    untied = [sum(sign[side] != 0 for sign in signs) for side in (0, 1)]
+    return sum(a * b for a, b in signs) / math.sqrt(untied[0] * untied[1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_kendall_is_tau_b_with_many_ties(seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(0, 6, 60), rng.integers(0, 9, 60)
+    assert kendall(x, y) == pytest.approx(tau_by_pairs(x, y), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"), [([1, 2], [3, 4]), ([1, 2], [4, 3]), ([1, 1, 2], [3, 4, 4]), ([1, 2, 2], [5, 6, 7])]
+)
+def test_kendall_of_very_few(x, y):
+    assert kendall(x, y) == pytest.approx(tau_by_pairs(x, y), abs=1e-12)
+
+
+def test_kendall_of_a_constant_is_undefined():
+    assert kendall([1, 1, 1], [1, 2, 3]) is None
+    assert kendall([1, 2, 3], [5, 5, 5]) is None
+
+
+def test_bias_is_above_zero_where_too_much_was_predicted():
+    assert bias([50, 70], [40, 60]) == 10
+    assert bias([40], [60]) == -20
+
+
+# --- resamples by group
+
+
+def test_a_resample_draws_whole_groups():
+    groups = ["a", "b", "a", "c", "b", "a"]
+    for times in GroupResamples(groups, np.random.default_rng(0), 50):
+        assert times[0] == times[2] == times[5]
+        assert times[1] == times[4]
+        assert times[0] + times[1] + times[3] == 3  # as many groups as there are
+
+
+def test_estimates_against_all_resamples_of_three_groups():
+    """Of three groups there are 27 equally likely resamples: mean, spread and percentiles can be had by counting."""
+    groups, values = ["a", "a", "b", "c"], np.array([0.0, 4.0, 10.0, 50.0])
+    found = GroupResamples(groups, np.random.default_rng(1), 20_000).estimate(
+        lambda index: float(values[index].mean()), 0.8
+    )
+    members = {"a": [0.0, 4.0], "b": [10.0], "c": [50.0]}
+    means = [np.mean([v for g in drawn for v in members[g]]) for drawn in itertools.product("abc", repeat=3)]
+    assert found.value == 16.0
+    assert found.error == pytest.approx(np.std(means), rel=0.03)  # 20,000 resamples: 0.5 %, times five
+    # The percentiles fall on steps of 1/27 in probability, which 20,000 resamples (0.3 % each) cannot miss.
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, (0.1, 0.9), method="inverted_cdf")))
+
+
+def test_interval_of_a_bias_is_the_normal_one():
+    rng = np.random.default_rng(3)
+    residuals = rng.normal(5, 20, 900)
+    groups = [str(i) for i in range(900)]
+    found = GroupResamples(groups, np.random.default_rng(4), 4000).measure(bias, 50 + residuals, np.full(900, 50.0))
+    expected = residuals.std(ddof=1) / 30
+    assert found.error == pytest.approx(expected, rel=0.056)  # as above
+    # A percentile at 2.5 % of 4,000 resamples has an error of 0.04 standard errors: five times that.
+    assert found.low == pytest.approx(residuals.mean() - 1.96 * expected, abs=0.2 * expected)
+    assert found.high == pytest.approx(residuals.mean() + 1.96 * expected, abs=0.2 * expected)
+
+
+def test_only_the_signals_of_the_mask_count():
+    scores, truth = np.array([1.0, 2, 90, 4, 5, 80]), np.zeros(6)
+    mask = scores < 10
+    groups = ["a", "b", "c", "d", "e", "f"]
+    found = GroupResamples(groups, np.random.default_rng(0)).measure(rmse, scores, truth, mask)
+    assert found.value == rmse(scores[mask], truth[mask])
+    assert 1 <= found.low < found.value < found.high <= 5
+
+
+def test_undefined_is_none():
+    groups = ["a", "b", "c"]
+    resamples = GroupResamples(groups, np.random.default_rng(0), 100)
+    assert resamples.measure(pearson, [1, 1, 1], [1, 2, 3]) == Estimate(None, None, None, None)
+    single = np.array([True, False, False])  # a correlation of one signal is never defined, its RMSE is
+    assert resamples.measure(rmse, [4, 0, 0], [1, 0, 0], single).value == 3
+    # Only resamples that hold both of two groups define a correlation: half of them, of groups of one signal.
+    two = GroupResamples(["a", "b"], np.random.default_rng(0), 1000).measure(pearson, [1, 2], [2, 1])
+    assert two.value == pytest.approx(-1)
+    assert two.low is None or (two.low, two.high) == pytest.approx((-1, -1))
+
+
+# --- bins
+
+
+def test_bins_hold_the_same_number_in_order():
+    values = np.random.default_rng(0).random(47)
+    bins = equal_bins(values)
+    assert sorted(i for members in bins for i in members) == list(range(47))
+    assert {len(members) for members in bins} == {4, 5}
+    assert all(values[one].max() <= values[other].min() for one, other in itertools.pairwise(bins))
+    assert [members.tolist() for members in equal_bins([3, 1], 10)] == [[1], [0]]
 
 
 # --- area under the ROC curve

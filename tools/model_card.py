@@ -23,6 +23,7 @@ import torch
 
 from scow.audio import EARS, read_stereo
 from scow.batches import load_batch
+from scow.charts import Axis, calibration, standalone
 from scow.checkpoint import Checkpoint, load_checkpoint
 from scow.cli import EXIT_OK, run_script
 from scow.corpus import signal_file
@@ -232,36 +233,18 @@ def card(
 
 
 def calibration_plot(bins: list[dict[str, float]]) -> str:
-    """Mean true against mean predicted score, as SVG with a text alternative."""
-    left, top, size = 60, 20, 300
-
-    def at(predicted: float, true: float) -> tuple[float, float]:
-        return left + size * predicted / 100, top + size * (1 - true / 100)
-
-    points = [at(b["predicted"], b["true"]) for b in bins]
-    says = "; ".join(f"predicted {b['predicted']:.0f}, true {b['true']:.0f}" for b in bins)
-    axis = [
-        f'<text x="{at(v, 0)[0]:.0f}" y="{top + size + 18}" text-anchor="middle">{v}</text>'
-        f'<text x="{left - 8}" y="{at(0, v)[1] + 4:.0f}" text-anchor="end">{v}</text>'
-        for v in (0, 25, 50, 75, 100)
-    ]
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + size + 20} {top + size + 50}" role="img" '
-            'font-family="Helvetica, Arial, sans-serif" font-size="12">',
-            f"<title>Calibration in tenths of the signals</title><desc>{says}</desc>",
-            f'<rect width="100%" height="100%" fill="#fff"/><rect x="{left}" y="{top}" width="{size}" height="{size}" '
-            'fill="none" stroke="#666"/>',
-            f'<line x1="{left}" y1="{top + size}" x2="{left + size}" y2="{top}" stroke="#999" stroke-dasharray="4 4"/>',
-            f'<polyline points="{" ".join(f"{x:.1f},{y:.1f}" for x, y in points)}" fill="none" stroke="#35618f"/>',
-            *[f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#35618f"/>' for x, y in points],
-            *axis,
-            f'<text x="{left + size / 2}" y="{top + size + 40}" text-anchor="middle">predicted score</text>',
-            f'<text transform="translate(16 {top + size / 2}) rotate(-90)" text-anchor="middle">true score</text>',
-            "</svg>",
-            "",
-        ]
+    """Mean true against mean predicted score, as an SVG file."""
+    predicted, true = ([b[name] for b in bins] for name in ("predicted", "true"))
+    chart = calibration(
+        predicted,
+        true,
+        [int(b["n"]) for b in bins],
+        title="Calibration in tenths of the signals",
+        description="; ".join(f"predicted {b['predicted']:.0f}, true {b['true']:.0f}" for b in bins),
+        x_axis=Axis(0.0, 100.0, "mean predicted score (points)"),
+        y_axis=Axis(0.0, 100.0, "mean true score (points)"),
     )
+    return standalone(chart)
 
 
 def _ablation_lines(folder: Path, ablations: dict[str, Any]) -> list[str]:
