@@ -44,6 +44,7 @@ nav.switch a[aria-current] { background: var(--ink); color: var(--paper); border
 .wave .time.end { transform: translateX(-100%); }
 .wave .score { top: 0.25rem; font-weight: 600; pointer-events: none; }
 .sung { line-height: 1.9; }
+.sung small { margin-left: 0.3em; font-size: 0.72em; }
 th, td { overflow-wrap: normal; }
 td.words { overflow-wrap: anywhere; }
 td p { margin: 0.1rem 0; }
@@ -246,16 +247,18 @@ def _words(song: SongPrediction, name: str) -> list[Html]:
         rows.append(
             (place, f"{severity.score:.0f}", _ends(severity), _sung(line, severity, alone=len(song.lines) == 1))
         )
-    header = ("time", "score", f"{INTERVAL:.0%}", "words: point at one to see its probability")
+    header = ("time", "score", f"{INTERVAL:.0%}", "words, and percent of listeners who write each down")
     return [element("h4", "The words"), table(header, rows, numeric=(0, 1, 2), wordy=(3,))]
 
 
 def _sung(line: ExcerptPrediction, severity: SeverityPrediction, *, alone: bool) -> Html:
     shares = [word.probability for word in severity.words]
+    # The number stands beside the word, for paper, and for screens on which nothing is pointed at.
+    shown = [join(word.word, element("small", f"{100 * word.probability:.0f}")) for word in severity.words]
     tips = [f"{word.word}: {word.probability:.0%} of listeners" for word in severity.words]
     heard = [element("p", f"{heard.ear} ear, {heard.model}: ", heard.shown()) for heard in severity.heard]
     return join(
-        element("div", heat_words([word.word for word in severity.words], shares, tips), class_="sung"),
+        element("div", heat_words(shown, shares, tips), class_="sung"),
         element(
             "details",
             element("summary", "what Whisper heard"),

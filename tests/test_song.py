@@ -63,7 +63,8 @@ def test_a_line_is_an_excerpt_by_itself(predicted, lite):
 
 
 def test_text_without_times_is_aligned_and_says_so(lite):
-    text = "[Chorus]\nrow row row your boat gently down the stream\n\ntwinkle twinkle little star\nhow i wonder what you are"
+    lines = ("row row row your boat gently down the stream", "twinkle twinkle little star", "how i wonder what you are")
+    text = "\n".join(["[Chorus]", lines[0], "", *lines[1:]])
     song = predict_song(SONG, text, predictor=lite)
     assert song.approximate
     assert "approximate" in song.notes[0]
