@@ -50,6 +50,17 @@ def installed() -> bool:
     return importlib.util.find_spec("clarity") is not None
 
 
+def require_installed() -> None:
+    """Say how to get pyclarity where it is not there.
+
+    Raises
+    ------
+    UserError
+    """
+    if not installed():
+        raise UserError(f"simulating a hearing loss: expected the package pyclarity, found none; {INSTALL}")
+
+
 def check_level(level_db_spl: float) -> float:
     """Return a level at which a simulation makes sense.
 
@@ -106,8 +117,7 @@ def simulate(
         raise UserError(f"expected a hearing loss of {', '.join(SIMULATED)} to simulate, found {unknown[0]!r}")
     if not hearing_losses:
         return {}
-    if not installed():
-        raise UserError(f"simulating a hearing loss: expected the package pyclarity, found none; {INSTALL}")
+    require_installed()
     paths = {name: cache_dir / _name(signal, name, level_db_spl) if cache_dir else None for name in hearing_losses}
     results = {name: kept for name, path in paths.items() if path and (kept := _read_kept(path)) is not None}
     missing = [name for name in hearing_losses if name not in results]

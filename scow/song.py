@@ -26,7 +26,7 @@ from scow.alignment import align
 from scow.audio import EARS, LONGEST_S, ONE_BIT, SHORTEST_S, StereoSignal
 from scow.batches import MOST_WORDS
 from scow.errors import SignalError, UserError, nearest
-from scow.hearing_loss import DEFAULT_LEVEL_DB_SPL, SIMULATED, Progress, check_level, simulate
+from scow.hearing_loss import DEFAULT_LEVEL_DB_SPL, SIMULATED, Progress, check_level, require_installed, simulate
 from scow.predictor import Listening, Predictor
 from scow.song_audio import clipped, read_song
 from scow.song_prediction import ExcerptPrediction, FailedLine, SongPrediction
@@ -79,6 +79,13 @@ class PredictOptions:
                 f"found {', '.join(self.hearing_losses)}"
             )
         check_level(self.level_db_spl)
+        if self.simulated:
+            require_installed()
+
+    @property
+    def simulated(self) -> tuple[str, ...]:
+        """Severities that have to be simulated."""
+        return () if self.already_simulated else tuple(name for name in self.hearing_losses if name in SIMULATED)
 
 
 def hearing_losses_of(name: str) -> tuple[str, ...]:
@@ -185,8 +192,7 @@ def predict_song(
         raise UserError(f"{failed[0].lyrics[:40]!r}: {failed[0].reason}{more}")
 
     heard: dict[str, StereoSignal] = dict.fromkeys(options.hearing_losses, signal)
-    to_simulate = [] if options.already_simulated else [n for n in options.hearing_losses if n in SIMULATED]
-    heard |= simulate(signal, to_simulate, options.level_db_spl, cache_dir=options.cache_dir, progress=progress)
+    heard |= simulate(signal, options.simulated, options.level_db_spl, cache_dir=options.cache_dir, progress=progress)
     excerpts = [
         Listening(_cut(heard[severity], line, duration_s), check_words(line.text, "lyrics"), severity)
         for line in good
@@ -200,8 +206,8 @@ def predict_song(
         checkpoint=predictor.name,
         whisper_models=tuple(predictor.listeners),
         hearing_losses=options.hearing_losses,
-        simulated=bool(to_simulate),
-        level_db_spl=options.level_db_spl if to_simulate else None,
+        simulated=bool(options.simulated),
+        level_db_spl=options.level_db_spl if options.simulated else None,
         approximate=bool(notes),
         lines=tuple(
             ExcerptPrediction(line.start_s, line.end_s, line.text, predictions[i * n : (i + 1) * n])
