@@ -2,6 +2,7 @@
 #
 #   make demo    all five stages on the demo data, in build/demo
 #   make test    all tests
+#   make bench   timings of the feature stages against plain ways of doing the same
 #   make lint    ruff and mypy
 #   make format  let ruff format
 #   make lock    note the versions that are installed now
@@ -11,9 +12,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := build/demo
 
-.PHONY: demo test lint format lock clean
+.PHONY: demo bench test lint format lock clean
 
-$(VENV)/installed: requirements.txt requirements-hearing-loss.txt requirements-dev.txt
+$(VENV)/installed: $(wildcard requirements*.txt)
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v < (3, 14) else "expected Python 3.10 to 3.13, found %d.%d; run make PYTHON=python3.12" % v)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
@@ -26,6 +27,12 @@ demo: $(VENV)/installed
 test: $(VENV)/installed
 	$(BIN)/python tools/offline_whisper.py tiny.en base --official-first || echo "without weights some tests skip"
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/installed
+	$(BIN)/python tools/offline_whisper.py tiny.en base --official-first
+	$(BIN)/python tools/bench_features.py whisper --models tiny.en base
+	$(BIN)/python tools/bench_features.py metrics
+	$(BIN)/python tools/bench_features.py tables
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

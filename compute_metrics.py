@@ -10,9 +10,17 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from scow.cli import listed, report_failures, run_script, say_unread
+from scow.cli import (
+    add_engine_options,
+    engine_of,
+    listed,
+    report_failures,
+    run_script,
+    say_status,
+    say_unread,
+)
 from scow.corpus import present_datasets, read_feature_config
-from scow.features import fill_metrics, metric_options, unread_settings
+from scow.features import fill_metrics, metric_columns, metric_options, status, unread_settings
 
 
 def main() -> int:
@@ -23,7 +31,7 @@ def main() -> int:
     parser.add_argument("--dns", action="store_true", help="only DNSMOS")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="for instance valid_left valid_right")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="for instance train,valid,eval")
-    parser.add_argument("--overwrite", action="store_true", help="compute again what is there")
+    add_engine_options(parser)
     given = parser.parse_args()
 
     config = read_feature_config(given.config)
@@ -34,7 +42,9 @@ def main() -> int:
     datasets = present_datasets(
         config, names=listed(given.datasets), splits=listed(given.splits), default_names=options.default_datasets
     )
-    result = fill_metrics(datasets, options, overwrite=given.overwrite)
+    if given.status:
+        return say_status(status(datasets, metric_columns(options)))
+    result = fill_metrics(datasets, options, engine=engine_of(given, options.jobs), overwrite=given.overwrite)
     for done in result.filled:
         print(f"{done.path}: {', '.join(done.columns)}: {done.computed} signals computed, {done.present} were there")
     return report_failures([(failure.name, failure.reason) for failure in result.failures])

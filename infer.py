@@ -39,6 +39,8 @@ def run(cfg: DictConfig) -> int:
         if split.form is not None:
             print(f"  submission: every signal of the metadata once, scores in 0-100; e-mail form -> {split.form}")
             print(f"  leaderboard -> {split.path}")
+        for note in split.notes:
+            print(f"note: {note}", file=sys.stderr)
         if split.trained_on:
             print("  note: this checkpoint was trained on these signals; its model card says how it does on new ones")
     for line in result.missing:

@@ -4,6 +4,7 @@ python train.py                                # retrains checkpoints/final
 python train.py -cp checkpoints/published      # the published network
 python train.py exp_name=mine model.c=0.01     # hydra overrides: a new checkpoints/mine
 python train.py cv=true                        # cross-validated figures, no checkpoint
+python train.py -m seed=1,2 model.c=0.01,0.1   # a sweep: four runs, each in its own folder, and one table
 """
 
 from __future__ import annotations
@@ -13,22 +14,38 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from scow.cli import EXIT_OK, TaskDone, config_folder, flag, plain_config, run_hydra, run_script
 from scow.crossval import write_cross_validation
 from scow.files import replacing
 from scow.network_fit import Epoch
+from scow.sweep import Figures, Sweep, figures_of
 from scow.training import TrainConfig, cross_validation, train, train_config
 
 
-@hydra.main(version_base="1.3", config_path="checkpoints/final", config_name="config")
-def main(cfg: DictConfig) -> None:
-    """Run the stage on the composed config."""
-    raise TaskDone(run_script(lambda: run(cfg)))
+def main() -> int:
+    """Run the stage on the composed config, or on each config of a sweep."""
+    sweep = Sweep()
+
+    @hydra.main(version_base="1.3", config_path="checkpoints/final", config_name="config")
+    def task(cfg: DictConfig) -> None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            sweep.run(cfg, run)
+        else:
+            raise TaskDone(run_script(lambda: run_once(cfg)))
+
+    return run_hydra(task, Path(__file__), sweep)
 
 
-def run(cfg: DictConfig) -> int:
+def run_once(cfg: DictConfig) -> int:
+    """A plain run."""
+    run(cfg)
+    return EXIT_OK
+
+
+def run(cfg: DictConfig) -> Figures:
     """Train, or cross-validate, and say how well."""
     plain = plain_config(cfg)
     config = train_config(plain)
@@ -45,7 +62,7 @@ def run(cfg: DictConfig) -> int:
         print(f"{kept}: validation RMSE {fitted.kept.val_rmse:.2f}, r {r}")
     if trained.out_of_fold is not None:
         print(f"fitted to all {trained.checkpoint.facts['n_signals']} signals; out of fold: {trained.out_of_fold}")
-    return EXIT_OK
+    return figures_of(trained)
 
 
 def say_epoch(epoch: Epoch) -> None:
@@ -54,7 +71,7 @@ def say_epoch(epoch: Epoch) -> None:
         print(f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, validation RMSE {epoch.val_rmse:.2f}", flush=True)
 
 
-def report_cross_validation(config: TrainConfig) -> int:
+def report_cross_validation(config: TrainConfig) -> Figures:
     """Cross-validate, print RMSE and r per repeat and their means, and write cross_validation.json."""
     result, grouped_by = cross_validation(
         config,
@@ -66,8 +83,8 @@ def report_cross_validation(config: TrainConfig) -> int:
     write_cross_validation(path, result, grouped_by=grouped_by, seed=config.seed)
     print(f"mean of {config.cv.repeats} repeats of {config.cv.folds} folds by {grouped_by}: {result}")
     print(f"wrote {path}")
-    return EXIT_OK
+    return figures_of(result)
 
 
 if __name__ == "__main__":
-    sys.exit(run_hydra(main, Path(__file__)))
+    sys.exit(main())

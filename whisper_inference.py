@@ -11,12 +11,21 @@ import sys
 from pathlib import Path
 
 from scow.audio import EARS
-from scow.cli import listed, report_failures, run_script, say_unread
+from scow.cli import (
+    add_engine_options,
+    engine_of,
+    listed,
+    report_failures,
+    run_script,
+    say_status,
+    say_unread,
+)
 from scow.corpus import present_datasets, read_feature_config
 from scow.features import (
     configured_models,
     fill_whisper,
     named_models,
+    status,
     unread_settings,
     whisper_options,
     write_transcripts,
@@ -34,7 +43,7 @@ def main() -> int:
     parser.add_argument("--model-dir", type=Path, help="folder of weights (default: config)")
     parser.add_argument("--device", help="auto, cpu or cuda (default: config)")
     parser.add_argument("--batch-size", type=int, metavar="SIGNALS", help="signals per batch (default: config)")
-    parser.add_argument("--overwrite", action="store_true", help="compute again what is there")
+    add_engine_options(parser)
     parser.add_argument("--transcripts", type=Path, metavar="CSV", help="also write what was heard in this run")
     given = parser.parse_args()
 
@@ -49,7 +58,10 @@ def main() -> int:
     datasets = present_datasets(
         config, names=names, splits=splits, channel=given.channel, default_splits=options.splits
     )
-    result = fill_whisper(datasets, models, options, overwrite=given.overwrite)
+    if given.status:
+        return say_status(status(datasets, [model.column for model in models]))
+    engine = engine_of(given, options.jobs)
+    result = fill_whisper(datasets, models, options, engine=engine, overwrite=given.overwrite)
     for done in result.filled:
         print(f"{done.path}: {', '.join(done.columns)}: {done.computed} signals computed, {done.present} were there")
     if given.transcripts:

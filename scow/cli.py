@@ -11,13 +11,18 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scow.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    import argparse
+
     from hydra.conf import HydraConf
     from omegaconf import DictConfig
+
+    from scow.features import ColumnStatus
+    from scow.pool import Engine
 
 EXIT_OK = 0
 EXIT_PARTIAL = 1
@@ -92,6 +97,45 @@ class ShowProgress:
             print(f"{label}: {done}/{total}", file=sys.stderr, flush=True)
 
 
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Options of a feature stage that say where to compute, and whether at all."""
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes of this machine (default: config, else 1)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, for instance tcp://host:8786")
+    parser.add_argument("--resources", nargs="+", metavar="NAME=N", help="what a worker must offer, for instance GPU=1")
+    parser.add_argument("--overwrite", action="store_true", help="compute again what is there")
+    parser.add_argument("--status", action="store_true", help="say how far each column is, and compute nothing")
+
+
+def engine_of(given: argparse.Namespace, jobs: int) -> Engine:
+    """Where to compute: what the options of `add_engine_options` say, else `jobs` processes.
+
+    Raises
+    ------
+    UserError
+    """
+    from scow.pool import Engine
+
+    resources: dict[str, float] = {}
+    for text in listed(given.resources):
+        name, _, number = text.partition("=")
+        try:
+            resources[name] = float(number)
+        except ValueError:
+            raise UserError(f"--resources: expected NAME=NUMBER, as GPU=1, found {text!r}; mend the option") from None
+    of_config = 1 if given.scheduler else jobs
+    engine = Engine(of_config if given.jobs is None else given.jobs, given.scheduler, resources)
+    engine.validate()
+    return engine
+
+
+def say_status(rows: Sequence[ColumnStatus]) -> int:
+    """Print how far each column of each table is, in signals."""
+    print("table,column,done,kept,failed,missing")
+    for row in rows:
+        print(f"{row.path},{row.column},{row.done},{row.kept},{row.failed},{row.missing}")
+    return EXIT_OK
+
+
 def say_unread(path: Path, settings: Sequence[str]) -> None:
     """Note settings of a config that nothing reads; they do no harm, but a typing error should not pass unseen."""
     if settings:
@@ -111,7 +155,20 @@ def aligned(rows: Sequence[Sequence[str]], longest: int = 34) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-def run_hydra(main: Callable[[], None], script: Path) -> int:
+class Multirun(Protocol):
+    """What a script that does multiruns tells `run_hydra`."""
+
+    def defaults(self, overrides: Sequence[str]) -> Mapping[str, str]:
+        """Settings of hydra for the multirun, where `overrides`, all that the command line says, has none."""
+
+    def finish(self) -> int:
+        """Sum up after the last run; returns the exit code."""
+
+    def close(self) -> None:
+        """Tidy up, however it ended."""
+
+
+def run_hydra(main: Callable[[], None], script: Path, multirun: Multirun | None = None) -> int:
     """Run a hydra main without hydra's own log files, folders and tracebacks.
 
     A published config.yaml holds no ``hydra:`` section, so what this project wants of hydra is said here: no
@@ -121,9 +178,12 @@ def run_hydra(main: Callable[[], None], script: Path) -> int:
     Parameters
     ----------
     main : callable
-        The function that ``hydra.main`` made; its task ends by raising `TaskDone`.
+        The function that ``hydra.main`` made; its task ends by raising `TaskDone`, which in a multirun ends the
+        whole of it.
     script : Path
         The script's own path: hydra reads ``-cp`` relative to its folder.
+    multirun : Multirun, optional
+        Without it ``--multirun`` is refused.
 
     Returns
     -------
@@ -131,40 +191,47 @@ def run_hydra(main: Callable[[], None], script: Path) -> int:
         The exit code.
     """
     given = sys.argv[1:]
-    defaults = {
+    quiet = {
         "hydra.run.dir": ".",
         "hydra.output_subdir": "null",
         "hydra/job_logging": "none",
         "hydra/hydra_logging": "none",
     }
-    wanted = [f"{key}={value}" for key, value in defaults.items() if not any(a.startswith(f"{key}=") for a in given)]
 
     def body() -> int:
+        from hydra._internal.utils import get_args_parser
         from hydra.errors import HydraException
         from omegaconf.errors import OmegaConfBaseException
 
         _check_config_folder(given, script.resolve().parent)
-        if any(argument in ("-m", "--multirun") for argument in given):
-            raise UserError("--multirun: not supported yet; run the script once per value, each with its own exp_name")
-        # Beside the user's own overrides, because argparse takes only one run of them.
-        takes_value = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package")
-        at = next(
-            (
-                i
-                for i, argument in enumerate(given)
-                if "=" in argument and argument[0] != "-" and (i == 0 or given[i - 1] not in takes_value)
-            ),
-            len(given),
-        )
-        sys.argv = [sys.argv[0], *given[:at], *wanted, *given[at:]]
+        options, overrides = _options_and_overrides(given)
+        asked = get_args_parser().parse_args([*options, *overrides])
+        modes = [f"--{m}" for m in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(asked, m)]
+        if len(modes) > 1:
+            raise UserError(f"expected only one of {', '.join(modes)}; leave the others out")
+        is_multirun = asked.multirun or "hydra.mode=MULTIRUN" in asked.overrides
+        if is_multirun and multirun is None:
+            raise UserError(f"--multirun: only train.py sweeps; run {script.name} once per checkpoint or value")
         os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra raises its errors to here instead of printing them at length
         try:
+            defaults = quiet | dict(multirun.defaults(asked.overrides) if multirun and is_multirun else {})
+            wanted = [f"{key}={value}" for key, value in defaults.items() if not _sets(overrides, key)]
+            sys.argv = [sys.argv[0], *options, *wanted, *overrides]
             main()
         except TaskDone as done:
             return done.exit_code
         except (HydraException, OmegaConfBaseException) as error:
             raise UserError(f"config or override: {_one_line(error)}") from error
-        return EXIT_OK
+        except OSError as error:
+            if not is_multirun:
+                raise
+            raise UserError(  # hydra makes the folders of a multirun
+                f"cannot write {error.filename}: {error.strerror}; choose another hydra.sweep.dir"
+            ) from error
+        finally:
+            if multirun and is_multirun:
+                multirun.close()
+        return multirun.finish() if multirun and is_multirun else EXIT_OK
 
     return run_script(body)
 
@@ -214,6 +281,21 @@ class TaskDone(BaseException):
     def __init__(self, exit_code: int) -> None:
         super().__init__(exit_code)
         self.exit_code = exit_code
+
+
+def _options_and_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take overrides out from between the options, because argparse takes only one run of them."""
+    takes_value = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package")
+    options: list[str] = []
+    overrides: list[str] = []
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        is_override = ("=" in argument or argument[:1] == "~") and argument[0] != "-" and before not in takes_value
+        (overrides if is_override else options).append(argument)
+    return options, overrides
+
+
+def _sets(overrides: Sequence[str], key: str) -> bool:
+    return any(override.lstrip("+").startswith(f"{key}=") for override in overrides)
 
 
 def _check_config_folder(arguments: Sequence[str], base: Path) -> None:

@@ -30,8 +30,10 @@ import pandas as pd
 
 from scow.audio import EARS
 from scow.errors import SignalError, UserError, nearest
+from scow.locks import locked
 from scow.lyrics import join_responses, prompt_words
 from scow.options import options_from, portable_path, read_yaml, unknown_keys
+from scow.provenance import provenance_path
 from scow.tables import BASE_COLUMNS, check_hearing_loss, read_table, write_table
 
 
@@ -321,7 +323,7 @@ def convert_metadata(path: Path, *, responses: Path | None = None, force: bool =
     ------
     UserError
         As `read_metadata`; or a table exists that holds feature columns, or whatever else is no plain stage-1 table,
-        and `force` is not set. Nothing is written then.
+        and `force` is not set; or a feature stage is at work on one. Nothing is written then.
     """
     if path.suffix != ".json":
         raise UserError(
@@ -329,12 +331,14 @@ def convert_metadata(path: Path, *, responses: Path | None = None, force: bool =
         )
     records = read_metadata(path, responses)
     tables = (path.with_name(f"{path.stem}_l.csv"), path.with_name(f"{path.stem}_r.csv"))
-    if not force:
-        for table_path in tables:
-            _refuse_to_lose_features(table_path)
     table = metadata_table(records)
-    for table_path in tables:
-        write_table(table, table_path)
+    with locked(tables):
+        if not force:
+            for table_path in tables:
+                _refuse_to_lose_features(table_path)
+        for table_path in tables:
+            write_table(table, table_path)
+            provenance_path(table_path).unlink(missing_ok=True)  # of features that are no longer there
     miscounted = tuple(
         record.signal
         for record in records

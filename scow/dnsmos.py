@@ -22,6 +22,7 @@ from scow.audio import FILE_RATE_HZ, MODEL_RATE_HZ
 from scow.errors import UserError
 from scow.tables import DNSMOS_COLUMNS
 
+DEFINITION = "published"
 CHUNK_SAMPLES = 144_160  # 9.01 s at 16 kHz, what the model was trained on
 
 

@@ -2,14 +2,17 @@
 
 Both stages work alike. Tables of the same split and folder are handled together, so that a file is decoded once
 for both ears. A signal whose cells are filled is passed over, unless `overwrite` is set; a rerun therefore does only
-what is missing. Values go to a journal as they come (`scow.work`), and the tables are replaced once a column is
-through, so that a table on disk is always whole.
+what is missing. Signals are computed in batches by a job (`scow.listening`, `scow.measuring`) on an engine
+(`scow.pool`). Values go to a journal as they come (`scow.journal`), and the tables are replaced once a column is
+through, so that a table on disk is always whole. One run at a time works on a table (`scow.locks`). Where the numbers
+come from is noted beside the table (`scow.provenance`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,17 +20,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scow.audio import StereoSignal, read_stereo, to_16_khz
-from scow.corpus import Dataset, FeatureConfig, signal_file, unprocessed_file
+from scow import dnsmos as dnsmos_network
+from scow import quality as quality_metrics
+from scow import whisper_words
+from scow.corpus import Dataset, FeatureConfig
 from scow.device import resolve_device
-from scow.dnsmos import Dnsmos
-from scow.errors import SignalError, UserError
-from scow.files import replacing
-from scow.lyrics import hit_rate
+from scow.dnsmos import installed_model
+from scow.errors import UserError
+from scow.files import replacing, sha256_of
+from scow.journal import Done, Failure, Journal, outcomes_by_signal
+from scow.listening import Listening
+from scow.locks import locked
+from scow.measuring import Measuring, loaded_dnsmos
 from scow.options import options_from, unknown_keys
-from scow.quality import quality
+from scow.pool import Engine, Job, Pool, open_pool
+from scow.provenance import (
+    ColumnProvenance,
+    Source,
+    check_source,
+    read_provenance,
+    updated,
+    write_provenance,
+)
 from scow.tables import (
     DNSMOS_COLUMNS,
+    FEATURE_COLUMNS,
+    METRIC_COLUMNS,
     QUALITY_COLUMNS,
     WHISPER_COLUMNS,
     order_columns,
@@ -35,18 +53,11 @@ from scow.tables import (
     with_sentence_rows,
     write_table,
 )
-from scow.whisper_words import (
-    Listener,
-    Transcript,
-    WhisperModel,
-    load_listener,
-    prompt_word_scores,
-    resolve_model,
-)
-from scow.work import Failure, Journal, Outcome, run_batches
+from scow.tasks import SignalTask
+from scow.whisper_words import WhisperModel, fetch_weights, resolve_model, weights_path
+from scow.work import run_batches
 
-SIGNALS_PER_BATCH_CPU = 1  # two ears; larger batches make the encoder slower on a CPU
-SIGNALS_PER_BATCH_CUDA = 8
+SIGNALS_PER_BATCH = 8  # sixteen ears: the decoder gains little from more, and a killed run loses no more than these
 
 
 @dataclass(frozen=True)
@@ -62,13 +73,17 @@ class WhisperOptions:
     device : str
         ``auto``, ``cpu`` or ``cuda``.
     batch_size : int or None
-        Signals per batch; None: 1 on a CPU, 8 on CUDA.
+        Signals per batch, which a killed run loses at most; None: 8. How many ears are decoded at once follows from
+        the memory.
+    jobs : int
+        Processes.
     """
 
     splits: tuple[str, ...] = ("train", "valid", "eval")
     model_dir: Path | None = None
     device: str = "auto"
     batch_size: int | None = None
+    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -83,12 +98,15 @@ class MetricOptions:
         ``sig_bak_ovr.onnx``, relative to the config; None: that of the installed speechmos.
     default_datasets : tuple of str
         Datasets to work on where the command line names none; empty: all.
+    jobs : int
+        Processes.
     """
 
     quality: bool = True
     dns: bool = True
     dnsmos_model: Path | None = None
     default_datasets: tuple[str, ...] = ()
+    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -123,12 +141,30 @@ class StageResult:
 
 
 @dataclass(frozen=True)
-class SignalTask:
-    """One signal to compute: its ears that are missing, with their dataset and prompt words."""
+class ColumnStatus:
+    """How far a column of a table is, in signals.
 
-    signal: str
-    ears: dict[str, Dataset]
-    words: dict[str, tuple[str, ...]]
+    Attributes
+    ----------
+    path : Path
+        The table.
+    column : str
+    done : int
+        All cells filled.
+    kept : int
+        Computed by a run that was killed, and taken over by the next one.
+    failed : int
+        Empty, with a reason that an earlier run left.
+    missing : int
+        Empty and not tried yet.
+    """
+
+    path: Path
+    column: str
+    done: int
+    kept: int
+    failed: int
+    missing: int
 
 
 def whisper_options(config: FeatureConfig) -> WhisperOptions:
@@ -193,6 +229,7 @@ def fill_whisper(
     models: Sequence[WhisperModel],
     options: WhisperOptions,
     *,
+    engine: Engine | None = None,
     overwrite: bool = False,
 ) -> StageResult:
     """Stage 2: fill one column per model, and the SENTENCE_SCORE rows.
@@ -204,6 +241,8 @@ def fill_whisper(
     models : sequence of WhisperModel
         Each is loaded once for all tables.
     options : WhisperOptions
+    engine : Engine, optional
+        Where to compute; by default `options.jobs` processes.
     overwrite : bool
         Compute again what is there.
 
@@ -214,45 +253,40 @@ def fill_whisper(
     Raises
     ------
     UserError
-        A table, a model or the device is not to be had.
+        A table, a model or the device is not to be had, or another run works on a table.
     """
-    device = resolve_device(options.device)
-    size = options.batch_size
-    if size is None:
-        size = SIGNALS_PER_BATCH_CUDA if device == "cuda" else SIGNALS_PER_BATCH_CPU
+    size = SIGNALS_PER_BATCH if options.batch_size is None else options.batch_size
     if size < 1:
         raise UserError(f"whisper.batch_size: expected at least 1, found {size}; mend the config or option")
-    groups = _same_files(datasets)
-    for dataset in datasets:
-        read_table(dataset.csv_path)  # a bad table is said before hours of work, not after
-    filled: list[Filled] = []
-    failures: list[Failure] = []
-    for model in models:
-        listener: Listener | None = None
-        for group in groups:
-            tables = {ear: with_sentence_rows(_table(d, (model.column,), overwrite)) for ear, d in group.items()}
-            tasks = _tasks(group, tables, (model.column,), only_sentences=True)
-            if tasks and listener is None:
-                listener = load_listener(model, model_dir=options.model_dir, device=device)
-            result = _fill(
-                group,
-                tables,
-                tasks,
-                (model.column,),
-                compute=lambda batch, listener=listener: _listen(listener, batch),  # type: ignore[misc]
-                place=_place_word_scores,
-                batch_size=size,
-                definition=(model, options.model_dir, overwrite),
-            )
-            filled += result.filled
-            failures += [Failure(f"{f.name} {model.column}", f.reason) for f in result.failures]
-    return StageResult(tuple(filled), _shared_reasons(failures))
+    engine = engine or Engine(options.jobs)
+    if not engine.scheduler:
+        resolve_device(options.device)  # a device that is not there is said at once; a worker may have another
+    model_dir = options.model_dir.absolute() if options.model_dir else None
+    with _at_work(datasets, engine) as (groups, pool):
+        parts = []
+        for model in models:
+            for group in groups:
+                parts.append(
+                    fill_columns(
+                        group,
+                        {ear: with_sentence_rows(_table(d, (model.column,), overwrite)) for ear, d in group.items()},
+                        (model.column,),
+                        job=Listening(model, model_dir, options.device),
+                        sources=lambda model=model: _whisper_source(model, model_dir),  # type: ignore[misc]
+                        place=place_word_scores,
+                        batch_size=size,
+                        pool=pool,
+                        overwrite=overwrite,
+                    )
+                )
+    return _together(parts)
 
 
 def fill_metrics(
     datasets: Sequence[Dataset],
     options: MetricOptions,
     *,
+    engine: Engine | None = None,
     overwrite: bool = False,
 ) -> StageResult:
     """Stage 3: fill STOI, eSTOI and PESQ (`options.quality`) and DNSMOS (`options.dns`).
@@ -263,6 +297,8 @@ def fill_metrics(
         Tables to fill.
     options : MetricOptions
         What to compute.
+    engine : Engine, optional
+        Where to compute; by default `options.jobs` processes.
     overwrite : bool
         Compute again what is there.
 
@@ -273,36 +309,80 @@ def fill_metrics(
     Raises
     ------
     UserError
-        A table or the DNSMOS model is not to be had, or a dataset has no folder of unprocessed files.
+        A table or the DNSMOS model is not to be had, a dataset has no folder of unprocessed files, or another run works
+        on a table.
     """
-    columns = QUALITY_COLUMNS * options.quality + DNSMOS_COLUMNS * options.dns
-    if not columns:
-        raise UserError("expected metrics to compute, found quality: false and dns: false; enable one of them")
-    dnsmos = Dnsmos(options.dnsmos_model) if options.dns else None
+    columns = metric_columns(options)
     for dataset in datasets:
-        read_table(dataset.csv_path)
         if options.quality and dataset.reference_dir is None:
             raise UserError(
                 f"dataset {dataset.name}: expected reference_dir for STOI and PESQ, found none; add it, or --dns"
             )
-    filled: list[Filled] = []
-    failures: list[Failure] = []
+    if options.dns:
+        loaded_dnsmos(options.dnsmos_model)  # a bad model is said before hours of work, not after
+    with _at_work(datasets, engine or Engine(options.jobs)) as (groups, pool):
+        parts = [
+            fill_columns(
+                group,
+                {ear: _table(dataset, columns, overwrite) for ear, dataset in group.items()},
+                columns,
+                job=Measuring(options.dnsmos_model),
+                sources=lambda: _metric_sources(options),
+                place=place_metrics,
+                batch_size=1,
+                pool=pool,
+                overwrite=overwrite,
+            )
+            for group in groups
+        ]
+    return _together(parts)
+
+
+def metric_columns(options: MetricOptions) -> tuple[str, ...]:
+    """Columns that stage 3 is to fill.
+
+    Raises
+    ------
+    UserError
+        None at all.
+    """
+    columns = QUALITY_COLUMNS * options.quality + DNSMOS_COLUMNS * options.dns
+    if not columns:
+        raise UserError("expected metrics to compute, found quality: false and dns: false; enable one of them")
+    return columns
+
+
+def status(datasets: Sequence[Dataset], columns: Sequence[str]) -> tuple[ColumnStatus, ...]:
+    """How far the columns of tables are; nothing is computed or written.
+
+    Parameters
+    ----------
+    datasets : sequence of Dataset
+    columns : sequence of str
+        Whisper or metric columns.
+
+    Returns
+    -------
+    tuple of ColumnStatus
+        Table by table, in the order given.
+
+    Raises
+    ------
+    UserError
+        A table cannot be read.
+    """
+    found = []
     for group in _same_files(datasets):
-        tables = {ear: _table(d, columns, overwrite) for ear, d in group.items()}
-        tasks = _tasks(group, tables, columns, only_sentences=False)
-        result = _fill(
-            group,
-            tables,
-            tasks,
-            columns,
-            compute=lambda batch: [_measure(task, options, dnsmos) for task in batch],
-            place=_place_metrics,
-            batch_size=1,
-            definition=(columns, options.dnsmos_model, overwrite),
-        )
-        filled += result.filled
-        failures += result.failures
-    return StageResult(tuple(filled), _shared_reasons(failures))
+        for ear, dataset in group.items():
+            table, known = read_table(dataset.csv_path), read_provenance(dataset.csv_path)
+            for column in columns:
+                empty = set(_signals_with_gaps(table, column))
+                kept = _kept(group, ear, column) & empty
+                failed = set(known[column].failures if column in known else ()) & empty - kept
+                missing = empty - kept - failed
+                done = _n_signals(table) - len(empty)
+                found.append(ColumnStatus(dataset.csv_path, column, done, len(kept), len(failed), len(missing)))
+    return tuple(found)
 
 
 def write_transcripts(path: Path, result: StageResult) -> None:
@@ -316,131 +396,145 @@ def write_transcripts(path: Path, result: StageResult) -> None:
         pd.DataFrame(rows, columns=["signal", "table", "model", "transcript"]).to_csv(temporary, index=False)
 
 
-def _listen(listener: Listener, batch: Sequence[SignalTask]) -> list[Outcome]:
-    """Word and sentence scores of a batch of signals, all their ears at once."""
-    ears: dict[tuple[str, str], np.ndarray] = {}
-    failures: dict[str, list[Failure]] = {task.signal: [] for task in batch}
-    for task in batch:
-        for name, dataset in task.ears.items():
-            try:
-                ears[task.signal, name] = _ear_at_16_khz(task, name, dataset)
-            except SignalError as error:
-                failures[task.signal].append(Failure(f"{task.signal} {name}", str(error)))
-    # Ears that are identical, sample for sample, are heard once.
-    distinct: dict[bytes, np.ndarray] = {hashlib.sha256(ear.tobytes()).digest(): ear for ear in ears.values()}
-    heard = dict(zip(distinct, listener.listen(list(distinct.values())), strict=True)) if distinct else {}
-    transcripts = {key: heard[hashlib.sha256(ear.tobytes()).digest()] for key, ear in ears.items()}
-    outcomes = []
-    for task in batch:
-        values: dict[str, Any] = {}
-        for name in task.ears:
-            if (task.signal, name) not in transcripts:
-                continue
-            try:
-                values[name] = _scores(task.words[name], transcripts[task.signal, name])
-            except SignalError as error:
-                failures[task.signal].append(Failure(f"{task.signal} {name}", str(error)))
-        outcomes.append(Outcome(task.signal, values, tuple(failures[task.signal])))
-    return outcomes
+@contextmanager
+def _at_work(datasets: Sequence[Dataset], engine: Engine) -> Iterator[tuple[list[dict[str, Dataset]], Pool]]:
+    """Tables locked and known to be good, and an engine that runs."""
+    groups = _same_files(datasets)
+    engine.validate()
+    with locked(dataset.csv_path for dataset in datasets):
+        for dataset in datasets:
+            read_table(dataset.csv_path)  # a bad table is said before hours of work, not after
+            read_provenance(dataset.csv_path)
+        with open_pool(engine) as pool:
+            yield groups, pool
 
 
-def _scores(words: Sequence[str], transcript: Transcript) -> dict[str, Any]:
+def fill_columns(
+    group: Mapping[str, Dataset],
+    tables: Mapping[str, pd.DataFrame],
+    columns: Sequence[str],
+    *,
+    job: Job,
+    sources: Callable[[], Mapping[str, Source]],
+    place: Callable[[pd.DataFrame, Sequence[str], Mapping[str, Any]], pd.DataFrame],
+    batch_size: int,
+    pool: Pool,
+    overwrite: bool,
+) -> StageResult:
+    """Compute what one group of tables lacks in `columns`, then replace its tables.
+
+    A journal may also hold values of other columns of the same stage, from a run that was killed; they are kept.
+    """
+    tasks = _tasks(group, tables, columns)
+    path = _journal_path(group, columns[0])
+    if not tasks and not path.exists():
+        untouched = (Filled(d.csv_path, tuple(columns), 0, _n_signals(tables[ear])) for ear, d in group.items())
+        return StageResult(tuple(untouched), ())
+    source = sources()
+    for ear, dataset in group.items():
+        known = {} if overwrite else read_provenance(dataset.csv_path)
+        for column in columns:
+            if any(column in task.columns.get(ear, ()) for task in tasks):
+                check_source(dataset.csv_path, column, known.get(column), source[column])
+    journal = Journal(path, _fingerprint(tables, (sorted(source.items()), columns if overwrite else ())))
+    first = next(iter(group.values()))
+    what = "metrics" if columns[0] in METRIC_COLUMNS else columns[0]
+    batches = run_batches(tasks, job, pool=pool, batch_size=batch_size, journal=journal, label=f"{first.split} {what}")
+    outcomes = outcomes_by_signal(batches)
+    filled = []
+    for ear, dataset in group.items():
+        mine = {signal: outcome.values[ear] for signal, outcome in outcomes.items() if ear in outcome.values}
+        present = _n_signals(tables[ear]) - sum(ear in task.ears for task in tasks)
+        if mine:
+            all_columns = [column for column in source if any(column in cells for cells in mine.values())]
+            write_table(order_columns(place(tables[ear], all_columns, mine)), dataset.csv_path)
+        _note(dataset, source, batches, _n_signals(tables[ear]), overwritten=columns if overwrite else ())
+        computed = sum(ear in task.ears and task.signal in mine for task in tasks)
+        filled.append(Filled(dataset.csv_path, tuple(columns), computed, present, _transcripts(mine)))
+    journal.remove()
+    failures = (failure for task in tasks for failure in outcomes[task.signal].failures)
+    return StageResult(tuple(filled), tuple(failures))
+
+
+def _note(
+    dataset: Dataset,
+    source: Mapping[str, Source],
+    batches: Sequence[Done],
+    n_signals: int,
+    *,
+    overwritten: Sequence[str],
+) -> None:
+    """Write down where the new numbers of a table come from."""
+    known = read_provenance(dataset.csv_path)
+    outcomes = outcomes_by_signal(batches).values()
+    for column in source:
+        tried = sum(
+            column in outcome.values.get(dataset.channel, {})
+            or any(f.ear == dataset.channel and column in f.columns for f in outcome.failures)
+            for outcome in outcomes
+        )
+        if not tried:
+            continue
+        if column in overwritten or column not in known:
+            known[column] = ColumnProvenance(source[column], unknown=n_signals - tried)
+        known[column] = updated(known[column], batches, dataset.channel, column)
+    write_provenance(dataset.csv_path, {c: known[c] for c in FEATURE_COLUMNS if c in known})
+
+
+def _whisper_source(model: WhisperModel, model_dir: Path | None) -> dict[str, Source]:
+    fetch_weights(model, model_dir=model_dir)  # here, once, and not by several workers at a time
+    weights = sha256_of(weights_path(model, model_dir))
+    return {model.column: Source(whisper_words.DEFINITION, model.openai_name, weights)}
+
+
+def _metric_sources(options: MetricOptions) -> dict[str, Source]:
+    sources = {column: Source(quality_metrics.DEFINITION) for column in QUALITY_COLUMNS}
+    model = options.dnsmos_model or installed_model()
+    if model.is_file():  # else only STOI, eSTOI and PESQ are wanted
+        network = Source(dnsmos_network.DEFINITION, model.stem, sha256_of(model))
+        sources |= dict.fromkeys(DNSMOS_COLUMNS, network)
+    return sources
+
+
+def _journal_path(group: Mapping[str, Dataset], column: str) -> Path:
+    """The journal of a group of tables: beside the first of them, one per Whisper column, one for all metrics."""
+    path = next(iter(group.values())).csv_path
+    return path.with_name(f"{path.stem}.{'metrics' if column in METRIC_COLUMNS else column}.journal.jsonl")
+
+
+def _kept(group: Mapping[str, Dataset], ear: str, column: str) -> set[str]:
+    """Signals whose value of a column stands in a journal that a killed run has left."""
+    outcomes = outcomes_by_signal(Journal.peek(_journal_path(group, column))).values()
+    return {outcome.signal for outcome in outcomes if column in outcome.values.get(ear, {})}
+
+
+def _n_signals(table: pd.DataFrame) -> int:
+    return int(table["signal"].nunique())
+
+
+def _transcripts(values: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """What was heard, by signal; nothing where the values are metrics."""
     return {
-        "words": list(prompt_word_scores(words, transcript)),
-        "sentence": hit_rate(words, transcript.text),
-        "transcript": transcript.text,
+        signal: cell["transcript"]
+        for signal, cells in values.items()
+        for cell in cells.values()
+        if isinstance(cell, dict)
     }
 
 
-def _ear_at_16_khz(task: SignalTask, name: str, dataset: Dataset) -> np.ndarray:
-    return to_16_khz(read_stereo(signal_file(dataset.signal_dir, task.signal)).ear(name))
-
-
-def _measure(task: SignalTask, options: MetricOptions, dnsmos: Dnsmos | None) -> Outcome:
-    """Quality metrics of a signal's ears; each file is decoded once."""
-    files: dict[Path, StereoSignal | SignalError] = {}
-
-    def decoded(path: Path) -> StereoSignal:
-        if path not in files:
-            try:
-                files[path] = read_stereo(path)
-            except SignalError as error:
-                files[path] = error
-        found = files[path]
-        if isinstance(found, SignalError):
-            raise found
-        return found
-
-    values: dict[str, Any] = {}
-    failures: list[Failure] = []
-    for ear, dataset in task.ears.items():
-        cells: dict[str, float] = {}
-        label = f"{task.signal} {ear}"
-        if options.quality and dataset.reference_dir is not None:
-            try:
-                degraded = decoded(signal_file(dataset.degraded_dir or dataset.signal_dir, task.signal)).ear(ear)
-                reference = decoded(unprocessed_file(dataset.reference_dir, task.signal))
-                measured = quality(reference.mono, degraded)
-                cells |= measured.values
-                failures += [Failure(f"{label} {column}", why) for column, why in measured.reasons.items()]
-            except SignalError as error:
-                failures.append(Failure(f"{label} {', '.join(QUALITY_COLUMNS)}", str(error)))
-        if dnsmos is not None:
-            try:
-                cells |= dnsmos(decoded(signal_file(dataset.audio_dir or dataset.signal_dir, task.signal)).ear(ear))
-            except SignalError as error:
-                failures.append(Failure(f"{label} {', '.join(DNSMOS_COLUMNS)}", str(error)))
-        if cells:
-            values[ear] = cells
-    return Outcome(task.signal, values, tuple(failures))
-
-
-def _fill(
-    group: Mapping[str, Dataset],
-    tables: Mapping[str, pd.DataFrame],
-    tasks: Sequence[SignalTask],
-    columns: Sequence[str],
-    *,
-    compute: Callable[[Sequence[SignalTask]], Sequence[Outcome]],
-    place: Callable[[pd.DataFrame, Sequence[str], Mapping[str, Any]], pd.DataFrame],
-    batch_size: int,
-    definition: tuple[object, ...],
-) -> StageResult:
-    """Compute the tasks of one group of tables, then replace its tables."""
-    first = next(iter(group.values()))
-    journal_path = first.csv_path.with_name(f"{first.csv_path.stem}.{columns[0]}.journal.jsonl")
-    journal = Journal(journal_path, _fingerprint(tables, definition))
-    values = journal.read()
-    to_do = [task for task in tasks if not set(task.ears) <= set(values.get(task.signal, {}))]
-    what = columns[0] if len(columns) == 1 else "metrics"
-    outcomes = run_batches(to_do, compute, batch_size=batch_size, journal=journal, label=f"{first.split} {what}")
-    for outcome in outcomes:
-        values[outcome.signal] = outcome.values
-    filled = []
-    for ear, dataset in group.items():
-        mine = {task.signal: values[task.signal][ear] for task in tasks if ear in values.get(task.signal, {})}
-        wanted = sum(ear in task.ears for task in tasks)
-        table = place(tables[ear], columns, mine)
-        write_table(order_columns(table), dataset.csv_path)
-        texts = {signal: cells["transcript"] for signal, cells in mine.items() if "transcript" in cells}
-        present = table["signal"].nunique() - wanted
-        filled.append(Filled(dataset.csv_path, tuple(columns), len(mine), present, texts))
-    journal.remove()
-    return StageResult(tuple(filled), tuple(failure for outcome in outcomes for failure in outcome.failures))
-
-
-def _place_word_scores(table: pd.DataFrame, columns: Sequence[str], values: Mapping[str, Any]) -> pd.DataFrame:
+def place_word_scores(table: pd.DataFrame, columns: Sequence[str], values: Mapping[str, Any]) -> pd.DataFrame:
     """The table with one Whisper column filled for some signals."""
     column = _cells(table, columns[0])
     is_sentence = (table["word_count"] == 0).to_numpy()
     for signal, rows in _rows_by_signal(table).items():
         if signal in values:
-            column[rows[~is_sentence[rows]]] = values[signal]["words"]
-            column[rows[is_sentence[rows]]] = values[signal]["sentence"]
+            scores = values[signal][columns[0]]
+            column[rows[~is_sentence[rows]]] = scores["words"]
+            column[rows[is_sentence[rows]]] = scores["sentence"]
     return table.assign(**{columns[0]: column})
 
 
-def _place_metrics(table: pd.DataFrame, columns: Sequence[str], values: Mapping[str, Any]) -> pd.DataFrame:
+def place_metrics(table: pd.DataFrame, columns: Sequence[str], values: Mapping[str, Any]) -> pd.DataFrame:
     """The table with metric columns filled for some signals, the same value on every row of a signal."""
     filled = {column: _cells(table, column) for column in columns}
     for signal, rows in _rows_by_signal(table).items():
@@ -463,28 +557,45 @@ def _cells(table: pd.DataFrame, column: str) -> np.ndarray:
 
 
 def _tasks(
-    group: Mapping[str, Dataset],
-    tables: Mapping[str, pd.DataFrame],
-    columns: Sequence[str],
-    *,
-    only_sentences: bool,
+    group: Mapping[str, Dataset], tables: Mapping[str, pd.DataFrame], columns: Sequence[str]
 ) -> list[SignalTask]:
-    """Signals with an ear that has an empty cell in one of the columns, in the order of the tables.
+    """Signals with an ear that has an empty cell in one of the columns, in the order of the tables."""
+    ears: dict[str, dict[str, Dataset]] = {}
+    words: dict[str, dict[str, tuple[str, ...]]] = {}
+    wanted: dict[str, dict[str, tuple[str, ...]]] = {}
+    for ear, table in tables.items():
+        dataset = _absolute(group[ear])
+        pending: dict[str, list[str]] = {}
+        for column in columns:
+            for signal in _signals_with_gaps(table, column):
+                pending.setdefault(signal, []).append(column)
+        prompts = table[table["word_count"] == 1].groupby("signal", sort=False)["word"].agg(tuple)
+        for name, prompt in prompts.items():
+            signal = str(name)
+            if signal in pending:
+                ears.setdefault(signal, {})[ear] = dataset
+                words.setdefault(signal, {})[ear] = prompt
+                wanted.setdefault(signal, {})[ear] = tuple(pending[signal])
+    return [SignalTask(signal, ears[signal], words[signal], wanted[signal]) for signal in ears]
+
+
+def _signals_with_gaps(table: pd.DataFrame, column: str) -> list[str]:
+    """Signals that have an empty cell in a column, or lack their SENTENCE_SCORE row where it belongs to the column.
 
     The Whisper stage fills a signal's SENTENCE_SCORE row last and whole, so only that row need be looked at.
     """
-    ears: dict[str, dict[str, Dataset]] = {}
-    words: dict[str, dict[str, tuple[str, ...]]] = {}
-    for ear, table in tables.items():
-        rows = table[table["word_count"] == 0] if only_sentences else table
-        empty = rows.reindex(columns=list(columns)).isna().any(axis=1)
-        pending = set(rows.loc[empty, "signal"])
-        prompts = table[table["word_count"] == 1].groupby("signal", sort=False)["word"].agg(tuple)
-        for signal, prompt in prompts.items():
-            if signal in pending:
-                ears.setdefault(str(signal), {})[ear] = group[ear]
-                words.setdefault(str(signal), {})[ear] = prompt
-    return [SignalTask(signal, ears[signal], words[signal]) for signal in ears]
+    if column not in table.columns:
+        return list(table["signal"].unique())
+    if column not in WHISPER_COLUMNS:
+        return list(table.loc[table[column].isna(), "signal"].unique())
+    filled = table.loc[(table["word_count"] == 0) & table[column].notna(), "signal"]
+    return list(table.loc[~table["signal"].isin(filled), "signal"].unique())
+
+
+def _absolute(dataset: Dataset) -> Dataset:
+    """The dataset as a worker in another folder finds it."""
+    values: dict[str, Any] = {k: v.absolute() if isinstance(v, Path) else v for k, v in vars(dataset).items()}
+    return Dataset(**values)
 
 
 def _table(dataset: Dataset, columns: Sequence[str], overwrite: bool) -> pd.DataFrame:
@@ -517,18 +628,14 @@ def _fingerprint(tables: Mapping[str, pd.DataFrame], definition: tuple[object, .
     return total.hexdigest()
 
 
-def _shared_reasons(failures: Sequence[Failure]) -> tuple[Failure, ...]:
-    """One line per signal, ear and reason: twelve models that miss one file are one failure."""
-    columns: dict[tuple[str, str], list[str]] = {}
-    for failure in failures:
-        name, _, column = failure.name.rpartition(" ")
-        if column in WHISPER_COLUMNS:
-            columns.setdefault((name, failure.reason), []).append(column)
-        else:
-            columns.setdefault((failure.name, failure.reason), [])
-    return tuple(
-        Failure(f"{name} ({', '.join(models)})" if models else name, reason)
-        for (name, reason), models in columns.items()
+def _together(parts: Sequence[StageResult]) -> StageResult:
+    """Results of several columns and tables; twelve models that miss one file are one failure."""
+    columns: dict[tuple[str, str, str], list[str]] = {}
+    for failure in (failure for part in parts for failure in part.failures):
+        columns.setdefault((failure.signal, failure.ear, failure.reason), []).extend(failure.columns)
+    return StageResult(
+        tuple(filled for part in parts for filled in part.filled),
+        tuple(Failure(signal, ear, tuple(those), reason) for (signal, ear, reason), those in columns.items()),
     )
 
 

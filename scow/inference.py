@@ -4,6 +4,8 @@ The checkpoint is ``model.pt`` beside the config that was chosen with ``-cp``, w
 so that a published checkpoint or a copied folder works under any name. Where the user overrides `exp_name` or
 `train.save_dir` on the command line, it is the one of that folder. Scores are written there too.
 
+Tables of another definition than those that the checkpoint was trained on are refused (`scow.provenance`).
+
 The output has two columns and no header, as the challenge's leaderboard takes it: signal id, score. With
 ``infer.submission`` the file for the challenge's e-mail form is written too, after a check of both (`scow.submission`).
 A split whose tables are missing is named and passed over.
@@ -24,6 +26,7 @@ from scow.device import resolve_device
 from scow.errors import UserError, nearest
 from scow.options import as_section, options_from, portable_path
 from scow.prediction import PERCENT, Prediction, to_scores
+from scow.provenance import differences
 from scow.score_files import write_rows, write_scores
 from scow.scoring import Agreement, agreement
 from scow.submission import SubmissionOptions, check_submission, write_form
@@ -101,6 +104,8 @@ class SplitScores:
         Further files that were written.
     form : Path or None
         The file for the challenge's e-mail form.
+    notes : tuple of str
+        Features whose weights are not those of the training, a line each.
     """
 
     split: str
@@ -111,6 +116,7 @@ class SplitScores:
     trained_on: bool
     details: tuple[Path, ...] = ()
     form: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -199,6 +205,8 @@ def infer(config: InferConfig) -> Inference:
 def _split(config: InferConfig, checkpoint: Checkpoint, split: str, device: str) -> SplitScores:
     options = config.infer
     left, right = config.data.tables[split]
+    features = checkpoint.facts.get("features", {})
+    notes = [note for table in (left, right) for note in differences(table, checkpoint.feature_cols, features)]
     batch = load_batch(left, right, _columns(checkpoint, left, right, allow_missing=options.allow_missing))
     predicted = checkpoint.predict(batch, device)
     scores = to_scores(predicted.correctness, clamp=options.clamp_scores, percentage=options.scale_to_percentage)
@@ -221,6 +229,7 @@ def _split(config: InferConfig, checkpoint: Checkpoint, split: str, device: str)
         trained_on=checkpoint.facts.get("trained_on") == fingerprint(batch.signals),
         details=details,
         form=form,
+        notes=tuple(notes),
     )
 
 

@@ -15,22 +15,33 @@ silent) the others stand, and the reason is kept.
 
 from __future__ import annotations
 
+import io
+import subprocess
+import sys
 import warnings
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 
 import numpy as np
 from scipy.signal import resample_poly
 
-from scow.audio import FILE_RATE_HZ, MODEL_RATE_HZ, SHORTEST_S
+from scow.audio import MODEL_RATE_HZ, SHORTEST_S
 from scow.errors import SignalError
 
+DEFINITION = "published"
 # PESQ's utterances and the pauses between them last 0.2 s at least, so that a shorter signal cannot hold too many.
 SAFE_PESQ_S = 19.0
+_PESQ_PROGRAM = """
+import io, sys
+import numpy
+from pesq import PesqError, pesq
+reference, degraded = numpy.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False)
+try:
+    print("value", repr(float(pesq(int(sys.argv[1]), reference, degraded, "wb"))))
+except PesqError as error:
+    print("error", error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else error)
+"""
 
 
 @dataclass(frozen=True)
@@ -49,17 +60,19 @@ class Measured:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
-def quality(reference: np.ndarray, degraded: np.ndarray, rate_hz: int = FILE_RATE_HZ) -> Measured:
+def quality(
+    reference: np.ndarray, degraded: np.ndarray, columns: Collection[str] = ("stoi", "estoi", "pesq")
+) -> Measured:
     """STOI, eSTOI and PESQ of one ear.
 
     Parameters
     ----------
     reference : ndarray, shape (n,)
-        Mean of both channels of the unprocessed file.
+        Mean of both channels of the unprocessed file, as `at_16_khz` gives it.
     degraded : ndarray, shape (m,)
-        One ear of the signal.
-    rate_hz : int
-        Rate of both.
+        One ear of the signal, likewise.
+    columns : collection of str
+        Which of them to compute.
 
     Returns
     -------
@@ -71,13 +84,12 @@ def quality(reference: np.ndarray, degraded: np.ndarray, rate_hz: int = FILE_RAT
     SignalError
         Less than 0.25 s is common to both: nothing is computed.
     """
-    x, y = at_16_khz(reference, rate_hz), at_16_khz(degraded, rate_hz)
-    n = min(len(x), len(y))
+    n = min(len(reference), len(degraded))
     if n < SHORTEST_S * MODEL_RATE_HZ:
         raise SignalError(
             f"expected at least {SHORTEST_S} s common to signal and reference, found {n / MODEL_RATE_HZ:.3f} s"
         )
-    x, y = x[:n], y[:n]
+    x, y = reference[:n], degraded[:n]
     measures: dict[str, Callable[[], float]] = {
         "stoi": lambda: _stoi(x, y, extended=False),
         "estoi": lambda: _stoi(x, y, extended=True),
@@ -86,6 +98,8 @@ def quality(reference: np.ndarray, degraded: np.ndarray, rate_hz: int = FILE_RAT
     values: dict[str, float] = {}
     reasons: dict[str, str] = {}
     for column, measure in measures.items():
+        if column not in columns:
+            continue
         try:
             values[column] = measure()
         except SignalError as error:
@@ -136,12 +150,26 @@ def _wide_band_pesq(reference: np.ndarray, degraded: np.ndarray) -> float:
 
 
 def _isolated_pesq(reference: np.ndarray, degraded: np.ndarray) -> float:
-    """PESQ in a process of its own: the package ends the whole process where it finds more than 50 utterances."""
-    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as process:
-        try:
-            return process.submit(_wide_band_pesq, reference, degraded).result()
-        except BrokenProcessPool as error:
-            raise SignalError("PESQ holds at most 50 utterances, and finds more in this signal") from error
+    """PESQ in a process of its own: the package ends the whole process where it finds more than 50 utterances.
+
+    Not by multiprocessing, because a worker of a cluster may be a process that cannot have children of that kind.
+    """
+    from pesq import PesqError
+
+    signals = io.BytesIO()
+    np.save(signals, np.stack([reference, degraded]), allow_pickle=False)
+    done = subprocess.run(
+        [sys.executable, "-c", _PESQ_PROGRAM, str(MODEL_RATE_HZ)],
+        input=signals.getvalue(),
+        capture_output=True,
+        check=False,
+    )
+    verdict, _, answer = done.stdout.decode().partition(" ")
+    if verdict == "value":
+        return float(answer)
+    if verdict == "error":
+        raise PesqError(answer.strip())
+    raise SignalError("PESQ holds at most 50 utterances, and finds more in this signal")
 
 
 @contextmanager

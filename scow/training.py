@@ -29,6 +29,7 @@ from scow.model import NetworkOptions
 from scow.network_fit import Epoch, Fit, TrainOptions, fit_ensemble
 from scow.options import as_section, options_from
 from scow.prediction import PERCENT
+from scow.provenance import sources_of
 from scow.word_fit import WordFitter
 from scow.word_model import WordOptions
 
@@ -186,7 +187,9 @@ def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = Non
     """
     batch = load_training_batch(config)
     folder = config.train.save_dir
+    tables = [path for pair in config.data.train_tables for path in pair]
     facts: dict[str, Any] = {
+        "features": sources_of(tables, config.data.feature_cols),
         "trained_on": fingerprint(batch.signals),
         "n_signals": len(batch),
         "target": config.data.target,

@@ -6,8 +6,8 @@ The definition (``published``), for one ear and one model:
    window is not equivalent: it changes most transcripts of tiny.en.
 2. Greedy decoding: temperature 0, English, transcribe, no timestamps; Whisper's non-speech tokens and the initial
    blank are suppressed. The transcript may fill the decoder's context of 448 tokens.
-3. The probability of each emitted token, end-of-text included, from one teacher-forced pass of the decoder over the
-   whole emitted sequence, without the suppression of step 2.
+3. The probability of each emitted token, end-of-text included, as the decoder gives it after the tokens before,
+   without the suppression of step 2.
 4. Tokens form words at each token that begins with a space; whatever stands before the first such token is dropped.
    A word's text is lower-cased with everything but word characters and apostrophes removed; its score is the mean
    probability of its tokens, punctuation included. The last word's mean also includes the end-of-text token.
@@ -15,15 +15,18 @@ The definition (``published``), for one ear and one model:
 6. A prompt word's score is that of the same word in the transcript, the last one where it repeats, 0 where absent.
 7. The sentence score is the hit rate of the whole transcript (`scow.lyrics.hit_rate`).
 
-The encoder runs once per ear: `whisper.decode` takes its output, and so does the teacher-forced pass. Twelve models
-make the twelve columns; ``large`` is **large-v1**, although openai-whisper's own ``large`` is large-v3.
+The encoder runs once per ear, one ear at a time on a CPU; the decoder, which spends its time on reading weights, takes
+many ears at once. Twelve models make the twelve columns; ``large`` is **large-v1**, although openai-whisper's own
+``large`` is large-v3.
 
 Reference: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", ICML 2023.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +40,12 @@ from scow.tables import WHISPER_COLUMNS
 if TYPE_CHECKING:
     import torch
 
+DEFINITION = "published"
 LANGUAGE = "en"
+CPU_BYTES = 2**31  # for what the decoder keeps of the ears of a batch
+MOST_EARS_CPU = 16
+MOST_EARS_CUDA = 64
+CUDA_SHARE = 0.7  # of the free memory; the rest is for fragments and for what the estimate leaves out
 _OPENAI_NAMES = {column: column for column in WHISPER_COLUMNS} | {"large": "large-v1"}
 _OTHER_SPELLINGS = {"large-v1": "large", "turbo": "large-v3-turbo"}
 
@@ -197,26 +205,34 @@ class Listener:
         from whisper.decoding import DecodingOptions
         from whisper.tokenizer import get_tokenizer
 
-        self._model = model
+        self.model = model
         self._fp16 = fp16
         self._tokenizer = get_tokenizer(
             model.is_multilingual, num_languages=model.num_languages, language=LANGUAGE, task="transcribe"
         )
-        self._start = tuple(self._tokenizer.sot_sequence_including_notimestamps)
         # The published code decodes up to the model's context; openai-whisper's default is half of it.
-        self._longest = int(model.dims.n_text_ctx) - len(self._start)
+        longest = int(model.dims.n_text_ctx) - len(self._tokenizer.sot_sequence_including_notimestamps)
         self._options = DecodingOptions(
-            language=LANGUAGE, temperature=0.0, without_timestamps=True, fp16=fp16, sample_len=self._longest
+            language=LANGUAGE, temperature=0.0, without_timestamps=True, fp16=fp16, sample_len=longest
         )
+        self._at_once = self._ears_that_fit()
 
     @property
     def device(self) -> torch.device:
         """Where the weights lie."""
-        device: torch.device = self._model.device
+        device: torch.device = self.model.device
         return device
 
+    @property
+    def dtype(self) -> str:
+        """Number format of the computation: ``float32``, or ``float16`` on CUDA."""
+        return "float16" if self._fp16 else "float32"
+
     def listen(self, ears: Sequence[np.ndarray]) -> list[Transcript]:
-        """Transcribe a batch of ears; each gives what it would give alone.
+        """Transcribe ears; each gives what it would give alone, up to the rounding of float32 sums.
+
+        They are decoded as many at once as fit into memory. Where the memory does not suffice after all, half as
+        many are tried, from then on.
 
         Parameters
         ----------
@@ -227,19 +243,61 @@ class Listener:
         -------
         list of Transcript
             In the order given.
+
+        Raises
+        ------
+        UserError
+            The memory does not suffice for a single ear.
         """
         import torch
+
+        heard: list[Transcript] = []
+        while len(heard) < len(ears):
+            some = ears[len(heard) : len(heard) + self._at_once]
+            try:
+                heard += self._listen_at_once(some)
+            except torch.OutOfMemoryError as error:
+                if len(some) == 1:
+                    raise UserError(
+                        f"Whisper: expected memory for one ear on {self.device}, found too little; "
+                        "use a smaller model or --device cpu"
+                    ) from error
+                self._at_once = len(some) // 2
+            else:
+                continue
+            if self.device.type == "cuda":  # outside the except clause, where the failed batch is still held
+                torch.cuda.empty_cache()
+        return heard
+
+    def _ears_that_fit(self) -> int:
+        """Ears to decode at once: on CUDA by free memory, on a CPU by a fixed measure, for the same sums anywhere."""
+        import torch
+
+        dims = self.model.dims
+        number = 2 if self._fp16 else 4  # bytes
+        # What the decoder keeps of an ear: keys and values of every layer, of the audio and of the longest text.
+        kept = dims.n_text_layer * 2 * (dims.n_audio_ctx + dims.n_text_ctx) * dims.n_text_state * number
+        if self.device.type != "cuda":
+            return int(np.clip(CPU_BYTES // kept, 1, MOST_EARS_CPU))
+        # While the encoder runs: its widest layer, input and output, and attention weights if they are spelt out.
+        encoding = dims.n_audio_ctx * (10 * dims.n_audio_state + dims.n_audio_head * dims.n_audio_ctx) * number
+        logits = 8 * dims.n_vocab * 4  # float32, two positions at first, and copies
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return int(np.clip(CUDA_SHARE * free // (kept + encoding + logits), 1, MOST_EARS_CUDA))
+
+    def _listen_at_once(self, ears: Sequence[np.ndarray]) -> list[Transcript]:
+        import torch
         from whisper.audio import log_mel_spectrogram, pad_or_trim
-        from whisper.decoding import decode
 
         with torch.inference_mode():
             # One by one: the loudest point of a clip sets the floor of its own spectrogram.
-            mels = torch.stack([log_mel_spectrogram(pad_or_trim(ear), self._model.dims.n_mels) for ear in ears])
-            mels = mels.to(self._model.device, torch.float16 if self._fp16 else torch.float32)
-            encoded = self._model.encoder(mels)
-            emitted = [result.tokens for result in decode(self._model, encoded, self._options)]
-            probabilities = self._teacher_forced(encoded, emitted)
-        return [self._transcript(tokens, p) for tokens, p in zip(emitted, probabilities, strict=True)]
+            mels = torch.stack([log_mel_spectrogram(pad_or_trim(ear), self.model.dims.n_mels) for ear in ears])
+            mels = mels.to(self.device, torch.float16 if self._fp16 else torch.float32)
+            # A CPU gains nothing from more than one clip in the encoder, and needs less memory with one.
+            pieces = mels.split(len(ears) if self.device.type == "cuda" else 1)
+            encoded = torch.cat([self.model.encoder(piece) for piece in pieces])
+            with _one_thread():  # so that the sums are the same however many cores there are
+                return [self._transcript(*emitted) for emitted in self._greedy(encoded)]
 
     def segments(self, wave: np.ndarray) -> tuple[Segment, ...]:
         """Transcribe a recording of any length, with times; greedy, window by window.
@@ -253,31 +311,81 @@ class Listener:
 
         # Each window by itself: what was heard before would lead the model to repeat it.
         heard = transcribe(
-            self._model, wave, language=LANGUAGE, temperature=0.0, condition_on_previous_text=False, fp16=self._fp16
+            self.model, wave, language=LANGUAGE, temperature=0.0, condition_on_previous_text=False, fp16=self._fp16
         )
         return tuple(Segment(float(s["start"]), float(s["end"]), s["text"].strip()) for s in heard["segments"])
 
-    def _teacher_forced(self, encoded: torch.Tensor, emitted: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """Probability of each emitted token and then of end-of-text, where it was emitted."""
+    def _greedy(self, encoded: torch.Tensor) -> list[tuple[list[int], list[float]]]:
+        """Steps 2 and 3 of the definition at once: emitted tokens, and their probabilities (and end-of-text's).
+
+        The decoder is causal, so the probabilities of each step are those of one pass over the whole sequence. The
+        suppression only sets other tokens to minus infinity, so the sum over all tokens is taken before it. Clips that
+        have ended leave the batch when they are half of it, so that one long transcript does not keep the others;
+        earlier, copying the rest would cost more than it saves.
+        """
         import torch
+        from whisper.decoding import DecodingTask
 
+        task = DecodingTask(self.model, self._options)
         end = self._tokenizer.eot
-        sequences = [[*self._start, *tokens] + [end] * (len(tokens) < self._longest) for tokens in emitted]
-        # The decoder is causal, so what pads a shorter sequence at its end changes nothing before it.
-        longest = max(map(len, sequences))
-        padded = torch.tensor([s + [end] * (longest - len(s)) for s in sequences], device=encoded.device)
-        logits = self._model.logits(padded[:, :-1], encoded).float()
-        taken = padded[:, 1:].unsqueeze(-1)
-        log_p = (logits.gather(-1, taken) - logits.logsumexp(-1, keepdim=True)).squeeze(-1)
-        p = log_p.exp().cpu().numpy()
-        first = len(self._start) - 1
-        return [row[first : len(s) - 1] for row, s in zip(p, sequences, strict=True)]
+        emitted: list[tuple[list[int], list[float]]] = [([], []) for _ in range(len(encoded))]
+        going = {row: row for row in range(len(encoded))}  # row of the batch -> clip
+        tokens = torch.tensor([task.initial_tokens], device=encoded.device).repeat(len(encoded), 1)
+        try:
+            for _ in range(task.sample_len):
+                logits = task.inference.logits(tokens, encoded)[:, -1]
+                normaliser = logits.logsumexp(-1)
+                for suppress in task.logit_filters:
+                    suppress.apply(logits, tokens)
+                chosen = logits.argmax(-1, keepdim=True)
+                probabilities = (logits.gather(-1, chosen).squeeze(-1) - normaliser).exp().tolist()
+                new = chosen.squeeze(-1).tolist()
+                for row, token, probability in zip(range(len(new)), new, probabilities, strict=True):
+                    if row in going:
+                        emitted[going[row]][1].append(probability)
+                        if token == end:
+                            del going[row]
+                        else:
+                            emitted[going[row]][0].append(token)
+                if not going:
+                    break
+                tokens = torch.cat([tokens, chosen], dim=-1)
+                if len(going) <= len(tokens) // 2:
+                    rest = torch.tensor(list(going), device=encoded.device)
+                    going = dict(enumerate(going.values()))
+                    tokens, encoded = tokens.index_select(0, rest), encoded.index_select(0, rest)
+                    cache = task.inference.kv_cache
+                    for module, kept in cache.items():
+                        cache[module] = kept.index_select(0, rest)
+        finally:
+            task.inference.cleanup_caching()
+        return emitted
 
-    def _transcript(self, tokens: Sequence[int], probabilities: np.ndarray) -> Transcript:
+    def _transcript(self, tokens: Sequence[int], probabilities: Sequence[float]) -> Transcript:
         pieces = [self._tokenizer.encoding.decode_single_token_bytes(token) for token in tokens]
-        end = float(probabilities[len(tokens)]) if len(probabilities) > len(tokens) else None
-        words = group_tokens(pieces, [float(p) for p in probabilities[: len(tokens)]], end)
+        end = probabilities[len(tokens)] if len(probabilities) > len(tokens) else None
+        words = group_tokens(pieces, probabilities[: len(tokens)], end)
         return Transcript(text=self._tokenizer.decode(list(tokens)).strip(), words=words)
+
+
+def weights_path(model: WhisperModel, model_dir: Path | None) -> Path:
+    """Where a model's weights lie, or will lie once they are downloaded; None: openai-whisper's own cache folder."""
+    if model.path is not None:
+        return model.path
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "whisper"
+    return (model_dir or cache) / f"{model.openai_name}.pt"
+
+
+def fetch_weights(model: WhisperModel, *, model_dir: Path | None) -> None:
+    """Download the weights of a model where they are not there yet.
+
+    Raises
+    ------
+    UserError
+        They cannot be downloaded.
+    """
+    if not weights_path(model, model_dir).is_file():
+        _load_weights(model, model_dir, "cpu")
 
 
 def load_listener(model: WhisperModel, *, model_dir: Path | None, device: str) -> Listener:
@@ -296,12 +404,17 @@ def load_listener(model: WhisperModel, *, model_dir: Path | None, device: str) -
     UserError
         The weights cannot be downloaded or read.
     """
+    weights = _load_weights(model, model_dir, device)
+    return Listener(weights.eval(), fp16=weights.device.type == "cuda")
+
+
+def _load_weights(model: WhisperModel, model_dir: Path | None, device: str) -> Any:
     import whisper
 
-    path = model.path or (model_dir / f"{model.openai_name}.pt" if model_dir else None)
-    on_disk = path is not None and path.is_file()
+    path = weights_path(model, model_dir)
+    on_disk = path.is_file()
     try:
-        weights = whisper.load_model(
+        return whisper.load_model(
             str(path) if on_disk else model.openai_name,
             device=device,
             download_root=str(model_dir) if model_dir else None,
@@ -314,7 +427,19 @@ def load_listener(model: WhisperModel, *, model_dir: Path | None, device: str) -
             f"Whisper {model.openai_name}: expected to download its weights, found {reason}; "
             f"try: python tools/offline_whisper.py {model.openai_name}"
         ) from error
-    return Listener(weights.eval(), fp16=weights.device.type == "cuda")
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch compute with one thread: its small matrix products sum in another order with more."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _as_heard(word: str) -> str:

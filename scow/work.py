@@ -1,154 +1,70 @@
-"""Runs a per-signal computation over many signals: progress, failures, and resuming after a kill.
+"""Runs a job over many signals: in batches, with progress, and going on where a killed run ended.
 
-A finished value goes at once into a *journal*, a file of JSON lines beside the table that it will end in. A run that
-was killed loses at most the batch in flight: the next one reads the journal, drops a torn last line, and computes
-only what is missing. The journal begins with a fingerprint of what it belongs to (the table's words, the model); a
-journal of anything else is dropped. It is removed once its values stand in the table.
-
-A failure belongs to a signal and has a reason. A signal with a failure is not written to the journal, so that the
-next run tries it again and says the reason again.
+Signals are cut into batches by their place in the table, before anything that is already done is taken out, so that a
+resumed run has the batches of one that was never killed. Batches may end in any order; their outcomes are put into the
+order of the signals.
 """
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from scow.errors import UserError
-from scow.files import replacing
+from scow.journal import Done, Journal, outcomes_by_signal
+from scow.pool import Job, Pool
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SECONDS_BETWEEN_LINES = 30.0
-Item = TypeVar("Item")
 
 
-@dataclass(frozen=True)
-class Failure:
-    """What could not be computed, and why."""
+class Task(Protocol):
+    """What a job takes."""
 
-    name: str
-    reason: str
+    @property
+    def signal(self) -> str:
+        """Its name."""
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one signal.
-
-    Attributes
-    ----------
-    signal : str
-    values : dict
-        Results by ear, as JSON holds them; an ear that failed is absent.
-    failures : tuple of Failure
-    """
-
-    signal: str
-    values: dict[str, Any] = field(default_factory=dict)
-    failures: tuple[Failure, ...] = ()
+    def rest(self, values: Mapping[str, Mapping[str, Any]]) -> Self | None:
+        """What is still to do where these values, by ear and column, are there; None where nothing is."""
 
 
-class Journal:
-    """Finished values on disk, appended as they come.
-
-    Parameters
-    ----------
-    path : Path
-        The journal file; need not exist.
-    fingerprint : str
-        What the values belong to.
-    """
-
-    def __init__(self, path: Path, fingerprint: str) -> None:
-        self._path = path
-        self._heading = json.dumps({"fingerprint": fingerprint})
-        self._handle: IO[str] | None = None
-
-    def read(self) -> dict[str, dict[str, Any]]:
-        """Values by signal that an earlier run left; none where the journal belongs to something else."""
-        try:
-            lines = self._path.read_text(encoding="utf-8").split("\n")
-        except (OSError, UnicodeDecodeError):
-            return {}
-        found: dict[str, dict[str, Any]] = {}
-        if lines[0] != self._heading:
-            return {}
-        for line in lines[1:-1]:  # what follows the last line end is torn, or empty
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            if isinstance(entry, dict) and entry.keys() == {"signal", "values"}:
-                found[entry["signal"]] = entry["values"]
-        return found
-
-    def append(self, outcomes: Sequence[Outcome]) -> None:
-        """Write values down for good; returns when they are on disk.
-
-        Raises
-        ------
-        UserError
-            The disk is full or the folder cannot be written.
-        """
-        try:
-            if self._handle is None:
-                self._handle = self._open()
-            for outcome in outcomes:
-                if outcome.values and not outcome.failures:
-                    self._handle.write(_line(outcome.signal, outcome.values))
-            self._handle.flush()
-            os.fsync(self._handle.fileno())
-        except OSError as error:
-            raise UserError(
-                f"cannot write {self._path}: {error.strerror or error}; make room or mend the rights, then run again"
-            ) from error
-
-    def close(self) -> None:
-        """Close the file; the values stay."""
-        handle, self._handle = self._handle, None
-        if handle is not None:
-            with suppress(OSError):  # a full disk: `append` has said so already
-                handle.close()
-
-    def remove(self) -> None:
-        """Forget the values: they stand in the table now."""
-        self.close()
-        self._path.unlink(missing_ok=True)
-
-    def _open(self) -> IO[str]:
-        """Open for appending, behind the values that can still be used; all else is cut off."""
-        kept = self.read()
-        with replacing(self._path) as temporary:
-            lines = [self._heading + "\n", *(_line(signal, values) for signal, values in kept.items())]
-            temporary.write_text("".join(lines), encoding="utf-8")
-        return self._path.open("a", encoding="utf-8")
+Item = TypeVar("Item", bound=Task)
 
 
-def _line(signal: str, values: dict[str, Any]) -> str:
-    return json.dumps({"signal": signal, "values": values}) + "\n"
-
-
-def run_batches(
-    items: Sequence[Item],
-    compute: Callable[[Sequence[Item]], Sequence[Outcome]],
-    *,
-    batch_size: int,
-    journal: Journal,
-    label: str,
-) -> list[Outcome]:
-    """Compute all items, batch by batch, and note each batch in the journal.
+def unfinished(items: Sequence[Item], size: int, finished: Sequence[Done]) -> list[list[Item]]:
+    """Batches of what is still to do; what failed is tried again.
 
     Parameters
     ----------
     items : sequence
-        What `compute` takes.
-    compute : callable
-        Takes a batch, returns one outcome per item.
+        All items, in order.
+    size : int
+        Items per batch.
+    finished : sequence of Done
+        What an earlier run left.
+    """
+    outcomes = outcomes_by_signal(finished)
+    rest = [item.rest(outcomes[item.signal].values) if item.signal in outcomes else item for item in items]
+    batches = ([item for item in rest[i : i + size] if item is not None] for i in range(0, len(rest), size))
+    return [batch for batch in batches if batch]
+
+
+def run_batches(
+    items: Sequence[Item], job: Job, *, pool: Pool, batch_size: int, journal: Journal, label: str
+) -> list[Done]:
+    """Compute what the journal does not hold yet, and note each batch there.
+
+    Parameters
+    ----------
+    items : sequence
+        What `job` takes.
+    job : Job
+    pool : Pool
     batch_size : int
         Items per batch.
     journal : Journal
@@ -157,36 +73,42 @@ def run_batches(
 
     Returns
     -------
-    list of Outcome
-        In the order of `items`.
+    list of Done
+        Those of the journal, then those of this run.
     """
-    outcomes: list[Outcome] = []
-    try:
-        for batch in progress(_batched(items, batch_size), total=len(items), label=label):
-            done = compute(batch)
-            journal.append(done)
-            outcomes.extend(done)
-    finally:
-        journal.close()
-    return outcomes
+    finished = journal.read()
+    batches = unfinished(items, batch_size, finished)
+    total = sum(map(len, batches))
+    with closing(journal), _progress(total, label) as progress:
+        if batches:
+            for done in pool.run(job, batches):
+                journal.append(done)
+                finished.append(done)
+                progress.advance(len(done.outcomes))
+    return finished
 
 
-def progress(batches: Iterator[Sequence[Item]], *, total: int, label: str) -> Iterator[Sequence[Item]]:
-    """Pass batches on and show how far they are: a bar on a terminal, a line now and then in a log."""
-    from tqdm import tqdm
+class _Progress:
+    def __init__(self, total: int, label: str) -> None:
+        from tqdm import tqdm
 
-    done, began, spoke = 0, time.monotonic(), time.monotonic()
-    with tqdm(total=total, desc=label, unit="signal", disable=not sys.stderr.isatty()) as bar:
-        for batch in batches:
-            yield batch
-            done += len(batch)
-            bar.update(len(batch))
-            now = time.monotonic()
-            if bar.disable and (now - spoke > SECONDS_BETWEEN_LINES or done == total):
-                print(f"{label}: {done}/{total} signals, {now - began:.0f} s", file=sys.stderr, flush=True)
-                spoke = now
+        self._total, self._label, self._done = total, label, 0
+        self._began = self._spoke = time.monotonic()
+        self.bar = tqdm(total=total, desc=label, unit="signal", disable=not (total and sys.stderr.isatty()))
+
+    def advance(self, n: int) -> None:
+        self._done += n
+        self.bar.update(n)
+        now = time.monotonic()
+        if self.bar.disable and (now - self._spoke > SECONDS_BETWEEN_LINES or self._done == self._total):
+            line = f"{self._label}: {self._done}/{self._total} signals, {now - self._began:.0f} s"
+            print(line, file=sys.stderr, flush=True)
+            self._spoke = now
 
 
-def _batched(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    for i in range(0, len(items), size):
-        yield items[i : i + size]
+@contextmanager
+def _progress(total: int, label: str) -> Iterator[_Progress]:
+    """Show how far the work is: a bar on a terminal, a line now and then in a log."""
+    progress = _Progress(total, label)
+    with progress.bar:
+        yield progress

@@ -191,6 +191,11 @@ def test_a_hydra_script_takes_another_checkpoint_and_hands_on_its_exit_code(hydr
     assert (done.returncode, done.stdout, done.stderr) == (1, "lite mine elsewhere\n", "")
 
 
+def test_options_and_overrides_come_in_any_order(hydra_script):
+    done = hydra_script("code=1", "-cp", "checkpoints/lite", "name=mine", "--run", "+more=2")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "lite mine elsewhere\n", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "fragments"),
     [
@@ -202,6 +207,10 @@ def test_a_hydra_script_takes_another_checkpoint_and_hands_on_its_exit_code(hydr
             ("--config-path=checkpoints/xyz",),
             ("--config-path: expected a folder with config.yaml", "known: final, lite"),
         ),
+        (("-m", "code=0,1"), ("--multirun: only train.py sweeps; run script.py once per",)),
+        (("code=0,1", "--multi"), ("--multirun: only train.py sweeps",)),
+        (("code=0,1", "hydra.mode=MULTIRUN"), ("--multirun: only train.py sweeps",)),
+        (("--run", "--cfg", "job"), ("expected only one of --run, --cfg; leave the others out",)),
     ],
 )
 def test_what_is_wrong_with_a_hydra_command_is_said_in_one_line(hydra_script, arguments, fragments):

@@ -104,7 +104,7 @@ ANSWERS = {
     "0034": [
         {"response_id": "r1", "original_response": "Don't!", "response": "don't", "hits": 1, "correctness": 0.25},
         {"response_id": "r2", "original_response": "#", "response": "", "hits": 0, "correctness": 0.0},
-        {"response_id": "r3", "original_response": "", "response": "don't | nan", "hits": 2, "correctness": 0.5},
+        {"response_id": "r3", "original_response": "", "response": "don't | nan", "hits": 3, "correctness": 0.75},
     ],
     "elsewhere": [{"response": "of another split", "correctness": 1.0}],
 }
@@ -116,8 +116,8 @@ def test_responses_give_the_mean_over_listeners(tmp_path: Path) -> None:
     done = convert_metadata(path, responses=answers)
     assert done.unanswered == ("unanswered",)
     table = read_table(done.tables[0]).set_index("signal")
-    assert table.loc["0034", "correctness"].tolist() == [0.25] * 4
-    assert table.loc["0034", "words_correct"].tolist() == [1.0] * 4
+    assert table.loc["0034", "correctness"].tolist() == [1 / 3] * 4
+    assert table.loc["0034", "words_correct"].tolist() == [4 / 3] * 4
     assert table.loc["0034", "response"].tolist() == ["don't |  | don't   nan"] * 4  # the bar was a listener's own
     assert word_labels(("don't", "nan", "null", "?"), table["response"].iloc[0]) == (2 / 3, 1 / 3, 0, 0)
     assert table.loc["unanswered", "correctness"].isna().all()
@@ -129,7 +129,7 @@ def test_metadata_take_precedence_over_responses(tmp_path: Path) -> None:
     assert read_metadata(write_json(tmp_path, [LABELLED]), answers) == read_metadata(write_json(tmp_path, [LABELLED]))
     clip2_train = {**CLIP2, "signal": "0012", "correctness": 0.75}
     (record,) = read_metadata(write_json(tmp_path, [clip2_train]), answers)
-    assert (record.correctness, record.words_correct, record.response) == (0.75, 1.0, "don't |  | don't   nan")
+    assert (record.correctness, record.words_correct, record.response) == (0.75, 4 / 3, "don't |  | don't   nan")
 
 
 def test_responses_without_numbers_leave_them_unknown(tmp_path: Path) -> None:

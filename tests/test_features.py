@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 import yaml
 from conftest import MODELS, ROOT, write_stereo
 from pystoi import stoi
 from scipy.signal import resample_poly
 
-from scow import features
+from scow import features, listening, measuring
 from scow.audio import read_stereo, to_16_khz
 from scow.corpus import Dataset, convert_metadata, read_feature_config, select_datasets
 from scow.dnsmos import Dnsmos
@@ -36,6 +37,7 @@ from scow.features import (
     named_models,
     write_transcripts,
 )
+from scow.journal import Outcome
 from scow.tables import (
     BASE_COLUMNS,
     DNSMOS_COLUMNS,
@@ -45,6 +47,7 @@ from scow.tables import (
     read_table,
     write_table,
 )
+from scow.tasks import SignalTask
 from scow.whisper_words import Listener, Transcript, prompt_word_scores
 
 SEVERITIES = ("No Loss", "Mild", "Moderate")
@@ -146,6 +149,14 @@ class CountingListener:
         self.n_ears = 0
         self._listener = listener
 
+    @property
+    def device(self) -> torch.device:
+        return self._listener.device
+
+    @property
+    def dtype(self) -> str:
+        return self._listener.dtype
+
     def listen(self, ears: Sequence[np.ndarray]) -> list[Transcript]:
         self.n_ears += len(ears)
         return self._listener.listen(ears)
@@ -154,7 +165,7 @@ class CountingListener:
 @pytest.fixture
 def counting(tiny_en: Listener, monkeypatch: pytest.MonkeyPatch) -> CountingListener:
     listener = CountingListener(tiny_en)
-    monkeypatch.setattr(features, "load_listener", lambda *args, **kwargs: listener)
+    monkeypatch.setattr(listening, "loaded_listener", lambda *args: listener)
     return listener
 
 
@@ -190,7 +201,7 @@ def heard(fresh: Corpus, tiny_en: Listener, tmp_path_factory: pytest.TempPathFac
     corpus = fresh.copy(tmp_path_factory.mktemp("features") / "heard")
     listener = CountingListener(tiny_en)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(features, "load_listener", lambda *args, **kwargs: listener)
+        patch.setattr(listening, "loaded_listener", lambda *args: listener)
         result = hear(corpus)
     return Heard(corpus, result, listener.n_ears)
 
@@ -261,7 +272,7 @@ def test_rerun_computes_nothing_and_leaves_the_bytes(
     heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = heard.corpus.copy(tmp_path / "c")
-    monkeypatch.setattr(features, "load_listener", lambda *args, **kwargs: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(listening, "loaded_listener", lambda *args: pytest.fail("a model was loaded"))
     result = hear(corpus)
     assert [(f.computed, f.present) for f in result.filled] == [(0, 2), (0, 2)]
     assert corpus.bytes() == heard.corpus.bytes()
@@ -320,7 +331,7 @@ def test_batch_size_below_one_is_refused(
     fresh: Corpus, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = fresh.copy(tmp_path / "c")
-    monkeypatch.setattr(features, "load_listener", lambda *args, **kwargs: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(listening, "loaded_listener", lambda *args: pytest.fail("a model was loaded"))
     with pytest.raises(UserError, match=rf"batch_size: expected at least 1, found {size}"):
         hear(corpus, "mini_left", batch_size=size)
 
@@ -330,7 +341,7 @@ def test_bad_table_is_said_before_a_model_is_loaded(
 ) -> None:
     corpus = fresh.copy(tmp_path / "c")
     corpus.tables[1].write_text("signal,word\na,b\n", encoding="utf-8")
-    monkeypatch.setattr(features, "load_listener", lambda *args, **kwargs: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(listening, "loaded_listener", lambda *args: pytest.fail("a model was loaded"))
     with pytest.raises(UserError, match=r"mini_r\.csv: expected the columns"):
         hear(corpus)
     assert corpus.tables[0].read_bytes() == fresh.tables[0].read_bytes()
@@ -390,7 +401,7 @@ def test_identical_ears_measure_alike(measured: Corpus) -> None:
 
 def test_metrics_rerun_computes_nothing(measured: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus = measured.copy(tmp_path / "c")
-    monkeypatch.setattr(features, "_measure", lambda *args: pytest.fail("a signal was measured"))
+    monkeypatch.setattr(measuring.Measuring, "_measure", lambda *args: pytest.fail("a signal was measured"))
     assert [(f.computed, f.present) for f in measure(corpus).filled] == [(0, 2), (0, 2)]
     assert corpus.bytes() == measured.bytes()
 
@@ -478,8 +489,8 @@ def test_undefined_pesq_is_empty_and_the_others_stand(fresh: Corpus, tmp_path: P
     soundfile.write(corpus.unprocessed / "0001_unproc.flac", silent, 44_100, subtype="PCM_16")
     result = measure(corpus)
     assert [(f.name, f.reason) for f in result.failures] == [
-        ("0001 left pesq", "PESQ: No utterances detected"),
-        ("0001 right pesq", "PESQ: No utterances detected"),
+        ("0001 left (pesq)", "PESQ: No utterances detected"),
+        ("0001 right (pesq)", "PESQ: No utterances detected"),
     ]
     table = read_table(corpus.tables[0]).set_index("signal")
     assert table.loc["0001", "pesq"].isna().all()
@@ -525,13 +536,13 @@ def interrupted(fresh: Corpus, tmp_path: Path) -> Corpus:
 def measured_signals(patch: pytest.MonkeyPatch) -> list[str]:
     """Signals that are measured from now on."""
     seen: list[str] = []
-    real = features._measure
+    real = measuring.Measuring._measure
 
-    def noting(task: features.SignalTask, *args: Any) -> Any:
+    def noting(job: measuring.Measuring, task: SignalTask) -> Outcome:
         seen.append(task.signal)
-        return real(task, *args)
+        return real(job, task)
 
-    patch.setattr(features, "_measure", noting)
+    patch.setattr(measuring.Measuring, "_measure", noting)
     return seen
 
 
@@ -569,7 +580,7 @@ def test_journal_of_other_words_is_dropped(interrupted: Corpus, monkeypatch: pyt
     assert sorted(seen) == ["0001", "0002"]
 
 
-def test_journal_of_one_group_does_not_stand_for_both(
+def test_values_of_one_group_are_kept_and_do_not_stand_for_both(
     fresh: Corpus, measured: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus = fresh.copy(tmp_path / "c")
@@ -577,7 +588,11 @@ def test_journal_of_one_group_does_not_stand_for_both(
         crash_before_the_tables(patch)
         with pytest.raises(KeyboardInterrupt):
             measure(corpus, dns=False)
-    result = measure(corpus)
+    seen = measured_signals(monkeypatch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measuring, "quality", lambda *args: pytest.fail("STOI and PESQ are in the journal"))
+        result = measure(corpus)
+    assert sorted(seen) == ["0001", "0002"]
     assert result.failures == ()
     assert_measured(corpus, measured)
 

@@ -22,6 +22,7 @@ from scow.inference import InferConfig, InferOptions, infer, infer_config
 from scow.model import NetworkOptions, PublishedNetwork
 from scow.network_fit import TrainOptions
 from scow.prediction import forward
+from scow.provenance import ColumnProvenance, Source, read_provenance, write_provenance
 from scow.scoring import agreement
 from scow.tables import DNSMOS_COLUMNS
 from scow.training import CvOptions, TrainConfig, train
@@ -419,3 +420,71 @@ def test_checkpoints_without_that_head_miss_nothing(tmp_path, word_folder):
     save_checkpoint(tmp_path / "word" / "model.pt", dataclasses.replace(whole, state=state))
     with pytest.raises(UserError, match=r"trained to do without nothing, but the tables lack dns_sig"):
         infer(config)
+
+
+# --- where the features come from
+
+
+def note_source(table: Path, column: str, source: Source) -> None:
+    write_provenance(table, {**read_provenance(table), column: ColumnProvenance(source)})
+
+
+def trained_with_sources(tmp_path: Path) -> tuple[InferConfig, tuple[Path, Path], dict]:
+    """A network trained on tables whose `tiny` has a provenance, and other tables that have none."""
+    tables = {name: tables_of(tmp_path / name, 18, seed=seed) for seed, name in enumerate(("train", "valid"))}
+    for table in tables["train"]:
+        note_source(table, "tiny", Source("published", "tiny", "a" * 64))
+    options = TrainOptions(save_dir=tmp_path / "out", batch_size=8, epochs=1)
+    trained = train(
+        TrainConfig("x", training_data(COLUMNS, tables["train"]), SMALL, options, CvOptions(), device="cpu")
+    )
+    return settings(trained.folder, {"valid": tables["valid"]}), tables["valid"], trained.checkpoint.facts
+
+
+def test_checkpoint_keeps_where_its_features_come_from(tmp_path):
+    config, valid, facts = trained_with_sources(tmp_path)
+    expected = {"tiny": {"definition": "published", "model": "tiny", "sha256": "a" * 64}}
+    assert facts["features"] == expected
+    assert load_checkpoint(config.folder / "model.pt", SMALL, COLUMNS).facts["features"] == expected
+    (split,) = infer(config).done
+    assert split.notes == ()  # nothing is known of these tables
+    for table in valid:
+        note_source(table, "tiny", Source("published", "tiny", "a" * 64))
+        note_source(table, "stoi", Source("published"))
+        note_source(table, "base", Source("another", "base", "c" * 64))  # the checkpoint does not take it
+    assert infer(config).done[0].notes == ()
+
+
+def test_features_of_another_definition_are_refused(tmp_path):
+    config, (left, right), _ = trained_with_sources(tmp_path)
+    note_source(right, "tiny", Source("aligned", "tiny", "a" * 64))
+    with pytest.raises(UserError, match=r"t_r\.csv: column tiny is 'aligned' of tiny, but the .* 'published' of tiny"):
+        infer(config)
+    note_source(right, "tiny", Source("published", "tiny.en", "a" * 64))
+    with pytest.raises(UserError, match=r"t_r\.csv: column tiny is 'published' of tiny\.en"):
+        infer(config)
+    note_source(right, "tiny", Source("published", "tiny", "a" * 64))
+    note_source(left, "stoi", Source("aligned"))  # trained on published tables, of which nothing is noted
+    with pytest.raises(UserError, match=r"t_l\.csv: column stoi is 'aligned', but the .* trained on 'published'"):
+        infer(config)
+    assert not (config.folder / "valid_inference.csv").exists()
+
+
+def test_other_weights_are_named_and_predicted_with(tmp_path):
+    config, (left, _), _ = trained_with_sources(tmp_path)
+    note_source(left, "tiny", Source("published", "tiny", "b" * 64))
+    (split,) = infer(config).done
+    (note,) = split.notes
+    assert note.startswith(
+        f"{left}: column tiny comes from other weights (sha256 bbbbbbbbbbbb) than in training (aaaaaa"
+    )
+    assert len(read_scores(split.path)) == 18
+
+
+def test_training_tables_that_disagree_are_refused(tmp_path):
+    tables = tables_of(tmp_path / "train", 18)
+    note_source(tables[0], "tiny", Source("published", "tiny", "a" * 64))
+    note_source(tables[1], "tiny", Source("aligned", "tiny", "a" * 64))
+    options = TrainOptions(save_dir=tmp_path / "out", batch_size=8, epochs=1)
+    with pytest.raises(UserError, match=r"t_r\.csv: column tiny is 'aligned' of tiny, in another training table"):
+        train(TrainConfig("x", training_data(COLUMNS, tables), SMALL, options, CvOptions(), device="cpu"))

@@ -15,7 +15,7 @@ from scipy.signal import firwin, resample_poly
 
 from scow.audio import FILE_RATE_HZ, MODEL_RATE_HZ
 from scow.errors import SignalError
-from scow.quality import at_16_khz, quality
+from scow.quality import Measured, at_16_khz, quality
 
 # ITU-T P.862.2, its mapping of the raw score to MOS-LQO, at the highest raw score, 4.5.
 PESQ_CEILING = 0.999 + 4 / (1 + math.exp(-1.3669 * 4.5 + 3.8224))
@@ -28,9 +28,13 @@ def speechlike(seconds: float, rate_hz: int = FILE_RATE_HZ, seed: int = 0) -> np
     return 0.1 * noise * (1 + np.sin(2 * np.pi * 5 * t)) / 2
 
 
+def measured_at(reference: np.ndarray, degraded: np.ndarray, rate_hz: int = FILE_RATE_HZ) -> Measured:
+    return quality(at_16_khz(reference, rate_hz), at_16_khz(degraded, rate_hz))
+
+
 def test_identical_signals_reach_the_ceilings() -> None:
     clean = speechlike(3.0)
-    measured = quality(clean, clean)
+    measured = measured_at(clean, clean)
     assert not measured.reasons
     assert measured.values["stoi"] == pytest.approx(1, abs=1e-9)
     assert measured.values["estoi"] == pytest.approx(1, abs=1e-9)
@@ -43,7 +47,7 @@ def test_published_definition_step_by_step() -> None:
     degraded = np.concatenate([reference, speechlike(0.5, seed=2)]) + speechlike(2.5, seed=1)
     x = resample_poly(reference, MODEL_RATE_HZ, FILE_RATE_HZ)
     y = resample_poly(degraded, MODEL_RATE_HZ, FILE_RATE_HZ)[: len(x)]
-    values = quality(reference, degraded).values
+    values = measured_at(reference, degraded).values
     # The same libraries on the same samples; eSTOI adds noise of one float64 epsilon of its own.
     assert values["stoi"] == pytest.approx(stoi(x, y, MODEL_RATE_HZ), abs=1e-9)
     assert values["estoi"] == pytest.approx(stoi(x, y, MODEL_RATE_HZ, extended=True), abs=1e-9)
@@ -90,9 +94,9 @@ def test_both_are_cut_to_the_shorter() -> None:
     noisy = clean + speechlike(2.0, MODEL_RATE_HZ, seed=1)
     longer = np.concatenate([noisy, np.ones(5_000)])
     # 1e-9: eSTOI adds noise of one float64 epsilon of its own.
-    plain = pytest.approx(quality(clean, noisy, MODEL_RATE_HZ).values, abs=1e-9)
-    assert quality(clean, longer, MODEL_RATE_HZ).values == plain
-    assert quality(np.concatenate([clean, np.ones(5_000)]), noisy, MODEL_RATE_HZ).values == plain
+    plain = pytest.approx(measured_at(clean, noisy, MODEL_RATE_HZ).values, abs=1e-9)
+    assert measured_at(clean, longer, MODEL_RATE_HZ).values == plain
+    assert measured_at(np.concatenate([clean, np.ones(5_000)]), noisy, MODEL_RATE_HZ).values == plain
 
 
 def test_same_signals_same_bits_whatever_was_drawn_before() -> None:
@@ -101,14 +105,14 @@ def test_same_signals_same_bits_whatever_was_drawn_before() -> None:
     found = []
     for seed in range(5):
         np.random.seed(seed)  # noqa: NPY002 - the legacy global state is what this test is about
-        found.append(quality(clean, noisy, MODEL_RATE_HZ).values)
+        found.append(measured_at(clean, noisy, MODEL_RATE_HZ).values)
     assert found == [found[0]] * 5
 
 
 def test_random_state_of_the_caller_stays_as_it_is() -> None:
     clean = speechlike(1.0, MODEL_RATE_HZ)
     np.random.seed(7)  # noqa: NPY002
-    quality(clean, clean, MODEL_RATE_HZ)
+    measured_at(clean, clean, MODEL_RATE_HZ)
     after = np.random.random()  # noqa: NPY002
     np.random.seed(7)  # noqa: NPY002
     assert after == np.random.random()  # noqa: NPY002
@@ -118,13 +122,13 @@ def test_signals_are_not_aligned() -> None:
     clean = speechlike(3.0)
     delayed = np.concatenate([np.zeros(int(0.03 * FILE_RATE_HZ)), clean])
     # The published definition: 30 ms of delay, which no ear minds, ruin STOI.
-    assert quality(clean, delayed).values["stoi"] < 0.6
+    assert measured_at(clean, delayed).values["stoi"] < 0.6
 
 
 def test_arrays_of_the_caller_stay_as_they_are() -> None:
     clean, noisy = speechlike(1.0), speechlike(1.0, seed=1)
     copies = clean.copy(), noisy.copy()
-    quality(clean, noisy)
+    measured_at(clean, noisy)
     np.testing.assert_array_equal(clean, copies[0])
     np.testing.assert_array_equal(noisy, copies[1])
 
@@ -133,12 +137,12 @@ def test_arrays_of_the_caller_stay_as_they_are() -> None:
 def test_less_than_a_quarter_second_in_common_raises(n_reference: int, n_degraded: int) -> None:
     long = speechlike(1.0, MODEL_RATE_HZ)
     with pytest.raises(SignalError, match=r"expected at least 0\.25 s common to signal and reference, found 0\."):
-        quality(long[:n_reference] if n_reference else np.zeros(1), long[:n_degraded], MODEL_RATE_HZ)
+        measured_at(long[:n_reference] if n_reference else np.zeros(1), long[:n_degraded], MODEL_RATE_HZ)
 
 
 def test_a_quarter_second_is_enough_for_pesq() -> None:
     clean = speechlike(1.0, MODEL_RATE_HZ, seed=3)[:4_800]
-    assert quality(clean, clean, MODEL_RATE_HZ).values["pesq"] == pytest.approx(PESQ_CEILING, abs=1e-3)
+    assert measured_at(clean, clean, MODEL_RATE_HZ).values["pesq"] == pytest.approx(PESQ_CEILING, abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +153,7 @@ def test_a_quarter_second_is_enough_for_pesq() -> None:
     ],
 )
 def test_too_few_frames_for_stoi_is_a_reason_and_pesq_stands(clean: np.ndarray) -> None:
-    measured = quality(clean, clean)
+    measured = measured_at(clean, clean)
     assert set(measured.values) == {"pesq"}
     assert set(measured.reasons) == {"stoi", "estoi"}
     assert "30 frames" in measured.reasons["stoi"]
@@ -157,25 +161,26 @@ def test_too_few_frames_for_stoi_is_a_reason_and_pesq_stands(clean: np.ndarray) 
 
 def test_reference_without_utterance_is_a_reason_and_the_others_stand() -> None:
     noise = speechlike(2.0)
-    measured = quality(np.zeros_like(noise), noise)
+    measured = measured_at(np.zeros_like(noise), noise)
     assert set(measured.values) == {"stoi", "estoi"}
     assert measured.reasons == {"pesq": "PESQ: No utterances detected"}
 
 
 def test_silent_degraded_signal_has_a_reason() -> None:
     clean = speechlike(2.0)
-    measured = quality(clean, np.zeros_like(clean))
+    measured = measured_at(clean, np.zeros_like(clean))
     assert "pesq" not in measured.values
     assert measured.reasons["pesq"].startswith("PESQ")
 
 
 BURSTS = """
 import numpy as np
-from scow.quality import quality
+from scow.quality import at_16_khz, quality
 t = np.arange(30 * 44_100) / 44_100
 tone = np.sin(2 * np.pi * 300 * t) + 0.5 * np.random.default_rng(1).standard_normal(len(t))
 bursts = np.where(t % 0.45 < 0.225, 0.3 * tone, 0)
-measured = quality(bursts, bursts + 0.01 * np.random.default_rng(2).standard_normal(len(t)))
+noisy = bursts + 0.01 * np.random.default_rng(2).standard_normal(len(t))
+measured = quality(at_16_khz(bursts, 44_100), at_16_khz(noisy, 44_100))
 print(len(measured.values) + len(measured.reasons))
 """
 

@@ -190,14 +190,6 @@ def test_folder_named_like_an_override(tmp_path, run_script_file):
     assert done.stdout.strip() == "exp_name: mine"
 
 
-def test_multirun_is_refused(tmp_path, run_script_file):
-    """Rather than silently doing the first job alone."""
-    arguments = [*training_tables(tmp_path), *SMALL, "train.epochs=1", "train.save_dir=out/${seed}"]
-    done = run_script_file("train.py", "--multirun", *arguments, "seed=1,2", cwd=tmp_path)
-    assert_user_error(done, "--multirun: not supported yet", "once per value")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["t_l.csv", "t_r.csv"]
-
-
 def test_cross_validation_prints_figures_and_leaves_no_checkpoint(tmp_path, run_script_file):
     arguments = [*training_tables(tmp_path), *SMALL, f"train.save_dir={tmp_path / 'out'}", "train.epochs=2"]
     done = run_script_file(

@@ -100,8 +100,9 @@ def finished(spoilt: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Run:
     corpus = spoilt.copy(tmp_path_factory.mktemp("stage2") / "finished")
     transcripts = corpus.root / "out" / "heard.csv"
     done = run_stage(
-        "whisper_inference.py", "--config", corpus.config, "--model-dir", MODELS, "--transcripts", transcripts
-    )
+        "whisper_inference.py", "--config", corpus.config, "--model-dir", MODELS, "--transcripts", transcripts,
+        "--batch-size", 1,
+    )  # fmt: skip
     return Run(corpus, done, transcripts)
 
 
@@ -159,7 +160,10 @@ def test_transcripts(finished: Run) -> None:
 def test_nothing_is_left_behind(finished: Run, spoilt: Corpus) -> None:
     before = {path.relative_to(spoilt.root) for path in spoilt.root.rglob("*")}
     after = {path.relative_to(finished.corpus.root) for path in finished.corpus.root.rglob("*")}
-    assert after - before == {Path("out"), Path("out/heard.csv")}
+    beside = {
+        Path(f"metadata/{name}") for ear in "lr" for name in (f".mini_{ear}.csv.lock", f"mini_{ear}.provenance.json")
+    }
+    assert after - before == {Path("out"), Path("out/heard.csv"), *beside}
 
 
 def test_rerun_computes_nothing_and_says_the_reasons_again(finished: Run, tmp_path: Path) -> None:
@@ -182,7 +186,7 @@ def failure_lines(text: str) -> list[str]:
 
 def test_resume_after_kill_gives_the_same_bytes(finished: Run, spoilt: Corpus, tmp_path: Path) -> None:
     corpus = spoilt.copy(tmp_path / "c")
-    command = ["whisper_inference.py", "--config", str(corpus.config), "--model-dir", str(MODELS)]
+    command = ["whisper_inference.py", "--config", str(corpus.config), "--model-dir", str(MODELS), "--batch-size", "1"]
     with subprocess.Popen(
         [sys.executable, str(ROOT / command[0]), *command[1:]],
         cwd=ROOT,
