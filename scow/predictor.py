@@ -7,7 +7,6 @@ has no features, as in the tables, which the model takes for nothing heard.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from scow.device import resolve_device
 from scow.dnsmos import Dnsmos
 from scow.errors import SignalError, UserError, nearest
 from scow.hearing_loss import Progress
+from scow.listening import hear
 from scow.lyrics import hit_rate
 from scow.options import as_section, read_yaml
 from scow.prediction import PERCENT, to_scores
@@ -35,7 +35,7 @@ EARS_PER_BATCH = 8
 
 
 @dataclass(frozen=True)
-class Listening:
+class Clip:
     """An excerpt to be predicted.
 
     Attributes
@@ -122,14 +122,12 @@ class Predictor:
         listener = list(self.listeners.values())[-1]
         return listener.segments(to_16_khz(signal.mono))
 
-    def predict(
-        self, excerpts: Sequence[Listening], *, progress: Progress | None = None
-    ) -> tuple[SeverityPrediction, ...]:
+    def predict(self, excerpts: Sequence[Clip], *, progress: Progress | None = None) -> tuple[SeverityPrediction, ...]:
         """Predict excerpts, each by itself, all their ears in batches.
 
         Parameters
         ----------
-        excerpts : sequence of Listening
+        excerpts : sequence of Clip
             At least one; no ear of them longer than 30 s, none with more words than `scow.batches.MOST_WORDS`.
         progress : callable, optional
             Takes a label, how many ears are done, and of how many.
@@ -175,27 +173,25 @@ class Predictor:
     def _transcripts(
         self, ears: Sequence[Sequence[np.ndarray | None]], progress: Progress | None
     ) -> list[dict[str, list[Transcript | None]]]:
-        """What each model hears in each ear; ears that are identical, sample for sample, are heard once."""
-        keys = [[None if ear is None else hashlib.sha256(ear.tobytes()).digest() for ear in both] for both in ears]
-        distinct: dict[bytes, np.ndarray] = {}
-        for both, its_keys in zip(ears, keys, strict=True):
-            for ear, key in zip(both, its_keys, strict=True):
-                if ear is not None and key is not None and key not in distinct:
-                    distinct[key] = to_16_khz(ear)
-        total, done = len(distinct) * len(self.listeners), 0
-        heard: dict[tuple[str, bytes], Transcript] = {}
-        names = list(distinct)
+        """What each model hears in each ear that is there, by column, for each excerpt."""
+        waves = {
+            (str(i), name): to_16_khz(ear)
+            for i, both in enumerate(ears)
+            for name, ear in zip(EARS, both, strict=True)
+            if ear is not None
+        }
+        places, total, done = list(waves), len(waves) * len(self.listeners), 0
+        heard: dict[tuple[str, str, str], Transcript] = {}
         for column, listener in self.listeners.items():
-            for i in range(0, len(names), EARS_PER_BATCH):
-                some = names[i : i + EARS_PER_BATCH]
-                for key, transcript in zip(some, listener.listen([distinct[key] for key in some]), strict=True):
-                    heard[column, key] = transcript
+            for i in range(0, len(places), EARS_PER_BATCH):
+                some = {place: waves[place] for place in places[i : i + EARS_PER_BATCH]}
+                heard |= {(column, *place): transcript for place, transcript in hear(listener, some).items()}
                 done += len(some)
                 if progress:
                     progress("listening", done, total)
         return [
-            {column: [None if key is None else heard[column, key] for key in pair] for column in self.listeners}
-            for pair in keys
+            {column: [heard.get((column, str(i), name)) for name in EARS] for column in self.listeners}
+            for i in range(len(ears))
         ]
 
     def _features(

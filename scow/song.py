@@ -27,7 +27,7 @@ from scow.audio import EARS, LONGEST_S, ONE_BIT, SHORTEST_S, StereoSignal
 from scow.batches import MOST_WORDS
 from scow.errors import SignalError, UserError, nearest
 from scow.hearing_loss import DEFAULT_LEVEL_DB_SPL, SIMULATED, Progress, check_level, require_installed, simulate
-from scow.predictor import Listening, Predictor
+from scow.predictor import Clip, Predictor
 from scow.song_audio import clipped, read_song
 from scow.song_prediction import ExcerptPrediction, FailedLine, SongPrediction
 from scow.tables import HEARING_LOSSES
@@ -194,7 +194,7 @@ def predict_song(
     heard: dict[str, StereoSignal] = dict.fromkeys(options.hearing_losses, signal)
     heard |= simulate(signal, options.simulated, options.level_db_spl, cache_dir=options.cache_dir, progress=progress)
     excerpts = [
-        Listening(_cut(heard[severity], line, duration_s), check_words(line.text, "lyrics"), severity)
+        Clip(_cut(heard[severity], line, duration_s), check_words(line.text, "lyrics"), severity)
         for line in good
         for severity in options.hearing_losses
     ]

@@ -130,6 +130,13 @@ def test_a_long_excerpt_is_sent_to_predict_song():
         predict_excerpt(signal, "words", predictor=no_predictor)
 
 
+def test_a_line_in_silence_is_told_apart_from_one_that_nobody_understands():
+    samples = np.zeros((2, 3 * FILE_RATE_HZ), np.float32)
+    samples[:, :FILE_RATE_HZ] = 0.1
+    with pytest.raises(UserError, match=r"^'words': silent: expected some sample above one 16-bit step$"):
+        predict_song(StereoSignal(samples, FILE_RATE_HZ), [TimedLine(1.5, 2.5, "words")], predictor=lambda: None)
+
+
 def test_names_of_the_command_line():
     assert hearing_losses_of("none") == ("No Loss",)
     assert hearing_losses_of("Moderate") == ("Moderate",)
