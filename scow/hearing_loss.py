@@ -27,7 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scow.audio import ONE_BIT, StereoSignal, at_level, level_dbfs
+from scow.audio import FILE_RATE_HZ, ONE_BIT, StereoSignal, at_level, level_dbfs
 from scow.errors import UserError
 from scow.files import replacing
 from scow.msbg import HOP, active_gain, audiogram_of, ear_with, full_scale_db_spl, simulate_ear, simulate_piece
@@ -40,6 +40,7 @@ VERSION = 1  # of what this file does around pyclarity; a new one forgets what w
 
 PIECE = HOP * 6_900  # 10.01 s
 OVERLAP = HOP * 690  # 1.001 s
+SECONDS_PER_PROCESS = 20.0  # of one ear, at least: what a process computes in the time that it takes to start
 INSTALL = "pip install -r requirements-hearing-loss.txt (it needs Python 3.11 or newer)"
 
 Progress = Callable[[str, int, int], None]
@@ -97,7 +98,7 @@ def simulate(
     cache_dir : Path, optional
         Folder of results; None keeps nothing.
     processes : int, optional
-        By default one per core; with 1 all is done in this process.
+        By default one per core, fewer for short signals; with 1 all is done in this process.
     progress : callable, optional
         Takes a label, how many pieces are done, and of how many.
 
@@ -174,7 +175,9 @@ def _simulate_pieces(
     pieces = [
         (name, presented[i, max(0, start - OVERLAP) : start + PIECE + OVERLAP], gains[i]) for name, i, start in tasks
     ]
-    workers = min(processes or os.cpu_count() or 1, len(tasks))
+    ear_s = len(hearing_losses) * len(heard) * samples.shape[1] / FILE_RATE_HZ
+    useful = max(1, int(ear_s / SECONDS_PER_PROCESS))
+    workers = min(processes or min(os.cpu_count() or 1, useful), len(tasks))
     for done, (k, heard_piece) in enumerate(_as_they_come(pieces, workers), start=1):
         name, i, start = tasks[k]
         piece = heard_piece[start - max(0, start - OVERLAP) :]
