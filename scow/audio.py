@@ -12,6 +12,7 @@ have their own (see `scow.quality` and `scow.dnsmos`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,23 +82,46 @@ def read_stereo(path: Path) -> StereoSignal:
         The file is missing, unreadable, truncated, not stereo, not at 44.1 kHz, too short, too long, or holds
         samples that are not finite.
     """
+    samples, rate_hz = decode(path, longest_s=LONGEST_S, accept=_challenge_form)
+    return StereoSignal(samples=np.ascontiguousarray(samples.T), rate_hz=rate_hz)
+
+
+def decode(path: Path, *, longest_s: float, accept: Callable[[int, int], None]) -> tuple[np.ndarray, int]:
+    """Samples of a whole file, at least 0.25 s long, and their rate in hertz.
+
+    Parameters
+    ----------
+    path : Path
+        Anything libsndfile reads.
+    longest_s : float
+        Longest duration that is taken; no more is decoded.
+    accept : callable
+        Takes the number of channels and the rate in hertz, raises `SignalError` where they are not wanted.
+
+    Returns
+    -------
+    samples : ndarray, shape (n, channels), float32
+    rate_hz : int
+
+    Raises
+    ------
+    SignalError
+        The file is missing, unreadable, truncated, too short, too long, or holds samples that are not finite.
+    """
     import soundfile  # here, not above: infer.py and train.py never touch audio
 
     try:
         if not path.is_file():
             raise SignalError(f"expected the file {path}, found none; check the dataset's folders and the download")
         with soundfile.SoundFile(path) as handle:
-            promised, rate_hz, channels = handle.frames, handle.samplerate, handle.channels
-            most = int(LONGEST_S * rate_hz)
-            if channels != 2:
-                raise SignalError(f"expected 2 channels, found {channels}")
-            if rate_hz != FILE_RATE_HZ:
-                raise SignalError(f"expected {FILE_RATE_HZ} Hz, found {rate_hz} Hz")
-            samples = handle.read(most + 1, dtype="float32", always_2d=True)
+            promised, rate_hz = handle.frames, handle.samplerate
+            accept(handle.channels, rate_hz)
+            most = int(longest_s * rate_hz)
+            samples: np.ndarray = handle.read(most + 1, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        raise SignalError(f"cannot be decoded ({_one_line(error)}); expected a whole FLAC file") from error
+        raise SignalError(f"cannot be decoded ({_one_line(error)}); expected a whole audio file") from error
     if len(samples) > most:
-        raise SignalError(f"expected at most {LONGEST_S:g} s ({most} frames), found more")
+        raise SignalError(f"expected at most {longest_s:g} s ({most} frames), found more")
     if len(samples) < promised < NO_FRAME_COUNT:
         raise SignalError(f"truncated: expected {promised} frames, found {len(samples)}")
     if len(samples) < SHORTEST_S * rate_hz:
@@ -106,7 +130,26 @@ def read_stereo(path: Path) -> StereoSignal:
         )
     if not np.isfinite(samples).all():
         raise SignalError("expected finite samples, found NaN or infinity")
-    return StereoSignal(samples=np.ascontiguousarray(samples.T), rate_hz=rate_hz)
+    return samples, rate_hz
+
+
+def _challenge_form(channels: int, rate_hz: int) -> None:
+    if channels != 2:
+        raise SignalError(f"expected 2 channels, found {channels}")
+    if rate_hz != FILE_RATE_HZ:
+        raise SignalError(f"expected {FILE_RATE_HZ} Hz, found {rate_hz} Hz")
+
+
+def level_dbfs(samples: np.ndarray) -> float:
+    """Root mean square level over all channels, in decibels re full scale; minus infinity for silence."""
+    with np.errstate(divide="ignore"):
+        return float(20 * np.log10(_root_mean_square(samples)))
+
+
+def at_level(samples: np.ndarray, level: float) -> np.ndarray:
+    """Scale samples, not silent, to a root mean square level over all channels, in decibels re full scale."""
+    scaled: np.ndarray = samples * (10 ** (level / 20) / _root_mean_square(samples))
+    return scaled
 
 
 def to_16_khz(samples: np.ndarray, rate_hz: int = FILE_RATE_HZ) -> np.ndarray:
@@ -128,6 +171,10 @@ def to_16_khz(samples: np.ndarray, rate_hz: int = FILE_RATE_HZ) -> np.ndarray:
     wave = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
     resampled: np.ndarray = resample(wave, rate_hz, MODEL_RATE_HZ).numpy()
     return resampled
+
+
+def _root_mean_square(samples: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
 
 
 def _one_line(error: Exception) -> str:

@@ -24,6 +24,7 @@ from scow.options import as_section, portable_path
 from scow.tables import HEARING_LOSSES, TEXT_COLUMNS, read_table, require_columns
 
 LARGEST = 1e30  # far beyond any feature, and well inside float32
+MOST_WORDS = LONGEST_ROWS - FRONT_TOKENS - 1  # of a prompt, beside its sentence row
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,25 @@ class SignalBatch:
             severity=self.severity[index],
             target=self.target[index],
         )
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """What was heard of one excerpt, straight from audio.
+
+    Attributes
+    ----------
+    words : tuple of str
+        Of the prompt.
+    hearing_loss : str
+        Of `scow.tables.HEARING_LOSSES`.
+    features : ndarray, shape (2, 1 + len(words), n_features)
+        Left and right ear; the sentence's row first. NaN where something could not be computed.
+    """
+
+    words: tuple[str, ...]
+    hearing_loss: str
+    features: np.ndarray
 
 
 def data_options(config_section: object) -> DataOptions:
@@ -242,13 +262,9 @@ def load_batch(left: Path, right: Path, feature_cols: Sequence[str], target: str
     tables = _aligned(left, right, [_checked(path, feature_cols, target) for path in (left, right)])
     codes, signals = pd.factorize(tables[0]["signal"])
     counts = np.bincount(codes)
-    if counts.max() + FRONT_TOKENS > LONGEST_ROWS:
+    if counts.max() > MOST_WORDS + 1:
         longest = signals[int(counts.argmax())]
-        raise UserError(f"{left}: signal {longest} has {counts.max() - 1} words; expected at most {LONGEST_ROWS - 3}")
-    row = np.arange(len(codes)) - np.repeat(np.cumsum(counts) - counts, counts)
-    features = np.zeros((len(signals), 2, counts.max(), len(feature_cols)), dtype=np.float32)
-    for ear, table in enumerate(tables):
-        features[codes, ear, row] = np.nan_to_num(table[list(feature_cols)].to_numpy(dtype=np.float32), nan=0.0)
+        raise UserError(f"{left}: signal {longest} has {counts.max() - 1} words; expected at most {MOST_WORDS}")
     firsts = tables[0].drop_duplicates("signal")
     words = tables[0][tables[0]["word_count"] == 1]  # a sentence row has no response
     labels = np.mean([table.drop_duplicates("signal")[target].to_numpy() for table in tables], axis=0)
@@ -259,11 +275,46 @@ def load_batch(left: Path, right: Path, feature_cols: Sequence[str], target: str
         responses=tuple(words.drop_duplicates("signal")["response"]),
         words=tuple(words.groupby("signal", sort=False)["word"].agg(tuple)),
         feature_cols=tuple(feature_cols),
-        features=torch.from_numpy(features),
+        features=_padded(counts, [table[list(feature_cols)].to_numpy(dtype=np.float32) for table in tables]),
         n_rows=torch.from_numpy(counts.astype(np.int64)),
         severity=torch.from_numpy(severity.to_numpy(dtype=np.int64, copy=True)),
         target=torch.from_numpy(labels.astype(np.float32)),
     )
+
+
+def batch_of(excerpts: Sequence[Excerpt], feature_cols: Sequence[str]) -> SignalBatch:
+    """Excerpts that never were a table, as the batch that their tables would give.
+
+    Parameters
+    ----------
+    excerpts : sequence of Excerpt
+        At least one, of at most `MOST_WORDS` words each.
+    feature_cols : sequence of str
+        Columns behind the last axis of each excerpt's features.
+    """
+    counts = np.array([len(excerpt.words) + 1 for excerpt in excerpts])
+    ears = [np.concatenate([excerpt.features[ear] for excerpt in excerpts]) for ear in (0, 1)]
+    return SignalBatch(
+        signals=tuple(map(str, range(len(excerpts)))),
+        prompts=tuple(" ".join(excerpt.words) for excerpt in excerpts),
+        responses=("",) * len(excerpts),
+        words=tuple(excerpt.words for excerpt in excerpts),
+        feature_cols=tuple(feature_cols),
+        features=_padded(counts, ears),
+        n_rows=torch.from_numpy(counts.astype(np.int64)),
+        severity=torch.tensor([HEARING_LOSSES.index(excerpt.hearing_loss) for excerpt in excerpts]),
+        target=torch.full((len(excerpts),), torch.nan),
+    )
+
+
+def _padded(counts: np.ndarray, ears: Sequence[np.ndarray]) -> Tensor:
+    """Rows of all signals, one after the other, as a tensor of shape (n, 2, rows, n_features); NaN becomes 0.0."""
+    owner = np.repeat(np.arange(len(counts)), counts)
+    row = np.arange(len(owner)) - np.repeat(np.cumsum(counts) - counts, counts)
+    features = np.zeros((len(counts), 2, counts.max(), ears[0].shape[1]), dtype=np.float32)
+    for ear, values in enumerate(ears):
+        features[owner, ear, row] = np.nan_to_num(values, nan=0.0)
+    return torch.from_numpy(features)
 
 
 def _checked(path: Path, feature_cols: Sequence[str], target: str) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +28,7 @@ EXIT_OK = 0
 EXIT_PARTIAL = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+SECONDS_BETWEEN_LINES = 10.0
 
 
 def run_script(body: Callable[[], int]) -> int:
@@ -52,13 +54,17 @@ def run_script(body: Callable[[], int]) -> int:
         return EXIT_INTERRUPTED
 
 
-def report_failures(failures: Sequence[tuple[str, str]]) -> int:
+def report_failures(
+    failures: Sequence[tuple[str, str]], what: str = "could not be computed; their cells are empty"
+) -> int:
     """List what could not be computed, and say so with the exit code.
 
     Parameters
     ----------
     failures : sequence of (str, str)
         Name and reason.
+    what : str
+        What to say of them, after their number.
 
     Returns
     -------
@@ -67,10 +73,28 @@ def report_failures(failures: Sequence[tuple[str, str]]) -> int:
     """
     if not failures:
         return EXIT_OK
-    print(f"{len(failures)} could not be computed; their cells are empty:", file=sys.stderr)
+    print(f"{len(failures)} {what}:", file=sys.stderr)
     for name, reason in failures:
         print(f"  {name}: {reason}", file=sys.stderr)
     return EXIT_PARTIAL
+
+
+class ShowProgress:
+    """Shows on standard error how far work is: in one line on a terminal, in a line now and then in a log.
+
+    Called with a label, how much is done, and of how much.
+    """
+
+    def __init__(self) -> None:
+        self._spoke = time.monotonic()
+
+    def __call__(self, label: str, done: int, total: int) -> None:
+        """Show it."""
+        if sys.stderr.isatty():
+            print(f"\r\x1b[K{label}: {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._spoke > SECONDS_BETWEEN_LINES:
+            self._spoke = time.monotonic()
+            print(f"{label}: {done}/{total}", file=sys.stderr, flush=True)
 
 
 def add_engine_options(parser: argparse.ArgumentParser) -> None:

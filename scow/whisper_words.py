@@ -101,6 +101,21 @@ class Transcript:
     words: tuple[HeardWord, ...]
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a long recording, as Whisper cuts it by its own time stamps.
+
+    Attributes
+    ----------
+    start_s, end_s : float
+    text : str
+    """
+
+    start_s: float
+    end_s: float
+    text: str
+
+
 def resolve_model(name: str, column: str | None = None) -> WhisperModel:
     """Find the model that a config means.
 
@@ -283,6 +298,22 @@ class Listener:
             encoded = torch.cat([self.model.encoder(piece) for piece in pieces])
             with _one_thread():  # so that the sums are the same however many cores there are
                 return [self._transcript(*emitted) for emitted in self._greedy(encoded)]
+
+    def segments(self, wave: np.ndarray) -> tuple[Segment, ...]:
+        """Transcribe a recording of any length, with times; greedy, window by window.
+
+        Parameters
+        ----------
+        wave : ndarray, shape (n,), float32
+            At 16 kHz.
+        """
+        from whisper.transcribe import transcribe
+
+        # Each window by itself: what was heard before would lead the model to repeat it.
+        heard = transcribe(
+            self.model, wave, language=LANGUAGE, temperature=0.0, condition_on_previous_text=False, fp16=self._fp16
+        )
+        return tuple(Segment(float(s["start"]), float(s["end"]), s["text"].strip()) for s in heard["segments"])
 
     def _greedy(self, encoded: torch.Tensor) -> list[tuple[list[int], list[float]]]:
         """Steps 2 and 3 of the definition at once: emitted tokens, and their probabilities (and end-of-text's).

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import soundfile
 
+from scow import Predictor
 from scow.batches import DataOptions
 from scow.corpus import SignalRecord, metadata_table
 from scow.tables import FEATURE_COLUMNS, HEARING_LOSSES, order_columns, with_sentence_rows, write_table
@@ -58,6 +59,13 @@ def tiny_en() -> Listener:
 @pytest.fixture(scope="session")
 def base() -> Listener:
     return whisper_listener("base")
+
+
+@pytest.fixture(scope="session")
+def lite() -> Predictor:
+    """The checkpoint lite with a real Whisper tiny.en, ready to predict."""
+    whisper_listener("tiny.en")  # skips where the weights are missing
+    return Predictor.load("lite", model_dir=MODELS, device="cpu")
 
 
 @pytest.fixture

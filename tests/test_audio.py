@@ -102,7 +102,7 @@ def test_a_missing_file_is_named(tmp_path, make):
 def test_what_is_no_sound_file_cannot_be_decoded(tmp_path, content):
     path = tmp_path / "s.flac"
     path.write_bytes(content)
-    with pytest.raises(SignalError, match=r"^cannot be decoded \(.+\); expected a whole FLAC file$") as caught:
+    with pytest.raises(SignalError, match=r"^cannot be decoded \(.+\); expected a whole audio file$") as caught:
         read_stereo(path)
     assert "\n" not in str(caught.value)
 
@@ -118,7 +118,7 @@ def test_a_truncated_flac_is_refused_wherever_it_is_cut(tmp_path, part):
     whole = path.read_bytes()
     ends = {"header": 60, "half": len(whole) // 2, "last byte": -1, "last frame": flac_frame_starts(whole)[-1]}
     path.write_bytes(whole[: ends[part]])
-    with pytest.raises(SignalError, match=r"^(cannot be decoded \(.+\); expected a whole FLAC file|truncated: .*)$"):
+    with pytest.raises(SignalError, match=r"^(cannot be decoded \(.+\); expected a whole audio file|truncated: .*)$"):
         read_stereo(path)
 
 
@@ -128,7 +128,7 @@ def test_a_flac_damaged_in_the_middle_is_refused(tmp_path):
     middle = len(content) // 2
     content[middle : middle + 500] = bytes(byte ^ 0x55 for byte in content[middle : middle + 500])
     path.write_bytes(content)
-    with pytest.raises(SignalError, match=r"^cannot be decoded \(.+\); expected a whole FLAC file$"):
+    with pytest.raises(SignalError, match=r"^cannot be decoded \(.+\); expected a whole audio file$"):
         read_stereo(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from scow.cli import (
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_PARTIAL,
+    ShowProgress,
     TaskDone,
     listed,
     plain_config,
@@ -236,3 +238,28 @@ def test_an_exit_code_passes_whoever_catches_every_exception():
     with pytest.raises(TaskDone, match="1") as done:
         raising(TaskDone(1))
     assert done.value.exit_code == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_progress_is_one_line_on_a_terminal_and_seldom_one_in_a_log(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    terminal, log = Terminal(), io.StringIO()
+    for stream in (terminal, log):
+        now[0] = 0.0
+        monkeypatch.setattr(sys, "stderr", stream)
+        show = ShowProgress()
+        for done in (1, 2, 3, 4):
+            now[0] += 6.0
+            show("listening", done, 4)
+    assert terminal.getvalue() == "".join(f"\r\x1b[Klistening: {done}/4" for done in (1, 2, 3, 4)) + "\n"
+    assert log.getvalue() == "listening: 2/4\nlistening: 4/4\n"
+
+
+def test_failures_are_counted_in_the_callers_words(capsys):
+    assert report_failures([("0:12", "silent")], "of 3 lines could not be predicted") == 1
+    assert capsys.readouterr().err == "1 of 3 lines could not be predicted:\n  0:12: silent\n"

@@ -48,7 +48,7 @@ def plain(**form: float | int) -> Callable[[Corpus, str], None]:
 # Name of the signal -> how its file is made, and what must be said of it.
 BAD: dict[str, tuple[Callable[[Corpus, str], None], str]] = {
     "b-missing": (lambda corpus, name: None, "b-missing.flac, found none"),
-    "b-truncated": (truncate, "expected a whole FLAC file"),
+    "b-truncated": (truncate, "expected a whole audio file"),
     "b-silent": (lambda corpus, name: silence_one(corpus, name, slice(None)), "ear is silent"),
     "b-mono": (plain(channels=1), "expected 2 channels, found 1"),
     "b-8khz": (plain(rate_hz=8_000), "expected 44100 Hz, found 8000 Hz"),

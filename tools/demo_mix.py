@@ -8,11 +8,18 @@ are arrays of shape (samples, 2), mono signals (samples,).
 from __future__ import annotations
 
 import multiprocessing
+import sys
+from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scow lies beside tools/ and need not be installed
+
 from demo_song import LEAD_S, SAMPLE_RATE_HZ, Song, midi_to_hz, samples
 from demo_voice import VoiceOptions, sing
 from scipy.signal import butter, fftconvolve, sosfilt
+
+from scow.audio import at_level
 
 MIX_LEVEL_DBFS = -25.0  # root mean square; the challenge's excerpts lie there too
 
@@ -43,11 +50,6 @@ def make_mix(song: Song, voice: VoiceOptions, rng: np.random.Generator) -> np.nd
     band = play_band(song, rng)
     mix = at_level(singer, song.voice_to_band_db) + at_level(band, 0.0)
     return at_level(mix, MIX_LEVEL_DBFS)
-
-
-def at_level(signal: np.ndarray, level_dbfs: float) -> np.ndarray:
-    """Scale a signal to a root mean square level over all its channels, in decibels re full scale."""
-    return signal * (10 ** (level_dbfs / 20) / np.sqrt(np.mean(signal**2)))
 
 
 def add_echo(voice: np.ndarray, rng: np.random.Generator) -> np.ndarray:

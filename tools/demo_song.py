@@ -48,6 +48,8 @@ class Song:
         Invented track name.
     lyrics : str
         The words as one writes them.
+    lines : tuple of (float, str)
+        The same words as lines, and the pulse on which each begins.
     melody : tuple of Note
         One note per syllable.
     chords : tuple of Chord
@@ -65,6 +67,7 @@ class Song:
     name: str
     track: str
     lyrics: str
+    lines: tuple[tuple[float, str], ...]
     melody: tuple[Note, ...]
     chords: tuple[Chord, ...]
     pulse_s: float
@@ -88,6 +91,7 @@ SONGS = (
         name="row",
         track="demo-row",
         lyrics="Row, row, row your boat, gently down the stream",
+        lines=((0, "Row, row, row your boat, gently down the stream"),),
         melody=(
             *(Note(46, 3), Note(46, 3), Note(46, 2), Note(48, 1), Note(50, 3)),
             *(Note(50, 2), Note(48, 1), Note(50, 2), Note(51, 1), Note(53, 2.5)),
@@ -102,6 +106,7 @@ SONGS = (
         name="twinkle",
         track="demo-twinkle",
         lyrics="Twinkle, twinkle, little star, how I wonder what you are",
+        lines=((0, "Twinkle, twinkle, little star,"), (8, "how I wonder what you are")),
         melody=(
             *(Note(48, 1), Note(48, 1), Note(55, 1), Note(55, 1), Note(57, 1), Note(57, 1), Note(55, 2)),
             *(Note(53, 1), Note(53, 1), Note(52, 1), Note(52, 1), Note(50, 1), Note(50, 1), Note(48, 2)),

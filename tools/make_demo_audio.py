@@ -5,18 +5,15 @@
 
 1. a synthetic voice and a synthetic band are mixed (`demo_mix.make_mix`): the unprocessed excerpt, and the signal of
    `No Loss`;
-2. the Cambridge hearing-loss simulation (MSBG: Baer and Moore 1993, Moore and Glasberg 1993), as published in
-   pyclarity, makes of it the signals of `Mild` and `Moderate`, each ear by itself. It delays a signal by some
-   20 ms, which stay, as they do in the challenge's data;
+2. the Cambridge hearing-loss simulation (MSBG, `scow.hearing_loss`) makes of it the signals of `Mild` and
+   `Moderate`, each ear by itself. It delays a signal by some 20 ms, which stay, as they do in the challenge's data;
 3. the simulated signals are brought back to the level of the mix, one gain for both ears: in the challenge's data
    the severities of an excerpt are equally loud.
 
+For ``predict.py`` there is also a song: both mixes one after the other, with the times of its three lines as LRC.
+
 The metadata has no listener's answer, since nobody has listened: no response, no correctness. With the same seed,
 options and package versions the files are the same.
-
-References: T. Baer and B. C. J. Moore, "Effects of spectral smearing on the intelligibility of sentences in noise",
-JASA 94, 1993. B. C. J. Moore and B. R. Glasberg, "Simulation of the effects of loudness recruitment and threshold
-elevation on the intelligibility of speech in quiet and in a background of speech", JASA 94, 1993.
 """
 
 from __future__ import annotations
@@ -30,23 +27,23 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from clarity.evaluator.msbg.msbg import Ear
-from clarity.utils.audiogram import AUDIOGRAM_MILD, AUDIOGRAM_MODERATE, Audiogram
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scow lies beside tools/ and need not be installed
 
-from demo_mix import MIX_LEVEL_DBFS, at_level, make_mix
-from demo_song import SAMPLE_RATE_HZ, SONGS, Song
+from demo_mix import MIX_LEVEL_DBFS, make_mix
+from demo_song import LEAD_S, SAMPLE_RATE_HZ, SONGS, Song
 from demo_voice import VoiceOptions
 
+from scow.audio import at_level
 from scow.cli import EXIT_OK, run_script
 from scow.errors import UserError
 from scow.files import replacing
+from scow.hearing_loss import DEFAULT_LEVEL_DB_SPL, SIMULATED, check_level, simulate_mix
+from scow.tables import HEARING_LOSSES
 
 ROOT = Path(__file__).resolve().parent.parent
-SEVERITIES: dict[str, Audiogram | None] = {"No Loss": None, "Mild": AUDIOGRAM_MILD, "Moderate": AUDIOGRAM_MODERATE}
+CONSONANTS_S = 0.2
 ID_ENDINGS = {"No Loss": "none", "Mild": "mild", "Moderate": "moderate"}
-LEVEL_RANGE_DB_SPL = (40.0, 90.0)  # below, nothing is heard with a hearing loss; above, nobody listens
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class DemoOptions:
 
     output_dir: Path = ROOT / "data" / "cadenza_data_demo"
     seed: int = 0
-    level_db_spl: float = 65.0
+    level_db_spl: float = DEFAULT_LEVEL_DB_SPL
 
 
 def make_demo(options: DemoOptions) -> list[Path]:
@@ -87,25 +84,32 @@ def make_demo(options: DemoOptions) -> list[Path]:
     UserError
         Where an option is out of range or a file cannot be written.
     """
-    low, high = LEVEL_RANGE_DB_SPL
-    if not low <= options.level_db_spl <= high:
-        raise UserError(f"level: {low:g} to {high:g} dB SPL expected, {options.level_db_spl:g} found")
+    check_level(options.level_db_spl)
     if options.seed < 0:
         raise UserError(f"seed: 0 or more expected, {options.seed} found")
     audio_dir = options.output_dir / "demo"
     written: list[Path] = []
     records: list[dict[str, str | int]] = []
+    mixes: list[np.ndarray] = []
     for number, song in enumerate(SONGS):
         mix = make_mix(song, VoiceOptions(), np.random.default_rng([options.seed, number]))
-        for severity, audiogram in SEVERITIES.items():
+        for severity in HEARING_LOSSES:
             record = metadata_record(song, severity)
-            processed = mix if audiogram is None else simulate_hearing_loss(mix, audiogram, options.level_db_spl)
+            processed = mix
+            if severity in SIMULATED:
+                processed = at_level(simulate_mix(mix.T, severity, options.level_db_spl), MIX_LEVEL_DBFS).T
             signal = audio_dir / "signals" / f"{record['signal']}.flac"
             unprocessed = audio_dir / "unprocessed" / f"{record['signal']}_unproc.flac"
             write_flac(signal, processed)
             write_flac(unprocessed, mix)
             written += [signal, unprocessed]
             records.append(record)
+        mixes.append(mix)
+    song_file = options.output_dir / "song" / "demo_song.flac"
+    write_flac(song_file, np.concatenate(mixes))
+    with replacing(song_file.with_suffix(".lrc")) as temporary:
+        temporary.write_text(song_lines(SONGS), encoding="utf-8")
+    written += [song_file, song_file.with_suffix(".lrc")]
     metadata = options.output_dir / "metadata" / "demo_metadata.json"
     with replacing(metadata) as temporary:
         temporary.write_text(json.dumps(records, indent=4) + "\n", encoding="utf-8")
@@ -124,29 +128,15 @@ def metadata_record(song: Song, severity: str) -> dict[str, str | int]:
     }
 
 
-def simulate_hearing_loss(mix: np.ndarray, audiogram: Audiogram, level_db_spl: float) -> np.ndarray:
-    """Let a mix be heard with a hearing loss, the same in both ears.
-
-    Parameters
-    ----------
-    mix : numpy.ndarray
-        Shape (samples, 2).
-    audiogram : Audiogram
-        The hearing loss.
-    level_db_spl : float
-        Level of the mix at the ears, mean power of both.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (samples + a few, 2), at the level of the mix. The few samples are the simulator's delay.
-    """
-    ear = Ear(src_pos="ff", sample_rate=SAMPLE_RATE_HZ)
-    ear.set_audiogram(audiogram)
-    # A root mean square of 1 is this many dB SPL to the simulator: its reference and its headroom.
-    presented = at_level(mix, level_db_spl - (ear.equiv_0db_spl + ear.ahr))
-    processed = np.stack([ear.process(channel)[0] for channel in presented.T], axis=1)
-    return at_level(processed, MIX_LEVEL_DBFS)
+def song_lines(songs: Sequence[Song]) -> str:
+    """Lyrics of songs that follow one another, as LRC; a line begins with the consonants before its first beat."""
+    rows, start_s = ["[ti:Demo song]"], 0.0
+    for song in songs:
+        for pulse, words in song.lines:
+            at = start_s + LEAD_S + pulse * song.pulse_s - CONSONANTS_S
+            rows.append(f"[{int(at // 60):02d}:{at % 60:05.2f}]{words}")
+        start_s += song.n_samples / SAMPLE_RATE_HZ
+    return "\n".join(rows) + "\n"
 
 
 def write_flac(path: Path, stereo: np.ndarray) -> None:

@@ -1,0 +1,87 @@
+"""Any song and its lyrics: how many words a listener will catch, and which go under.
+
+python predict.py song.flac --lyrics "do you know i am truly alone"
+python predict.py song.mp3 --lyrics song.lrc --hearing-loss all --html report.html
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+
+def main() -> int:
+    """Parse the options, predict, print."""
+    parser = argparse.ArgumentParser(description="Predict how many words of a song a listener catches.")
+    parser.add_argument("audio", type=Path, metavar="AUDIO", help="FLAC, WAV, MP3 or OGG; mono or stereo, any rate")
+    parser.add_argument(
+        "--lyrics",
+        required=True,
+        help="the words themselves, or a file: .lrc or .srt with times, .txt without (then times are approximate)",
+    )
+    parser.add_argument(
+        "--hearing-loss",
+        default="none",
+        metavar="none|mild|moderate|all",
+        help="whose ears (default: none); mild and moderate are simulated, see requirements-hearing-loss.txt",
+    )
+    parser.add_argument(
+        "--already-simulated",
+        action="store_true",
+        help="the file is what a listener with this --hearing-loss hears: do not simulate it",
+    )
+    parser.add_argument(
+        "--level-db-spl",
+        type=float,
+        default=65.0,
+        metavar="DB",
+        help="level at which the song is played to the simulated ears (default: 65)",
+    )
+    parser.add_argument("--checkpoint", help="name or folder (default: the best whose Whisper models are on disk)")
+    parser.add_argument("--model-dir", type=Path, default=HERE / "models", help="folder of Whisper weights")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    parser.add_argument(
+        "--cache-dir", type=Path, default=HERE / "build" / "hearing_loss", help="folder that keeps simulated songs"
+    )
+    parser.add_argument("--json", action="store_true", help="print everything as JSON instead of text")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a report to be opened in a browser")
+    return predict(parser.parse_args())
+
+
+def predict(given: argparse.Namespace) -> int:
+    """Predict a song and print it."""
+    import json
+
+    from scow.cli import ShowProgress, report_failures
+    from scow.predictor import Predictor
+    from scow.song import PredictOptions, as_lyrics, hearing_losses_of, predict_song
+    from scow.song_report import write_song_report
+    from scow.song_text import clock, song_text, takes_colours
+
+    options = PredictOptions(
+        hearing_losses=hearing_losses_of(given.hearing_loss),
+        already_simulated=given.already_simulated,
+        level_db_spl=given.level_db_spl,
+        cache_dir=given.cache_dir,
+    )
+
+    def load() -> Predictor:
+        return Predictor.load(given.checkpoint, model_dir=given.model_dir, device=given.device)
+
+    song = predict_song(given.audio, as_lyrics(given.lyrics), options, predictor=load, progress=ShowProgress())
+    print(json.dumps(song.plain(), indent=2) if given.json else song_text(song, colours=takes_colours(sys.stdout)))
+    if given.html:
+        write_song_report(given.html, song)
+        print(f"wrote {given.html}", file=sys.stderr)
+    failed = [(f"{clock(line.start_s)} {line.lyrics}", line.reason) for line in song.failed]
+    return report_failures(failed, f"of {len(song.lines) + len(failed)} lines could not be predicted")
+
+
+if __name__ == "__main__":
+    # Imports happen inside: each process that simulates a hearing loss starts by importing this file.
+    from scow.cli import run_script
+
+    sys.exit(run_script(main))
