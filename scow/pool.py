@@ -123,6 +123,15 @@ class _Here:
                 yield job.compute(batch, prepared)
 
 
+@dataclass(frozen=True)
+class _Flight:
+    """A batch that is being computed: alone or among others, and by which executor."""
+
+    batch: Sequence[Any]
+    alone: bool
+    executor: Executor
+
+
 class _Executors:
     """Batches through an executor."""
 
@@ -132,7 +141,7 @@ class _Executors:
     def executor(self) -> Executor:
         raise NotImplementedError
 
-    def renew(self) -> None:
+    def renew(self, broken: Executor) -> None:
         """Do away with an executor that is broken; the next call of `executor` makes another."""
 
     def n_workers(self) -> int:
@@ -140,35 +149,38 @@ class _Executors:
 
     def run(self, job: Job, batches: Sequence[Sequence[Any]]) -> Iterator[Done]:
         waiting, suspects = deque(batches), deque[Sequence[Any]]()
-        flying: dict[Future[Done], tuple[Sequence[Any], bool]] = {}
+        flying: dict[Future[Done], _Flight] = {}
         while waiting or suspects or flying:
             if suspects and not flying:
-                suspect = suspects.popleft()
-                flying[self._submit(job, suspect)] = suspect, True
+                self._submit(job, suspects.popleft(), flying, alone=True)
             while waiting and not suspects and len(flying) < BATCHES_AHEAD * max(1, self.n_workers()):
-                batch = waiting.popleft()
-                flying[self._submit(job, batch)] = batch, False
+                self._submit(job, waiting.popleft(), flying)
             for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                batch, alone = flying.pop(future)
+                flight = flying.pop(future)
                 try:
                     yield future.result()
                 except self.dead_worker:
-                    self.renew()
-                    if alone or self.tries_itself:
-                        yield job.lost(batch, "the process that computed it died; is there enough memory?")
+                    self.renew(flight.executor)
+                    if flight.alone or self.tries_itself:
+                        yield job.lost(flight.batch, "the process that computed it died; is there enough memory?")
                     else:
-                        suspects.append(batch)
+                        suspects.append(flight.batch)
                 except CancelledError as error:
                     raise UserError(
                         "the scheduler is gone; finished batches are kept: start it and run the same command again"
                     ) from error
 
-    def _submit(self, job: Job, batch: Sequence[Any]) -> Future[Done]:
+    def _submit(
+        self, job: Job, batch: Sequence[Any], flying: dict[Future[Done], _Flight], *, alone: bool = False
+    ) -> None:
+        executor = self.executor()
         try:
-            return self.executor().submit(_work, job, batch)
+            future = executor.submit(_work, job, batch)
         except self.dead_worker:  # it broke since the last look; the batches in flight will say so themselves
-            self.renew()
-            return self.executor().submit(_work, job, batch)
+            self.renew(executor)
+            executor = self.executor()
+            future = executor.submit(_work, job, batch)
+        flying[future] = _Flight(batch, alone, executor)
 
 
 class _Processes(_Executors):
@@ -186,7 +198,11 @@ class _Processes(_Executors):
             )
         return self._executor
 
-    def renew(self) -> None:
+    def renew(self, broken: Executor) -> None:
+        if broken is self._executor:  # else another of its batches has said so before
+            self.shut_down()
+
+    def shut_down(self) -> None:
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=True, cancel_futures=True)
@@ -202,10 +218,10 @@ def _processes(jobs: int) -> Iterator[_Processes]:
     pool = _Processes(jobs, context, ear)
     try:
         yield pool
-        pool.renew()
+        pool.shut_down()
     finally:
         mouth.close()  # workers that are still busy, because something went wrong here, end at once
-        pool.renew()
+        pool.shut_down()
         ear.close()
 
 

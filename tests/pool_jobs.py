@@ -71,13 +71,13 @@ class Squaring:
 
     def _then(self, item: Item) -> None:
         once = self.folder / f"once {item.signal}"
-        if item.then == "kill" or (item.then == "kill once" and not once.exists()):
+        if "wait" in item.then:
+            until((self.folder / "release").exists)
+        if item.then == "kill" or ("kill once" in item.then and not once.exists()):
             once.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if item.then == "user error":
             raise UserError(f"{item.signal}: expected a good number, found a bad one; mend it")
-        if item.then == "wait for release":
-            until((self.folder / "release").exists)
 
 
 @dataclass(frozen=True)
