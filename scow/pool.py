@@ -80,6 +80,8 @@ class Engine:
         """
         if self.jobs < 1:
             raise UserError(f"--jobs: expected at least 1, found {self.jobs}; mend the option")
+        if self.scheduler == "":
+            raise UserError("--scheduler: expected an address as tcp://host:8786, found nothing; mend the option")
         if self.scheduler and self.jobs > 1:
             raise UserError("expected --jobs or --scheduler, found both; a cluster's workers are started on their own")
         if self.resources and not self.scheduler:
@@ -175,11 +177,13 @@ class _Executors:
     ) -> None:
         executor = self.executor()
         try:
-            future = executor.submit(_work, job, batch)
+            with _deaf_to_ctrl_c():
+                future = executor.submit(_work, job, batch)
         except self.dead_worker:  # it broke since the last look; the batches in flight will say so themselves
             self.renew(executor)
             executor = self.executor()
-            future = executor.submit(_work, job, batch)
+            with _deaf_to_ctrl_c():
+                future = executor.submit(_work, job, batch)
         flying[future] = _Flight(batch, alone, executor)
 
 
@@ -223,6 +227,19 @@ def _processes(jobs: int) -> Iterator[_Processes]:
         mouth.close()  # workers that are still busy, because something went wrong here, end at once
         pool.shut_down()
         ear.close()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Put Ctrl-C off; processes that are started meanwhile never hear it, not even while they import their modules."""
+    if not hasattr(signal, "pthread_sigmask"):  # not on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker(ear: Connection) -> None:

@@ -66,7 +66,10 @@ class Squaring:
 
     def lost(self, batch: Sequence[Item], reason: str) -> Done:
         return Done(
-            tuple(Outcome(i.signal, {}, tuple(Failure(i.signal, ear, ("square",), reason) for ear in i.ears)) for i in batch)
+            tuple(
+                Outcome(i.signal, {}, tuple(Failure(i.signal, ear, ("square",), reason) for ear in i.ears))
+                for i in batch
+            )
         )
 
     def _then(self, item: Item) -> None:

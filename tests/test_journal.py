@@ -120,7 +120,14 @@ def test_a_line_that_is_no_batch_costs_only_itself(path, damage):
 
 @pytest.mark.parametrize(
     "heading",
-    [b"", b"garbage", b"\0" * 30, b"\xff", b'{"fingerprint": "words and mod', b'{"fingerprint": "words and model", "v": 2}'],
+    [
+        b"",
+        b"garbage",
+        b"\0" * 30,
+        b"\xff",
+        b'{"fingerprint": "words and mod',
+        b'{"fingerprint": "words and model", "v": 2}',
+    ],
 )
 def test_a_journal_whose_heading_is_damaged_is_dropped_and_replaced(path, heading):
     fill(path, in_threes(2))
@@ -218,7 +225,9 @@ def test_name_of_a_failure():
 def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("I am no folder")
-    expected = r"^cannot write .*journal\.jsonl: (File exists|Not a directory); check the folder's rights and free space"
+    expected = (
+        r"^cannot write .*journal\.jsonl: (File exists|Not a directory); check the folder's rights and free space"
+    )
     with pytest.raises(UserError, match=expected):
         Journal(blocker / "journal.jsonl", "x").append(done(1))
 
