@@ -17,6 +17,7 @@ spin and slow each other down. They end with this process, however it ends.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -37,6 +38,7 @@ from scow.journal import Done
 
 BATCHES_AHEAD = 2  # per worker, so that none waits for its next batch
 ANSWER_S = 10.0  # how long a scheduler may take to answer
+GONE = "the scheduler is gone; finished batches are kept: start it and run the same command again"
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -168,9 +170,7 @@ class _Executors:
                     else:
                         suspects.append(flight.batch)
                 except CancelledError as error:
-                    raise UserError(
-                        "the scheduler is gone; finished batches are kept: start it and run the same command again"
-                    ) from error
+                    raise UserError(GONE) from error
 
     def _submit(
         self, job: Job, batch: Sequence[Any], flying: dict[Future[Done], _Flight], *, alone: bool = False
@@ -271,18 +271,25 @@ class _Cluster(_Executors):
         return self._executor
 
     def n_workers(self) -> int:
-        return sum(self._client.ncores().values())
+        try:
+            return sum(self._client.ncores().values())
+        except OSError as error:
+            raise UserError(GONE) from error
 
 
 @contextmanager
 def _cluster(address: str, resources: dict[str, float]) -> Iterator[_Cluster]:
     try:
         from distributed import Client
+        from distributed.comm import get_address_host_port
     except ImportError:
         raise UserError(
             "--scheduler: expected dask.distributed, found none; pip install -r requirements-cluster.txt"
         ) from None
+    for name in ("distributed", "distributed.client"):  # what goes wrong is said here, in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
+        get_address_host_port(address, strict=True)  # a client that fails on it prints a traceback when it is deleted
         client = Client(address, timeout=ANSWER_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(
@@ -290,13 +297,14 @@ def _cluster(address: str, resources: dict[str, float]) -> Iterator[_Cluster]:
             "start one, or mend the address, as in tcp://host:8786"
         ) from error
     with client:
-        try:
-            client.run(exec, "import scow.features")
-        except ImportError as error:
-            raise UserError(
-                f"--scheduler: the workers of {address} cannot import scow ({error}); "
-                "start them with its folder in PYTHONPATH and its requirements installed"
-            ) from error
+        for run, where in ((client.run_on_scheduler, "the scheduler"), (client.run, "the workers")):
+            try:  # the scheduler too, because it unpickles what it hands on
+                run(exec, "import scow.features")
+            except ImportError as error:
+                raise UserError(
+                    f"--scheduler: {where} of {address} cannot import scow ({error}); "
+                    "start scheduler and workers with its folder in PYTHONPATH and its requirements installed"
+                ) from error
         yield _Cluster(client, resources)
 
 
