@@ -93,18 +93,20 @@ def test_the_same_table_by_two_paths_is_one(corpus: Corpus, tmp_path: Path) -> N
 
 def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(
-        UserError, match=r"^cannot lock .*t\.csv: (File exists|Not a directory); check the folder's rights"
+    with (
+        pytest.raises(
+            UserError, match=r"^cannot lock .*t\.csv: (File exists|Not a directory); check the folder's rights"
+        ),
+        locked([tmp_path / "file" / "t.csv"]),
     ):
-        with locked([tmp_path / "file" / "t.csv"]):
-            pytest.fail("there is no such folder")
+        pytest.fail("there is no such folder")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_rights_is_one_line(corpus: Corpus) -> None:
     corpus.tables[0].parent.chmod(0o555)
     try:
-        with pytest.raises(UserError, match="^cannot lock .*: Permission denied"), locked(corpus.tables):
+        with pytest.raises(UserError, match=r"^cannot lock .*: Permission denied"), locked(corpus.tables):
             pytest.fail("the folder is read-only")
     finally:
         corpus.tables[0].parent.chmod(0o755)

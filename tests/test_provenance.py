@@ -188,5 +188,5 @@ def test_differences(tmp_path: Path) -> None:
             UserError, match=r"t\.csv: column tiny is .*, but the checkpoint was trained on 'published'"
         ):
             differences(path, ["tiny"], trained_on)
-    with pytest.raises(UserError, match="column tiny is 'mine' of tiny, but .* 'published' of tiny; compute"):
+    with pytest.raises(UserError, match=r"column tiny is 'mine' of tiny, but .* 'published' of tiny; compute"):
         differences(note(tmp_path / "t.csv", tiny=replace(TINY, definition="mine")), ["tiny"], {})

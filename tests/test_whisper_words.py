@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import whisper
-from conftest import CLIP1, MODELS
+from conftest import CLIP1, DEMO, MODELS
 from scipy.signal import lfilter
 from whisper.audio import log_mel_spectrogram
 
@@ -323,8 +323,8 @@ def test_threads_do_not_change_a_bit(weights: Any, clips: list[np.ndarray]) -> N
 
 @pytest.fixture(scope="module")
 def long_clip(tiny_en: Listener) -> tuple[np.ndarray, Transcript]:
-    """An ear with a transcript several times as long as those of `clips`."""
-    ear = babble(1, 8.0)
+    """A sung line, whose transcript is several times as long as those of `clips`."""
+    ear = to_16_khz(read_stereo(DEMO / "demo" / "signals" / "twinkle_none.flac").ear("left"))
     (transcript,) = tiny_en.listen([ear])
     return ear, transcript
 
