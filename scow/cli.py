@@ -6,6 +6,7 @@ was wrong (one line on standard error, no traceback); 130 the user pressed Ctrl-
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -120,9 +121,11 @@ def engine_of(given: argparse.Namespace, jobs: int) -> Engine:
         name, _, number = text.partition("=")
         try:
             resources[name] = float(number)
+            if not (name and 0 < resources[name] < math.inf):
+                raise ValueError
         except ValueError:
             raise UserError(f"--resources: expected NAME=NUMBER, as GPU=1, found {text!r}; mend the option") from None
-    of_config = 1 if given.scheduler else jobs
+    of_config = jobs if given.scheduler is None else 1
     engine = Engine(of_config if given.jobs is None else given.jobs, given.scheduler, resources)
     engine.validate()
     return engine

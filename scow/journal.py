@@ -161,9 +161,9 @@ def _failures(signal: str, reasons: Mapping[tuple[str, str], str]) -> tuple[Fail
 
 def _lines(path: Path) -> list[str]:
     """Whole lines of a journal; what follows the last line end is torn, or empty."""
-    try:
-        return path.read_text(encoding="utf-8").split("\n")[:-1] or [""]
-    except (OSError, UnicodeDecodeError):
+    try:  # bytes that are no text cost their own line, and no other
+        return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] or [""]
+    except OSError:
         return [""]
 
 

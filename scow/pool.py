@@ -17,6 +17,7 @@ spin and slow each other down. They end with this process, however it ends.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -37,6 +38,7 @@ from scow.journal import Done
 
 BATCHES_AHEAD = 2  # per worker, so that none waits for its next batch
 ANSWER_S = 10.0  # how long a scheduler may take to answer
+GONE = "the scheduler is gone; finished batches are kept: start it and run the same command again"
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -80,6 +82,8 @@ class Engine:
         """
         if self.jobs < 1:
             raise UserError(f"--jobs: expected at least 1, found {self.jobs}; mend the option")
+        if self.scheduler == "":
+            raise UserError("--scheduler: expected an address as tcp://host:8786, found nothing; mend the option")
         if self.scheduler and self.jobs > 1:
             raise UserError("expected --jobs or --scheduler, found both; a cluster's workers are started on their own")
         if self.resources and not self.scheduler:
@@ -123,6 +127,15 @@ class _Here:
                 yield job.compute(batch, prepared)
 
 
+@dataclass(frozen=True)
+class _Flight:
+    """A batch that is being computed: alone or among others, and by which executor."""
+
+    batch: Sequence[Any]
+    alone: bool
+    executor: Executor
+
+
 class _Executors:
     """Batches through an executor."""
 
@@ -132,7 +145,7 @@ class _Executors:
     def executor(self) -> Executor:
         raise NotImplementedError
 
-    def renew(self) -> None:
+    def renew(self, broken: Executor) -> None:
         """Do away with an executor that is broken; the next call of `executor` makes another."""
 
     def n_workers(self) -> int:
@@ -140,35 +153,38 @@ class _Executors:
 
     def run(self, job: Job, batches: Sequence[Sequence[Any]]) -> Iterator[Done]:
         waiting, suspects = deque(batches), deque[Sequence[Any]]()
-        flying: dict[Future[Done], tuple[Sequence[Any], bool]] = {}
+        flying: dict[Future[Done], _Flight] = {}
         while waiting or suspects or flying:
             if suspects and not flying:
-                suspect = suspects.popleft()
-                flying[self._submit(job, suspect)] = suspect, True
+                self._submit(job, suspects.popleft(), flying, alone=True)
             while waiting and not suspects and len(flying) < BATCHES_AHEAD * max(1, self.n_workers()):
-                batch = waiting.popleft()
-                flying[self._submit(job, batch)] = batch, False
+                self._submit(job, waiting.popleft(), flying)
             for future in wait(flying, return_when=FIRST_COMPLETED).done:
-                batch, alone = flying.pop(future)
+                flight = flying.pop(future)
                 try:
                     yield future.result()
                 except self.dead_worker:
-                    self.renew()
-                    if alone or self.tries_itself:
-                        yield job.lost(batch, "the process that computed it died; is there enough memory?")
+                    self.renew(flight.executor)
+                    if flight.alone or self.tries_itself:
+                        yield job.lost(flight.batch, "the process that computed it died; is there enough memory?")
                     else:
-                        suspects.append(batch)
+                        suspects.append(flight.batch)
                 except CancelledError as error:
-                    raise UserError(
-                        "the scheduler is gone; finished batches are kept: start it and run the same command again"
-                    ) from error
+                    raise UserError(GONE) from error
 
-    def _submit(self, job: Job, batch: Sequence[Any]) -> Future[Done]:
+    def _submit(
+        self, job: Job, batch: Sequence[Any], flying: dict[Future[Done], _Flight], *, alone: bool = False
+    ) -> None:
+        executor = self.executor()
         try:
-            return self.executor().submit(_work, job, batch)
+            with _deaf_to_ctrl_c():
+                future = executor.submit(_work, job, batch)
         except self.dead_worker:  # it broke since the last look; the batches in flight will say so themselves
-            self.renew()
-            return self.executor().submit(_work, job, batch)
+            self.renew(executor)
+            executor = self.executor()
+            with _deaf_to_ctrl_c():
+                future = executor.submit(_work, job, batch)
+        flying[future] = _Flight(batch, alone, executor)
 
 
 class _Processes(_Executors):
@@ -186,7 +202,11 @@ class _Processes(_Executors):
             )
         return self._executor
 
-    def renew(self) -> None:
+    def renew(self, broken: Executor) -> None:
+        if broken is self._executor:  # else another of its batches has said so before
+            self.shut_down()
+
+    def shut_down(self) -> None:
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=True, cancel_futures=True)
@@ -202,11 +222,24 @@ def _processes(jobs: int) -> Iterator[_Processes]:
     pool = _Processes(jobs, context, ear)
     try:
         yield pool
-        pool.renew()
+        pool.shut_down()
     finally:
         mouth.close()  # workers that are still busy, because something went wrong here, end at once
-        pool.renew()
+        pool.shut_down()
         ear.close()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Put Ctrl-C off; processes that are started meanwhile never hear it, not even while they import their modules."""
+    if not hasattr(signal, "pthread_sigmask"):  # not on Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker(ear: Connection) -> None:
@@ -238,18 +271,25 @@ class _Cluster(_Executors):
         return self._executor
 
     def n_workers(self) -> int:
-        return sum(self._client.ncores().values())
+        try:
+            return sum(self._client.ncores().values())
+        except OSError as error:
+            raise UserError(GONE) from error
 
 
 @contextmanager
 def _cluster(address: str, resources: dict[str, float]) -> Iterator[_Cluster]:
     try:
         from distributed import Client
+        from distributed.comm import get_address_host_port
     except ImportError:
         raise UserError(
             "--scheduler: expected dask.distributed, found none; pip install -r requirements-cluster.txt"
         ) from None
+    for name in ("distributed", "distributed.client"):  # what goes wrong is said here, in one line
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
+        get_address_host_port(address, strict=True)  # a client that fails on it prints a traceback when it is deleted
         client = Client(address, timeout=ANSWER_S, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(
@@ -257,13 +297,14 @@ def _cluster(address: str, resources: dict[str, float]) -> Iterator[_Cluster]:
             "start one, or mend the address, as in tcp://host:8786"
         ) from error
     with client:
-        try:
-            client.run(exec, "import scow.features")
-        except ImportError as error:
-            raise UserError(
-                f"--scheduler: the workers of {address} cannot import scow ({error}); "
-                "start them with its folder in PYTHONPATH and its requirements installed"
-            ) from error
+        for run, where in ((client.run_on_scheduler, "the scheduler"), (client.run, "the workers")):
+            try:  # the scheduler too, because it unpickles what it hands on
+                run(exec, "import scow.features")
+            except ImportError as error:
+                raise UserError(
+                    f"--scheduler: {where} of {address} cannot import scow ({error}); "
+                    "start scheduler and workers with its folder in PYTHONPATH and its requirements installed"
+                ) from error
         yield _Cluster(client, resources)
 
 

@@ -254,3 +254,24 @@ def test_id_longer_than_a_file_name_is_a_failure_too(spoilt: Corpus, tmp_path: P
     done = run_stage("whisper_inference.py", "--config", corpus.config, "--model-dir", MODELS)
     assert "Traceback" not in done.stderr
     assert done.returncode == 1
+
+
+def test_two_jobs_give_the_same_bytes_and_status_changes_nothing(finished: Run, spoilt: Corpus, tmp_path: Path) -> None:
+    corpus = spoilt.copy(tmp_path / "c")
+    command = ("whisper_inference.py", "--config", corpus.config, "--model-dir", MODELS, "--batch-size", 1)
+    status = run_stage(*command, "--status")
+    n = len(BAD) + 3
+    assert status.stdout.splitlines() == [
+        "table,column,done,kept,failed,missing",
+        *(f"{path},tiny.en,0,0,0,{n}" for path in corpus.tables),
+    ]
+    assert corpus.bytes() == spoilt.bytes()
+    assert {path.name for path in corpus.tables[0].parent.iterdir()} == {"mini.json", "mini_l.csv", "mini_r.csv"}
+    done = run_stage(*command, "--jobs", 2)
+    assert done.returncode == 1, done.stderr
+    assert corpus.bytes() == finished.corpus.bytes()
+    status = run_stage(*command, "--status")
+    assert [line.rsplit(",", 4)[1:] for line in status.stdout.splitlines()[1:]] == [
+        ["3", "0", str(n - 3), "0"],
+        ["2", "0", str(n - 2), "0"],
+    ]

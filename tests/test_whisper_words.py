@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import whisper
-from conftest import CLIP1, MODELS
+from conftest import CLIP1, DEMO, MODELS
 from scipy.signal import lfilter
 from whisper.audio import log_mel_spectrogram
 
@@ -260,3 +261,104 @@ def test_file_that_holds_no_weights_is_named(tmp_path: Path) -> None:
     for model in (WhisperModel("tiny.en", "tiny.en", path), WhisperModel("tiny.en", "tiny.en")):
         with pytest.raises(UserError, match=r"tiny\.en\.pt: cannot be loaded as Whisper weights"):
             load_listener(model, model_dir=tmp_path, device="cpu")
+
+
+# --- memory, threads, and rows that leave the batch -----------------------------------------------------------------
+
+
+class Narrow(Listener):
+    """A listener whose memory holds only some ears, with a count of what was tried."""
+
+    def __init__(self, model: Any, room_for: int) -> None:
+        super().__init__(model, fp16=False)
+        self.room_for = room_for
+        self.tried: list[int] = []
+
+    def _listen_at_once(self, ears: Sequence[np.ndarray]) -> list[Transcript]:
+        self.tried.append(len(ears))
+        if len(ears) > self.room_for:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return super()._listen_at_once(ears)
+
+
+def assert_heard_alike(found: Sequence[Transcript], expected: Sequence[Transcript]) -> None:
+    assert [transcript.text for transcript in found] == [transcript.text for transcript in expected]
+    for mine, theirs in zip(found, expected, strict=True):
+        assert [word.text for word in mine.words] == [word.text for word in theirs.words]
+        # 1e-3: another batch size sums in another order, see above.
+        assert [w.probability for w in mine.words] == pytest.approx([w.probability for w in theirs.words], abs=1e-3)
+
+
+def test_too_little_memory_halves_the_ears_and_carries_on(
+    weights: Any, clips: list[np.ndarray], heard_alone: list[Transcript]
+) -> None:
+    listener = Narrow(weights, room_for=1)
+    five = [0, 1, 0, 1, 0]
+    found = listener.listen([clips[i] for i in five])
+    assert listener.tried == [5, 2, 1, 1, 1, 1, 1]
+    assert_heard_alike(found, [heard_alone[i] for i in five])
+    listener.listen([clips[1]] * 2)
+    assert listener.tried[7:] == [1, 1], "what was too much once is not tried again"
+
+
+def test_memory_for_no_ear_at_all_is_one_line(weights: Any, clips: list[np.ndarray]) -> None:
+    listener = Narrow(weights, room_for=0)
+    with pytest.raises(UserError, match=r"^Whisper: expected memory for one ear on cpu, found too little; .*smaller"):
+        listener.listen(clips[:2])
+    assert listener.tried == [2, 1]
+
+
+def test_threads_do_not_change_a_bit(weights: Any, clips: list[np.ndarray]) -> None:
+    before = torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(Listener(weights, fp16=False).listen(clips))
+            assert torch.get_num_threads() == threads, "the number of threads is put back"
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]
+
+
+@pytest.fixture(scope="module")
+def long_clip(tiny_en: Listener) -> tuple[np.ndarray, Transcript]:
+    """A sung line, whose transcript is several times as long as those of `clips`."""
+    ear = to_16_khz(read_stereo(DEMO / "demo" / "signals" / "twinkle_none.flac").ear("left"))
+    (transcript,) = tiny_en.listen([ear])
+    return ear, transcript
+
+
+def test_a_long_transcript_among_short_ones_is_what_it_is_alone(
+    weights: Any, clips: list[np.ndarray], heard_alone: list[Transcript], long_clip: tuple[np.ndarray, Transcript]
+) -> None:
+    ear, alone = long_clip
+    assert len(alone.words) > 2 * max(len(transcript.words) for transcript in heard_alone[:2])
+    sizes: list[int] = []
+    hook = weights.decoder.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    try:
+        found = Listener(weights, fp16=False).listen([clips[0], clips[1], ear, clips[1], clips[0]])
+    finally:
+        hook.remove()
+    assert sizes[0] == 5
+    assert sizes[-1] == 1, "rows that have ended must have left for this test to mean anything"
+    assert_heard_alike(found, [heard_alone[0], heard_alone[1], alone, heard_alone[1], heard_alone[0]])
+
+
+def test_probabilities_are_those_of_one_pass_over_the_whole_sequence(
+    weights: Any, long_clip: tuple[np.ndarray, Transcript]
+) -> None:
+    ear, alone = long_clip
+    listener = Listener(weights, fp16=False)
+    tokenizer = whisper.tokenizer.get_tokenizer(multilingual=False, language="en", task="transcribe")
+    with torch.inference_mode():
+        encoded = weights.encoder(log_mel_spectrogram(whisper.pad_or_trim(ear), weights.dims.n_mels)[None])
+        ((tokens, probabilities),) = listener._greedy(encoded)
+        start = [tokenizer.sot, tokenizer.no_timestamps]
+        sequence = [*start, *tokens, tokenizer.eot]
+        logits = weights.logits(torch.tensor([sequence]), encoded)[0].double()
+        wanted = torch.softmax(logits, -1)[range(len(start) - 1, len(sequence) - 1), sequence[len(start) :]]
+    assert len(tokens) > 8
+    assert alone.text == tokenizer.decode(tokens).strip()
+    # One pass and one per token sum in another order: they agree to about 1e-6.
+    assert probabilities == pytest.approx(wanted.tolist(), abs=1e-4)
