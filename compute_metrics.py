@@ -10,17 +10,10 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from scow.cli import (
-    add_engine_options,
-    engine_of,
-    listed,
-    report_failures,
-    run_script,
-    say_status,
-    say_unread,
-)
+from scow.cli import listed, report_failures, run_script, say_unread
 from scow.corpus import present_datasets, read_feature_config
 from scow.features import fill_metrics, metric_columns, metric_options, status, unread_settings
+from scow.stage_options import add_engine_options, engine_of, say_status
 
 
 def main() -> int:

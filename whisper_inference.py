@@ -11,15 +11,7 @@ import sys
 from pathlib import Path
 
 from scow.audio import EARS
-from scow.cli import (
-    add_engine_options,
-    engine_of,
-    listed,
-    report_failures,
-    run_script,
-    say_status,
-    say_unread,
-)
+from scow.cli import listed, report_failures, run_script, say_unread
 from scow.corpus import present_datasets, read_feature_config
 from scow.features import (
     configured_models,
@@ -30,6 +22,7 @@ from scow.features import (
     whisper_options,
     write_transcripts,
 )
+from scow.stage_options import add_engine_options, engine_of, say_status
 
 
 def main() -> int:

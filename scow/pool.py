@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -260,12 +261,12 @@ def _begin_worker(ear: Connection) -> None:
 class _Cluster(_Executors):
     tries_itself = True  # distributed.scheduler.allowed-failures says how often
 
-    def __init__(self, client: Any, resources: dict[str, float]) -> None:
+    def __init__(self, client: Any, restrictions: dict[str, Any]) -> None:
         from distributed.scheduler import KilledWorker
 
         self.dead_worker = KilledWorker
         self._client = client
-        self._executor: Executor = client.get_executor(pure=False, **({"resources": resources} if resources else {}))
+        self._executor: Executor = client.get_executor(pure=False, **restrictions)
 
     def executor(self) -> Executor:
         return self._executor
@@ -296,16 +297,29 @@ def _cluster(address: str, resources: dict[str, float]) -> Iterator[_Cluster]:
             f"--scheduler: expected a Dask scheduler at {address}, found none that answers; "
             "start one, or mend the address, as in tcp://host:8786"
         ) from error
+    restrictions: dict[str, Any] = {"resources": resources} if resources else {}
+
+    def on_first_worker(*task: Any) -> None:
+        """Wait for a worker where there is none yet; a cluster that grows by itself needs a task to do so."""
+        if not client.ncores():
+            print(f"waiting for a worker of {address}", file=sys.stderr, flush=True)
+            client.submit(*task, pure=False, **restrictions).result()
+
     with client:
-        for run, where in ((client.run_on_scheduler, "the scheduler"), (client.run, "the workers")):
-            try:  # the scheduler too, because it unpickles what it hands on
+        places = (
+            (client.run_on_scheduler, "the scheduler"),  # because it unpickles what it hands on
+            (on_first_worker, "the workers"),
+            (client.run, "the workers"),
+        )
+        for run, where in places:
+            try:
                 run(exec, "import scow.features")
             except ImportError as error:
                 raise UserError(
                     f"--scheduler: {where} of {address} cannot import scow ({error}); "
                     "start scheduler and workers with its folder in PYTHONPATH and its requirements installed"
                 ) from error
-        yield _Cluster(client, resources)
+        yield _Cluster(client, restrictions)
 
 
 def _work(job: Job, batch: Sequence[Any]) -> Done:

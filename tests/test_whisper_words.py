@@ -335,7 +335,7 @@ def test_a_long_transcript_among_short_ones_is_what_it_is_alone(
     ear, alone = long_clip
     assert len(alone.words) > 2 * max(len(transcript.words) for transcript in heard_alone[:2])
     sizes: list[int] = []
-    hook = weights.decoder.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
+    hook = weights.decoder.ln.register_forward_hook(lambda module, inputs, output: sizes.append(len(output)))
     try:
         found = Listener(weights, fp16=False).listen([clips[0], clips[1], ear, clips[1], clips[0]])
     finally:
@@ -362,3 +362,13 @@ def test_probabilities_are_those_of_one_pass_over_the_whole_sequence(
     assert alone.text == tokenizer.decode(tokens).strip()
     # One pass and one per token sum in another order: they agree to about 1e-6.
     assert probabilities == pytest.approx(wanted.tolist(), abs=1e-4)
+
+
+def test_half_precision_hears_the_same(weights: Any, long_clip: tuple[np.ndarray, Transcript]) -> None:
+    """The CUDA path's number format, here on the CPU."""
+    ear, alone = long_clip
+    (found,) = Listener(weights, fp16=True).listen([ear])
+    assert found.text == alone.text
+    # float16 has 11 bits, 5e-4 of a value, and loses some through the layers.
+    assert [w.probability for w in found.words] == pytest.approx([w.probability for w in alone.words], abs=0.02)
+    assert [w.probability for w in found.words] != [w.probability for w in alone.words]

@@ -69,16 +69,19 @@ def main() -> int:
     parser.add_argument("which", choices=("whisper", "metrics", "tables", "one-table"))
     parser.add_argument("--models", nargs="+", default=["tiny.en"], metavar="NAME")
     parser.add_argument("--model-dir", type=Path, default=ROOT / "models")
-    parser.add_argument("--signals", type=Path, default=DEMO, help="folder with signals/ and unprocessed/")
+    parser.add_argument(
+        "--signals", type=Path, nargs="+", default=[DEMO], metavar="FOLDER", help="with signals/ and unprocessed/"
+    )
     parser.add_argument("--repeats", type=int, default=3, help="turns of each way")
     parser.add_argument("--copies", type=int, default=4, help="how often the signals are measured (metrics)")
     parser.add_argument("--sizes", type=int, nargs=2, default=[11_000, 110_000], help="signals (tables)")
     options = parser.parse_args()
+    tasks = [task for folder in options.signals for task in tasks_of(folder)]
     if options.which == "whisper":
         for name in options.models:
-            bench_whisper(tasks_of(options.signals), resolve_model(name), options.model_dir, options.repeats)
+            bench_whisper(tasks, resolve_model(name), options.model_dir, options.repeats)
     elif options.which == "metrics":
-        bench_metrics(tasks_of(options.signals) * options.copies, options.repeats)
+        bench_metrics(tasks * options.copies, options.repeats)
     elif options.which == "tables":
         bench_tables(options.sizes, options.repeats)
     else:
