@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -54,6 +55,11 @@ class SignalTask:
         return (Failure(self.signal, ear, wanted, str(reason)),) if wanted else ()
 
 
+@functools.lru_cache  # they are read from files, and asked for with every batch
+def _versions(libraries: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+    return (("scow", __version__), *((name, version(name)) for name in libraries))
+
+
 def lost(batch: Sequence[SignalTask], reason: str) -> Done:
     """The outcomes of a batch of which nothing came back."""
     return Done(
@@ -68,5 +74,5 @@ def lost(batch: Sequence[SignalTask], reason: str) -> Done:
 
 def made_by(device: str, dtype: str, libraries: Sequence[str]) -> dict[str, Any]:
     """How values came about that are computed here and now, for their provenance."""
-    versions = {"scow": __version__, **{name: version(name) for name in libraries}}
-    return {"date": datetime.date.today().isoformat(), "device": device, "dtype": dtype, "versions": versions}
+    today = datetime.date.today().isoformat()
+    return {"date": today, "device": device, "dtype": dtype, "versions": dict(_versions(tuple(libraries)))}

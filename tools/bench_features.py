@@ -21,7 +21,8 @@ with ``--jobs 1`` and ``--jobs 2`` (workers started, as a long run has them).
 **tables** makes tables of 11,000 and 110,000 signals and times how a column is merged into both ears' tables: read,
 journal, place, write, with the memory at its peak. Each size has a process of its own.
 
-The ways take turns (A B C, A B C, ...), and medians are printed, because a machine's speed drifts.
+The ways take turns (A B C, A B C, ...), and medians are printed, of times and of the ratios within each turn, because a
+machine's speed drifts.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +108,28 @@ def tasks_of(folder: Path) -> list[SignalTask]:
     return [SignalTask(signal, ears, words, dict.fromkeys(EARS, METRIC_COLUMNS)) for signal in signals]
 
 
-def medians(ways: dict[str, Callable[[], float]], repeats: int) -> dict[str, float]:
-    """Median of what each way answers, the ways taking turns."""
+@dataclass(frozen=True)
+class Times:
+    """Seconds of several ways, by name, one value per turn."""
+
+    turns: dict[str, list[float]]
+
+    def __getitem__(self, name: str) -> float:
+        return statistics.median(self.turns[name])
+
+    def ratio(self, one: str, other: str) -> float:
+        """Median over the turns of one way's time over another's."""
+        return statistics.median(a / b for a, b in zip(self.turns[one], self.turns[other], strict=True))
+
+
+def in_turns(ways: dict[str, Callable[[], float]], repeats: int) -> Times:
+    """What each way answers, the ways taking turns."""
     found: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(repeats):
         for name, way in ways.items():
             found[name].append(way())
             print(f"  turn {turn + 1}, {name}: {found[name][-1]:.2f} s", file=sys.stderr, flush=True)
-    return {name: statistics.median(values) for name, values in found.items()}
+    return Times(found)
 
 
 def seconds(clock: Callable[[], float], work: Callable[[], object]) -> float:
@@ -151,7 +167,7 @@ def bench_whisper(tasks: Sequence[SignalTask], model: WhisperModel, model_dir: P
                 weights.encoder(mel)
 
     ways = {"plain": lambda: plain_whisper(tasks, model, model_dir), "stage 2": stage, "encoder": encoder}
-    cpu = medians({name: lambda way=way: seconds(time.process_time, way) for name, way in ways.items()}, repeats)  # type: ignore[misc]
+    cpu = in_turns({name: lambda way=way: seconds(time.process_time, way) for name, way in ways.items()}, repeats)  # type: ignore[misc]
     parts = {
         "audio": seconds(time.process_time, lambda: job.prepare(tasks)),
         "mel": seconds(
@@ -162,11 +178,11 @@ def bench_whisper(tasks: Sequence[SignalTask], model: WhisperModel, model_dir: P
     }
     audio_s = sum(map(len, ears)) / MODEL_RATE_HZ
     print(f"\n{model.column}: {len(ears)} ears, {audio_s:.0f} s of audio, one thread, CPU time, median of {repeats}")
-    for name, value in cpu.items():
-        print(f"  {name:8} {value:7.2f} s  {audio_s / value:6.2f} s of audio per s")
+    for name in ways:
+        print(f"  {name:8} {cpu[name]:7.2f} s  {audio_s / cpu[name]:6.2f} s of audio per s")
     print(
-        f"  stage 2 / plain: {cpu['stage 2'] / cpu['plain']:.2f}; "
-        f"stage 2 / encoder: {cpu['stage 2'] / cpu['encoder']:.2f}"
+        f"  stage 2 / plain: {cpu.ratio('stage 2', 'plain'):.2f}; "
+        f"stage 2 / encoder: {cpu.ratio('stage 2', 'encoder'):.2f}"
     )
     rest = cpu["stage 2"] - sum(parts.values())
     shares = {**parts, "decoder and scores": rest}
@@ -254,14 +270,14 @@ def bench_metrics(tasks: Sequence[SignalTask], repeats: int) -> None:
             "--jobs 1": lambda: through(pools[1]),
             "--jobs 2": lambda: through(pools[2]),
         }
-        wall = medians({n: lambda way=way: seconds(time.perf_counter, way) for n, way in ways.items()}, repeats)  # type: ignore[misc]
+        wall = in_turns({n: lambda way=way: seconds(time.perf_counter, way) for n, way in ways.items()}, repeats)  # type: ignore[misc]
     ears = 2 * len(tasks)
     print(f"\n{len(tasks)} signals, both ears, {os.cpu_count()} cores, wall time, median of {repeats}")
-    for name, value in wall.items():
-        print(f"  {name:10} {value:7.2f} s  {value / ears:6.2f} s per ear")
-    print(f"  --jobs 2 is {wall['plain'] / wall['--jobs 2']:.2f} times as fast as plain")
-    print(f"  --jobs 2 is {wall['--jobs 1'] / wall['--jobs 2']:.2f} times as fast as --jobs 1")
-    print(f"  --jobs 1 takes {wall['--jobs 1'] / wall['bare calls']:.2f} times the bare calls")
+    for name in ways:
+        print(f"  {name:10} {wall[name]:7.2f} s  {wall[name] / ears:6.2f} s per ear")
+    print(f"  --jobs 2 is {wall.ratio('plain', '--jobs 2'):.2f} times as fast as plain")
+    print(f"  --jobs 2 is {wall.ratio('--jobs 1', '--jobs 2'):.2f} times as fast as --jobs 1")
+    print(f"  --jobs 1 takes {wall.ratio('--jobs 1', 'bare calls'):.2f} times the bare calls")
 
 
 def plain_metrics(tasks: Sequence[SignalTask]) -> None:
@@ -306,12 +322,12 @@ def bench_tables(sizes: Sequence[int], repeats: int) -> None:
         memory[size] = max(memory.get(size, 0.0), peak)
         return elapsed
 
-    wall = medians({f"{size} signals": lambda size=size: merge(size) for size in sizes}, repeats)  # type: ignore[misc]
-    small, large = wall.values()
+    wall = in_turns({f"{size} signals": lambda size=size: merge(size) for size in sizes}, repeats)  # type: ignore[misc]
+    small, large = (f"{size} signals" for size in sizes)
     print(f"\na column merged into both ears' tables, median of {repeats}")
-    for (name, value), size in zip(wall.items(), sizes, strict=True):
-        print(f"  {name}: {value:.1f} s, {memory[size] / 1e9:.2f} GB at the peak")
-    print(f"  ratio of time: {large / small:.1f}")
+    for name, size in zip((small, large), sizes, strict=True):
+        print(f"  {name}: {wall[name]:.1f} s, {memory[size] / 1e9:.2f} GB at the peak")
+    print(f"  ratio of time: {wall.ratio(large, small):.1f}")
 
 
 class _Heard:
