@@ -28,7 +28,7 @@ from scow.device import resolve_device
 from scow.dnsmos import installed_model
 from scow.errors import UserError
 from scow.files import replacing, sha256_of
-from scow.journal import Done, Failure, Journal, outcomes_by_signal
+from scow.journal import Done, Failure, Journal, Outcome, outcomes_by_signal
 from scow.listening import Listening
 from scow.locks import locked
 from scow.measuring import Measuring, loaded_dnsmos
@@ -448,7 +448,7 @@ def fill_columns(
         if mine:
             all_columns = [column for column in source if any(column in cells for cells in mine.values())]
             write_table(order_columns(place(tables[ear], all_columns, mine)), dataset.csv_path)
-        _note(dataset, source, batches, _n_signals(tables[ear]), overwritten=columns if overwrite else ())
+        _note(dataset, source, batches, outcomes, _n_signals(tables[ear]), overwritten=columns if overwrite else ())
         computed = sum(ear in task.ears and task.signal in mine for task in tasks)
         filled.append(Filled(dataset.csv_path, tuple(columns), computed, present, _transcripts(mine)))
     journal.remove()
@@ -460,24 +460,24 @@ def _note(
     dataset: Dataset,
     source: Mapping[str, Source],
     batches: Sequence[Done],
+    outcomes: Mapping[str, Outcome],
     n_signals: int,
     *,
     overwritten: Sequence[str],
 ) -> None:
     """Write down where the new numbers of a table come from."""
     known = read_provenance(dataset.csv_path)
-    outcomes = outcomes_by_signal(batches).values()
     for column in source:
         tried = sum(
             column in outcome.values.get(dataset.channel, {})
             or any(f.ear == dataset.channel and column in f.columns for f in outcome.failures)
-            for outcome in outcomes
+            for outcome in outcomes.values()
         )
         if not tried:
             continue
         if column in overwritten or column not in known:
             known[column] = ColumnProvenance(source[column], unknown=n_signals - tried)
-        known[column] = updated(known[column], batches, dataset.channel, column)
+        known[column] = updated(known[column], batches, outcomes.values(), dataset.channel, column)
     write_provenance(dataset.csv_path, {c: known[c] for c in FEATURE_COLUMNS if c in known})
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any
 
 from scow.errors import UserError
 from scow.files import replacing
-from scow.journal import Done, outcomes_by_signal
+from scow.journal import Done, Outcome
 
 FORMAT = "stereo-chorus-of-whispers/provenance/1"
 
@@ -138,8 +139,10 @@ def check_source(table: Path, column: str, known: ColumnProvenance | None, sourc
         )
 
 
-def updated(known: ColumnProvenance, batches: Sequence[Done], ear: str, column: str) -> ColumnProvenance:
-    """Provenance of a column of an ear's table after some batches."""
+def updated(
+    known: ColumnProvenance, batches: Sequence[Done], outcomes: Iterable[Outcome], ear: str, column: str
+) -> ColumnProvenance:
+    """Provenance of a column of an ear's table after some batches, whose last word are these outcomes."""
     made_by = {
         outcome.signal: done.made_by
         for done in batches
@@ -147,14 +150,15 @@ def updated(known: ColumnProvenance, batches: Sequence[Done], ear: str, column: 
         if column in outcome.values.get(ear, {})
     }
     runs = [dict(run) for run in known.runs]
-    for run in made_by.values():
-        same = next((known_run for known_run in runs if known_run == {**run, "signals": known_run["signals"]}), None)
+    counts = Counter(json.dumps(run, sort_keys=True) for run in made_by.values())
+    for run, signals in ((json.loads(text), n) for text, n in counts.items()):
+        same = next((other for other in runs if other == {**run, "signals": other["signals"]}), None)
         if same is None:
-            runs.append({**run, "signals": 1})
+            runs.append({**run, "signals": signals})
         else:
-            same["signals"] += 1
+            same["signals"] += signals
     failures = {signal: why for signal, why in known.failures.items() if signal not in made_by}
-    for outcome in outcomes_by_signal(batches).values():
+    for outcome in outcomes:
         failures |= {f.signal: f.reason for f in outcome.failures if f.ear == ear and column in f.columns}
     return dataclasses.replace(known, runs=tuple(runs), failures=failures)
 

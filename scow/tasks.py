@@ -57,7 +57,7 @@ class SignalTask:
 
 @functools.lru_cache  # they are read from files, and asked for with every batch
 def _versions(libraries: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-    return (("scow", __version__), *((name, version(name)) for name in libraries))
+    return tuple((name, version(name)) for name in libraries)
 
 
 def lost(batch: Sequence[SignalTask], reason: str) -> Done:
@@ -75,4 +75,5 @@ def lost(batch: Sequence[SignalTask], reason: str) -> Done:
 def made_by(device: str, dtype: str, libraries: Sequence[str]) -> dict[str, Any]:
     """How values came about that are computed here and now, for their provenance."""
     today = datetime.date.today().isoformat()
-    return {"date": today, "device": device, "dtype": dtype, "versions": dict(_versions(tuple(libraries)))}
+    versions = {"scow": __version__, **dict(_versions(tuple(libraries)))}
+    return {"date": today, "device": device, "dtype": dtype, "versions": versions}
