@@ -10,14 +10,14 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from scow.cli import listed, report_failures, run_script, say_unread
-from scow.corpus import present_datasets, read_feature_config
-from scow.features import fill_metrics, metric_columns, metric_options, status, unread_settings
-from scow.stage_options import add_engine_options, engine_of, say_status
-
 
 def main() -> int:
     """Parse the options, fill the columns, say what was written."""
+    from scow.cli import listed, report_failures, say_unread
+    from scow.corpus import present_datasets, read_feature_config
+    from scow.features import fill_metrics, metric_columns, metric_options, status, unread_settings
+    from scow.stage_options import add_engine_options, engine_of, say_status
+
     parser = argparse.ArgumentParser(description="Stage 3: STOI, eSTOI, PESQ and DNSMOS.")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("feature_config.yaml"))
     parser.add_argument("--quality", action="store_true", help="only STOI, eSTOI and PESQ")
@@ -44,4 +44,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # Imports happen inside, where Ctrl-C ends with one line from the first second on.
+    from scow.cli import run_script
+
     sys.exit(run_script(main))

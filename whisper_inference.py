@@ -10,23 +10,23 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from scow.audio import EARS
-from scow.cli import listed, report_failures, run_script, say_unread
-from scow.corpus import present_datasets, read_feature_config
-from scow.features import (
-    configured_models,
-    fill_whisper,
-    named_models,
-    status,
-    unread_settings,
-    whisper_options,
-    write_transcripts,
-)
-from scow.stage_options import add_engine_options, engine_of, say_status
-
 
 def main() -> int:
     """Parse the options, fill the columns, say what was written."""
+    from scow.audio import EARS
+    from scow.cli import listed, report_failures, say_unread
+    from scow.corpus import present_datasets, read_feature_config
+    from scow.features import (
+        configured_models,
+        fill_whisper,
+        named_models,
+        status,
+        unread_settings,
+        whisper_options,
+        write_transcripts,
+    )
+    from scow.stage_options import add_engine_options, engine_of, say_status
+
     parser = argparse.ArgumentParser(description="Stage 2: word and sentence scores of Whisper models.")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("feature_config.yaml"))
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="for instance train,valid,eval (default: config)")
@@ -64,4 +64,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # Imports happen inside, where Ctrl-C ends with one line from the first second on.
+    from scow.cli import run_script
+
     sys.exit(run_script(main))

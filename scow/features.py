@@ -386,14 +386,27 @@ def status(datasets: Sequence[Dataset], columns: Sequence[str]) -> tuple[ColumnS
 
 
 def write_transcripts(path: Path, result: StageResult) -> None:
-    """Write what was heard as CSV with the columns signal, table, model, transcript."""
+    """Write what was heard as CSV with the columns signal, table, model, transcript; add to what is there already.
+
+    Raises
+    ------
+    UserError
+        Another kind of file is there, or it cannot be written.
+    """
+    columns = ["signal", "table", "model", "transcript"]
     rows = [
         (signal, done.path.name, done.columns[0], text)
         for done in result.filled
         for signal, text in done.transcripts.items()
     ]
+    heard = pd.DataFrame(rows, columns=columns)
+    if path.is_file():
+        earlier = pd.read_csv(path, dtype=str, keep_default_na=False)
+        if list(earlier.columns) != columns:
+            raise UserError(f"{path}: expected transcripts, {', '.join(columns)}, found another file; choose another")
+        heard = pd.concat([earlier, heard]).drop_duplicates(columns[:3], keep="last")
     with replacing(path) as temporary:
-        pd.DataFrame(rows, columns=["signal", "table", "model", "transcript"]).to_csv(temporary, index=False)
+        heard.to_csv(temporary, index=False)
 
 
 @contextmanager
@@ -427,6 +440,10 @@ def fill_columns(
     """
     tasks = _tasks(group, tables, columns)
     path = _journal_path(group, columns[0])
+    if not overwrite and Journal.is_overwriting(path):
+        raise UserError(
+            f"{path}: a run with --overwrite was stopped here; finish it with --overwrite, or remove this file"
+        )
     if not tasks and not path.exists():
         untouched = (Filled(d.csv_path, tuple(columns), 0, _n_signals(tables[ear])) for ear, d in group.items())
         return StageResult(tuple(untouched), ())
@@ -436,7 +453,8 @@ def fill_columns(
         for column in columns:
             if any(column in task.columns.get(ear, ()) for task in tasks):
                 check_source(dataset.csv_path, column, known.get(column), source[column])
-    journal = Journal(path, _fingerprint(tables, (sorted(source.items()), columns if overwrite else ())))
+    definition = (sorted(source.items()), columns if overwrite else ())
+    journal = Journal(path, _fingerprint(tables, definition), overwriting=overwrite)
     first = next(iter(group.values()))
     what = "metrics" if columns[0] in METRIC_COLUMNS else columns[0]
     batches = run_batches(tasks, job, pool=pool, batch_size=batch_size, journal=journal, label=f"{first.split} {what}")
@@ -446,9 +464,12 @@ def fill_columns(
         mine = {signal: outcome.values[ear] for signal, outcome in outcomes.items() if ear in outcome.values}
         present = _n_signals(tables[ear]) - sum(ear in task.ears for task in tasks)
         if mine:
-            all_columns = [column for column in source if any(column in cells for cells in mine.values())]
-            write_table(order_columns(place(tables[ear], all_columns, mine)), dataset.csv_path)
-        _note(dataset, source, batches, outcomes, _n_signals(tables[ear]), overwritten=columns if overwrite else ())
+            placed = [c for c in source if c in columns or any(c in cells for cells in mine.values())]
+            write_table(order_columns(place(tables[ear], placed, mine)), dataset.csv_path)
+        if (
+            mine or not overwrite
+        ):  # where nothing at all could be computed, the old numbers stay, and so does their note
+            _note(dataset, tables[ear], source, batches, outcomes, overwritten=columns if overwrite else ())
         computed = sum(ear in task.ears and task.signal in mine for task in tasks)
         filled.append(Filled(dataset.csv_path, tuple(columns), computed, present, _transcripts(mine)))
     journal.remove()
@@ -458,26 +479,31 @@ def fill_columns(
 
 def _note(
     dataset: Dataset,
+    before: pd.DataFrame,
     source: Mapping[str, Source],
     batches: Sequence[Done],
     outcomes: Mapping[str, Outcome],
-    n_signals: int,
     *,
     overwritten: Sequence[str],
 ) -> None:
-    """Write down where the new numbers of a table come from."""
-    known = read_provenance(dataset.csv_path)
+    """Write down where the new numbers of a table come from, which was `before` when they were placed.
+
+    A run that was killed after this and before its journal was removed comes here again: what was filled by then has
+    been counted.
+    """
+    ear, known = dataset.channel, read_provenance(dataset.csv_path)
     for column in source:
-        tried = sum(
-            column in outcome.values.get(dataset.channel, {})
-            or any(f.ear == dataset.channel and column in f.columns for f in outcome.failures)
-            for outcome in outcomes.values()
-        )
-        if not tried:
+        new = {outcome.signal for outcome in outcomes.values() if column in outcome.values.get(ear, {})}
+        failed = any(f.ear == ear and column in f.columns for outcome in outcomes.values() for f in outcome.failures)
+        if not (new or failed):
             continue
+        gaps = set(_signals_with_gaps(before, column))
         if column in overwritten or column not in known:
-            known[column] = ColumnProvenance(source[column], unknown=n_signals - tried)
-        known[column] = updated(known[column], batches, outcomes.values(), dataset.channel, column)
+            unknown = set(before["signal"]) - gaps - new
+            known[column] = ColumnProvenance(source[column], unknown=len(unknown))
+        else:
+            new &= gaps
+        known[column] = updated(known[column], batches, outcomes.values(), ear, column, new)
     write_provenance(dataset.csv_path, {c: known[c] for c in FEATURE_COLUMNS if c in known})
 
 
@@ -497,14 +523,19 @@ def _metric_sources(options: MetricOptions) -> dict[str, Source]:
 
 
 def _journal_path(group: Mapping[str, Dataset], column: str) -> Path:
-    """The journal of a group of tables: beside the first of them, one per Whisper column, one for all metrics."""
-    path = next(iter(group.values())).csv_path
-    return path.with_name(f"{path.stem}.{'metrics' if column in METRIC_COLUMNS else column}.journal.jsonl")
+    """The journal of a group of tables: beside the first of them, one per Whisper column, one for all metrics.
+
+    A run for both ears and one for a single ear have journals of their own, so that neither loses what the other did.
+    """
+    path = min(dataset.csv_path for dataset in group.values())
+    ears = "both." if len(group) > 1 else ""
+    return path.with_name(f"{path.stem}.{ears}{'metrics' if column in METRIC_COLUMNS else column}.journal.jsonl")
 
 
 def _kept(group: Mapping[str, Dataset], ear: str, column: str) -> set[str]:
     """Signals whose value of a column stands in a journal that a killed run has left."""
-    outcomes = outcomes_by_signal(Journal.peek(_journal_path(group, column))).values()
+    paths = {_journal_path(group, column), _journal_path({ear: group[ear]}, column)}
+    outcomes = [outcome for path in paths for outcome in outcomes_by_signal(Journal.peek(path)).values()]
     return {outcome.signal for outcome in outcomes if column in outcome.values.get(ear, {})}
 
 
@@ -623,7 +654,8 @@ def _fingerprint(tables: Mapping[str, pd.DataFrame], definition: tuple[object, .
     total = hashlib.sha256(repr(definition).encode())
     for ear, table in sorted(tables.items()):
         total.update(ear.encode())
-        hashes = pd.util.hash_pandas_object(table[["signal", "prompt", "word"]], index=False)
+        words = table[table["word_count"] == 1]  # sentence rows come with stage 2, and change nothing
+        hashes = pd.util.hash_pandas_object(words[["signal", "prompt", "word"]], index=False)
         total.update(hashes.to_numpy().tobytes())
     return total.hexdigest()
 

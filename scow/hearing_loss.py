@@ -119,6 +119,15 @@ def simulate(
     if not hearing_losses:
         return {}
     require_installed()
+    if cache_dir is not None:  # before hours of work, not after
+        try:
+            cache_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot write to {cache_dir}: {error.strerror or error}; choose another --cache-dir"
+            ) from error
+        if not os.access(cache_dir, os.W_OK):
+            raise UserError(f"cannot write to {cache_dir}: no right to; choose another --cache-dir")
     paths = {name: cache_dir / _name(signal, name, level_db_spl) if cache_dir else None for name in hearing_losses}
     results = {name: kept for name, path in paths.items() if path and (kept := _read_kept(path)) is not None}
     missing = [name for name in hearing_losses if name not in results]

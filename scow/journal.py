@@ -81,17 +81,28 @@ class Journal:
         The journal file; need not exist.
     fingerprint : str
         What the values belong to.
+    overwriting : bool
+        The values are to replace others, so that a run that only fills gaps must not pass them over.
     """
 
-    def __init__(self, path: Path, fingerprint: str) -> None:
+    def __init__(self, path: Path, fingerprint: str, *, overwriting: bool = False) -> None:
         self._path = path
-        self._heading = json.dumps({"fingerprint": fingerprint})
+        self._heading = json.dumps({"fingerprint": fingerprint} | ({"overwriting": True} if overwriting else {}))
         self._handle: IO[str] | None = None
 
     def read(self) -> list[Done]:
         """Batches that an earlier run left, in the order noted; none where the journal belongs to something else."""
         heading, *lines = _lines(self._path)
         return [done for done in map(_parsed, lines) if done] if heading == self._heading else []
+
+    @staticmethod
+    def is_overwriting(path: Path) -> bool:
+        """Whether there is a journal whose values are to replace others."""
+        try:
+            heading = json.loads(_lines(path)[0])
+        except ValueError:
+            return False
+        return isinstance(heading, dict) and heading.get("overwriting") is True
 
     @staticmethod
     def peek(path: Path) -> list[Done]:

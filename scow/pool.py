@@ -301,8 +301,10 @@ def _cluster(address: str, resources: dict[str, float]) -> Iterator[_Cluster]:
 
     def on_first_worker(*task: Any) -> None:
         """Wait for a worker where there is none yet; a cluster that grows by itself needs a task to do so."""
-        if not client.ncores():
-            print(f"waiting for a worker of {address}", file=sys.stderr, flush=True)
+        offers = client.run_on_scheduler(_offers)
+        if not any(all(offer.get(name, 0) >= n for name, n in resources.items()) for offer in offers):
+            wanted = "".join(f" that offers {name}={n:g}" for name, n in resources.items())
+            print(f"waiting for a worker of {address}{wanted}", file=sys.stderr, flush=True)
             client.submit(*task, pure=False, **restrictions).result()
 
     with client:
@@ -320,6 +322,11 @@ def _cluster(address: str, resources: dict[str, float]) -> Iterator[_Cluster]:
                     "start scheduler and workers with its folder in PYTHONPATH and its requirements installed"
                 ) from error
         yield _Cluster(client, restrictions)
+
+
+def _offers(dask_scheduler: Any = None) -> list[dict[str, float]]:
+    """Resources of the workers of a cluster, asked of its scheduler."""
+    return [dict(worker.resources) for worker in dask_scheduler.workers.values()]
 
 
 def _work(job: Job, batch: Sequence[Any]) -> Done:

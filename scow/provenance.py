@@ -19,7 +19,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,9 +140,17 @@ def check_source(table: Path, column: str, known: ColumnProvenance | None, sourc
 
 
 def updated(
-    known: ColumnProvenance, batches: Sequence[Done], outcomes: Iterable[Outcome], ear: str, column: str
+    known: ColumnProvenance,
+    batches: Sequence[Done],
+    outcomes: Iterable[Outcome],
+    ear: str,
+    column: str,
+    new: Collection[str],
 ) -> ColumnProvenance:
-    """Provenance of a column of an ear's table after some batches, whose last word are these outcomes."""
+    """Provenance of a column of an ear's table after some batches, whose last word are these outcomes.
+
+    Of the signals that have a value, those in `new` are counted; the others have been counted before.
+    """
     made_by = {
         outcome.signal: done.made_by
         for done in batches
@@ -150,7 +158,7 @@ def updated(
         if column in outcome.values.get(ear, {})
     }
     runs = [dict(run) for run in known.runs]
-    counts = Counter(json.dumps(run, sort_keys=True) for run in made_by.values())
+    counts = Counter(json.dumps(run, sort_keys=True) for signal, run in made_by.items() if signal in new)
     for run, signals in ((json.loads(text), n) for text, n in counts.items()):
         same = next((other for other in runs if other == {**run, "signals": other["signals"]}), None)
         if same is None:

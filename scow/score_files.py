@@ -124,7 +124,10 @@ def read_scores(path: Path, scale: str | None = None) -> ScoreFile:
     factor = SCALES[found]
     for signal, value in scores.items():
         if not 0.0 <= value * factor <= 100.0:
-            raise UserError(f"{path}: signal {signal}: expected a score in {found}, found {value:g}; clamp the scores")
+            raise UserError(
+                f"{path}: signal {signal}: expected a score in {found}, found {value:g}; "
+                "clamp the scores, or give the right --scale"
+            )
     return ScoreFile(path, {signal: value * factor for signal, value in scores.items()}, header, found, largest)
 
 

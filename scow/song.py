@@ -34,6 +34,7 @@ from scow.tables import HEARING_LOSSES
 from scow.timed_lyrics import TimedLine, at_most_30_s, check_words, plain_lines, read_lyrics, timed_lines
 
 OUTLINE_PIECES = 600
+LONGEST_PATH = 255  # longer text is no path, and asking the file system for it an error
 TIMED = (".lrc", ".srt")
 SPOKEN_NAMES = {name.split()[0].lower() if name != "No Loss" else "none": (name,) for name in HEARING_LOSSES}
 
@@ -103,8 +104,16 @@ def hearing_losses_of(name: str) -> tuple[str, ...]:
 
 
 def as_lyrics(text: str) -> Path | str:
-    """What the command line means by lyrics: a file, where the text has the name of one, else the words themselves."""
+    """What the command line means by lyrics: a file, where the text has the name of one, else the words themselves.
+
+    Raises
+    ------
+    UserError
+        The text is the path of a file of another kind.
+    """
     named = text.lower().endswith((*TIMED, ".txt")) and "\n" not in text
+    if not named and "\n" not in text and len(text) < LONGEST_PATH and Path(text).exists():
+        raise UserError(f"--lyrics: expected a file that ends in .lrc, .srt or .txt, or words, found {text}; rename it")
     return Path(text) if named else text
 
 

@@ -256,7 +256,9 @@ class Listener:
             some = ears[len(heard) : len(heard) + self._at_once]
             try:
                 heard += self._listen_at_once(some)
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:  # torch.OutOfMemoryError on CUDA; on a CPU it has no type of its own
+                if not (isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)):
+                    raise
                 if len(some) == 1:
                     raise UserError(
                         f"Whisper: expected memory for one ear on {self.device}, found too little; "

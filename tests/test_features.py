@@ -38,6 +38,7 @@ from scow.features import (
     write_transcripts,
 )
 from scow.journal import Outcome
+from scow.provenance import read_provenance
 from scow.tables import (
     BASE_COLUMNS,
     DNSMOS_COLUMNS,
@@ -625,3 +626,99 @@ def test_settings_that_nothing_reads_are_named(tmp_path: Path) -> None:
     )
     shipped = read_feature_config(ROOT / "feature_config.yaml")
     assert features.unread_settings(shipped) == ()
+
+
+# --- kills at awkward moments ---------------------------------------------------------------------------------------
+
+
+def crash_after(patch: pytest.MonkeyPatch, name: str, calls: int) -> None:
+    """As if the process ended after some calls of a function of scow.features."""
+    real, seen = getattr(features, name), []
+
+    def crash(*args: Any, **kwargs: Any) -> Any:
+        result = real(*args, **kwargs)
+        seen.append(name)
+        if len(seen) == calls:
+            raise KeyboardInterrupt
+        return result
+
+    patch.setattr(features, name, crash)
+
+
+def noted(corpus: Corpus, column: str) -> list[tuple[int, int]]:
+    """Signals of the runs, and of unknown provenance, per table."""
+    known = [read_provenance(path)[column] for path in corpus.tables]
+    return [(sum(run["signals"] for run in one.runs), one.unknown) for one in known]
+
+
+@pytest.mark.parametrize(("name", "calls"), [("write_table", 1), ("write_provenance", 1), ("write_provenance", 2)])
+def test_a_kill_between_tables_counts_nothing_twice(
+    fresh: Corpus, measured: Corpus, tmp_path: Path, name: str, calls: int
+) -> None:
+    corpus = fresh.copy(tmp_path / "c")
+    with pytest.MonkeyPatch.context() as patch:
+        crash_after(patch, name, calls)
+        with pytest.raises(KeyboardInterrupt):
+            measure(corpus)
+    assert len(corpus.journals) == 1
+    measure(corpus)
+    assert_measured(corpus, measured)
+    assert noted(corpus, "stoi") == noted(corpus, "dns_sig") == [(2, 0), (2, 0)]
+
+
+def test_a_stopped_overwrite_must_be_finished_with_overwrite(measured: Corpus, tmp_path: Path) -> None:
+    corpus = measured.copy(tmp_path / "c")
+    with pytest.MonkeyPatch.context() as patch:
+        crash_after(patch, "write_table", 1)
+        with pytest.raises(KeyboardInterrupt):
+            measure(corpus, overwrite=True)
+    before = corpus.bytes()
+    with pytest.raises(UserError, match=r"metrics\.journal\.jsonl: a run with --overwrite was stopped here; finish it"):
+        measure(corpus)
+    assert corpus.bytes() == before
+    assert len(corpus.journals) == 1
+    measure(corpus, overwrite=True)
+    assert_measured(corpus, measured)
+    assert noted(corpus, "stoi") == [(2, 0), (2, 0)]
+
+
+def test_journal_survives_sentence_rows_that_come_in_between(
+    interrupted: Corpus, measured: Corpus, counting: CountingListener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hear(interrupted)
+    seen = measured_signals(monkeypatch)
+    measure(interrupted)
+    assert seen == []
+    for path, expected in zip(interrupted.tables, measured.tables, strict=True):
+        table = read_table(path)
+        assert table[list(METRIC_COLUMNS)].notna().all(axis=None)
+        words = table.loc[table["word_count"] == 1, list(METRIC_COLUMNS)]
+        pd.testing.assert_frame_equal(words, read_table(expected)[list(METRIC_COLUMNS)], rtol=0, atol=1e-9)
+
+
+def test_a_run_for_one_ear_leaves_the_journal_of_both(interrupted: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    measure(interrupted, "mini_left")
+    assert len(interrupted.journals) == 1
+    seen = measured_signals(monkeypatch)
+    measure(interrupted)
+    assert seen == []
+
+
+def test_an_overwrite_that_computes_nothing_changes_nothing(measured: Corpus, tmp_path: Path) -> None:
+    corpus = measured.copy(tmp_path / "c")
+    before = corpus.bytes(), [read_provenance(path) for path in corpus.tables]
+    shutil.rmtree(corpus.signals)
+    result = measure(corpus, overwrite=True)
+    assert len(result.failures) == 4
+    assert (corpus.bytes(), [read_provenance(path) for path in corpus.tables]) == before
+
+
+def test_transcripts_of_earlier_runs_are_kept(heard: Heard, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    write_transcripts(path, heard.result)
+    before = path.read_bytes()
+    write_transcripts(path, StageResult((), ()))
+    assert path.read_bytes() == before
+    path.write_text("a,b\n1,2\n", encoding="utf-8")
+    with pytest.raises(UserError, match="expected transcripts"):
+        write_transcripts(path, heard.result)

@@ -201,7 +201,7 @@ def test_workers_do_not_outlive_a_parent_that_is_killed(tmp_path):
         assert process.poll() is None
         busy = {pid for pid, _ in began(tmp_path)[2:]}
         everyone = {*busy, *children(process.pid)}
-        assert len(busy) == 2
+        assert busy  # on a busy machine one worker may have begun both
         assert not any(map(is_gone, everyone))
         process.send_signal(signal.SIGKILL)
         assert process.wait(10) == -signal.SIGKILL
