@@ -31,7 +31,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnContext
 from typing import Any, Protocol
 
 from scow.errors import UserError
@@ -192,25 +191,43 @@ class _Processes(_Executors):
     dead_worker = BrokenProcessPool
     tries_itself = False
 
-    def __init__(self, jobs: int, context: SpawnContext, ear: Connection) -> None:
-        self._jobs, self._context, self._ear = jobs, context, ear
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+        self._context = get_context("spawn")  # a forked process would inherit locks of threads that it does not have
         self._executor: ProcessPoolExecutor | None = None
+        self._line: tuple[Connection, Connection] | None = None  # to its workers: their ear, and this end
 
     def executor(self) -> Executor:
         if self._executor is None:
+            self._line = self._context.Pipe(duplex=False)
             self._executor = ProcessPoolExecutor(
-                self._jobs, mp_context=self._context, initializer=_begin_worker, initargs=(self._ear,)
+                self._jobs, mp_context=self._context, initializer=_begin_worker, initargs=(self._line[0],)
             )
         return self._executor
 
     def renew(self, broken: Executor) -> None:
         if broken is self._executor:  # else another of its batches has said so before
-            self.shut_down()
+            self.hang_up()
 
     def shut_down(self) -> None:
-        executor, self._executor = self._executor, None
+        """Let the workers finish and go."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=True, cancel_futures=True)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """End the workers at once.
+
+        First of all the line: a worker that was just being started when the executor broke is one that the executor
+        waits for and never ends by itself.
+        """
+        (executor, self._executor), (line, self._line) = (self._executor, None), (self._line, None)
+        if line is not None:
+            line[1].close()
         if executor is not None:
             executor.shutdown(wait=True, cancel_futures=True)
+        if line is not None:
+            line[0].close()
 
     def n_workers(self) -> int:
         return self._jobs
@@ -218,16 +235,12 @@ class _Processes(_Executors):
 
 @contextmanager
 def _processes(jobs: int) -> Iterator[_Processes]:
-    context = get_context("spawn")  # a forked process would inherit locks of threads that it does not have
-    ear, mouth = context.Pipe(duplex=False)
-    pool = _Processes(jobs, context, ear)
+    pool = _Processes(jobs)
     try:
         yield pool
         pool.shut_down()
     finally:
-        mouth.close()  # workers that are still busy, because something went wrong here, end at once
-        pool.shut_down()
-        ear.close()
+        pool.hang_up()  # where something went wrong here, workers are still busy
 
 
 @contextmanager
