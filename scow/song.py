@@ -112,7 +112,7 @@ def as_lyrics(text: str) -> Path | str:
         The text is the path of a file of another kind.
     """
     named = text.lower().endswith((*TIMED, ".txt")) and "\n" not in text
-    if not named and "\n" not in text and len(text) < LONGEST_PATH and Path(text).exists():
+    if not named and "\n" not in text and len(text) < LONGEST_PATH and Path(text).is_file():
         raise UserError(f"--lyrics: expected a file that ends in .lrc, .srt or .txt, or words, found {text}; rename it")
     return Path(text) if named else text
 
