@@ -14,9 +14,9 @@ from pathlib import Path
 def main() -> int:
     """Parse the options, fill the columns, say what was written."""
     from scow.cli import listed, report_failures, say_unread
-    from scow.corpus import present_datasets, read_feature_config
-    from scow.features import fill_metrics, metric_columns, metric_options, status, unread_settings
-    from scow.stage_options import add_engine_options, engine_of, say_status
+    from scow.data.feature_config import present_datasets, read_feature_config
+    from scow.features.runner import fill_metrics, metric_columns, metric_options, status, unread_settings
+    from scow.features.stage_options import add_engine_options, engine_of, say_status
 
     parser = argparse.ArgumentParser(description="Stage 3: STOI, eSTOI, PESQ and DNSMOS.")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("feature_config.yaml"))

@@ -11,9 +11,10 @@ import sys
 from pathlib import Path
 
 from scow.cli import EXIT_OK, aligned, run_script
-from scow.evaluation import EvaluationOptions, evaluate, write_evaluation
-from scow.evaluation_report import write_report
-from scow.evaluation_text import (
+from scow.data.scores import SCALES
+from scow.evaluation.evaluate import EvaluationOptions, evaluate, write_evaluation
+from scow.evaluation.report import write_report
+from scow.evaluation.text import (
     AGREEMENT_HEADER,
     COMPARISON_HEADER,
     OWN_HEADER,
@@ -23,7 +24,6 @@ from scow.evaluation_text import (
     own_rows,
     published_rows,
 )
-from scow.score_files import SCALES
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from scow.cli import EXIT_OK, run_script
-from scow.corpus import convert_metadata
+from scow.data.metadata import convert_metadata
 
 
 def main() -> int:

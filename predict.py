@@ -56,10 +56,10 @@ def predict(given: argparse.Namespace) -> int:
     import json
 
     from scow.cli import ShowProgress, report_failures
-    from scow.predictor import Predictor
-    from scow.song import PredictOptions, as_lyrics, hearing_losses_of, predict_song
-    from scow.song_report import write_song_report
-    from scow.song_text import clock, song_text, takes_colours
+    from scow.song.predictor import Predictor
+    from scow.song.report import write_song_report
+    from scow.song.song import PredictOptions, as_lyrics, hearing_losses_of, predict_song
+    from scow.song.terminal import clock, song_text, takes_colours
 
     options = PredictOptions(
         hearing_losses=hearing_losses_of(given.hearing_loss),

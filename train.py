@@ -18,11 +18,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from scow.cli import EXIT_OK, TaskDone, config_folder, flag, plain_config, run_hydra, run_script
-from scow.crossval import write_cross_validation
-from scow.files import replacing
-from scow.network_fit import Epoch
-from scow.sweep import Figures, Sweep, figures_of
-from scow.training import TrainConfig, cross_validation, train, train_config
+from scow.io import atomic_write
+from scow.training.cross_validation import write_cross_validation
+from scow.training.fit_transformer import Epoch
+from scow.training.sweep import Figures, Sweep, figures_of
+from scow.training.train import TrainConfig, cross_validation, train, train_config
 
 
 def main() -> int:
@@ -53,7 +53,9 @@ def run(cfg: DictConfig) -> Figures:
         return report_cross_validation(config)
     trained = train(config, on_epoch=say_epoch)
     if trained.folder.resolve() != config_folder(HydraConfig.get()).resolve():
-        with replacing(trained.folder / "config.yaml") as temporary:  # so that -cp finds what it needs beside model.pt
+        with atomic_write(
+            trained.folder / "config.yaml"
+        ) as temporary:  # so that -cp finds what it needs beside model.pt
             OmegaConf.save(cfg, temporary)
     print(f"wrote {trained.folder / 'model.pt'}" + (f" and {trained.folder / 'train_log.csv'}" if trained.fits else ""))
     for fitted in trained.fits:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 def main() -> int:
     """Parse the options, fill the columns, say what was written."""
-    from scow.audio import EARS
     from scow.cli import listed, report_failures, say_unread
-    from scow.corpus import present_datasets, read_feature_config
-    from scow.features import (
+    from scow.data.audio import CHANNELS
+    from scow.data.feature_config import present_datasets, read_feature_config
+    from scow.features.runner import (
         configured_models,
         fill_whisper,
         named_models,
@@ -25,12 +25,12 @@ def main() -> int:
         whisper_options,
         write_transcripts,
     )
-    from scow.stage_options import add_engine_options, engine_of, say_status
+    from scow.features.stage_options import add_engine_options, engine_of, say_status
 
     parser = argparse.ArgumentParser(description="Stage 2: word and sentence scores of Whisper models.")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("feature_config.yaml"))
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="for instance train,valid,eval (default: config)")
-    parser.add_argument("--channel", choices=EARS, help="only this ear (default: both)")
+    parser.add_argument("--channel", choices=CHANNELS, help="only this ear (default: both)")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="for instance valid_left valid_right")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="for instance tiny.en (default: config)")
     parser.add_argument("--model-dir", type=Path, help="folder of weights (default: config)")

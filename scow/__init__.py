@@ -11,9 +11,9 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scow.predictor import Predictor
-    from scow.song import PredictOptions, predict_excerpt, predict_song
-    from scow.song_prediction import ExcerptPrediction, SongPrediction
+    from scow.song.predictor import Predictor
+    from scow.song.results import ExcerptPrediction, SongPrediction
+    from scow.song.song import PredictOptions, predict_excerpt, predict_song
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,12 +26,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ExcerptPrediction": "scow.song_prediction",
-    "PredictOptions": "scow.song",
-    "Predictor": "scow.predictor",
-    "SongPrediction": "scow.song_prediction",
-    "predict_excerpt": "scow.song",
-    "predict_song": "scow.song",
+    "ExcerptPrediction": "scow.song.results",
+    "PredictOptions": "scow.song.song",
+    "Predictor": "scow.song.predictor",
+    "SongPrediction": "scow.song.results",
+    "predict_excerpt": "scow.song.song",
+    "predict_song": "scow.song.song",
 }
 
 

@@ -4,7 +4,7 @@ The checkpoint is ``model.pt`` beside the config that was chosen with ``-cp``, w
 so that a published checkpoint or a copied folder works under any name. Where the user overrides `exp_name` or
 `train.save_dir` on the command line, it is the one of that folder. Scores are written there too.
 
-Tables of another definition than those that the checkpoint was trained on are refused (`scow.provenance`).
+Tables of another definition than those that the checkpoint was trained on are refused (`scow.data.provenance`).
 
 The output has two columns and no header, as the challenge's leaderboard takes it: signal id, score. With
 ``infer.submission`` the file for the challenge's e-mail form is written too, after a check of both (`scow.submission`).
@@ -20,17 +20,18 @@ from typing import Any
 
 import numpy as np
 
-from scow.batches import DataOptions, SignalBatch, data_options, load_batch
-from scow.checkpoint import Checkpoint, ModelOptions, fingerprint, load_checkpoint, model_options
+from scow.config import as_section, options_from
+from scow.data.provenance import differences
+from scow.data.scores import write_rows, write_scores
+from scow.data.tables import DNSMOS_COLUMNS, read_table
 from scow.device import resolve_device
 from scow.errors import UserError, nearest
-from scow.options import as_section, options_from, portable_path
-from scow.prediction import PERCENT, Prediction, to_scores
-from scow.provenance import differences
-from scow.score_files import write_rows, write_scores
-from scow.scoring import Agreement, agreement
+from scow.io import portable_path
+from scow.metrics import Agreement, agreement
+from scow.models.checkpoint import Checkpoint, ModelOptions, fingerprint, load_checkpoint, model_options
+from scow.models.inputs import DataOptions, ModelInput, data_options, load_input
+from scow.models.prediction import PERCENT, Prediction, to_scores
 from scow.submission import SubmissionOptions, check_submission, write_form
-from scow.tables import DNSMOS_COLUMNS, read_table
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ def _split(config: InferConfig, checkpoint: Checkpoint, split: str, device: str)
     left, right = config.data.tables[split]
     features = checkpoint.facts.get("features", {})
     notes = [note for table in (left, right) for note in differences(table, checkpoint.feature_cols, features)]
-    batch = load_batch(left, right, _columns(checkpoint, left, right, allow_missing=options.allow_missing))
+    batch = load_input(left, right, _columns(checkpoint, left, right, allow_missing=options.allow_missing))
     predicted = checkpoint.predict(batch, device)
     scores = to_scores(predicted.correctness, clamp=options.clamp_scores, percentage=options.scale_to_percentage)
     path = config.folder / config.output_name.get(split, f"{split}_inference.csv")
@@ -254,7 +255,7 @@ def _write_details(
     folder: Path,
     split: str,
     checkpoint: Checkpoint,
-    batch: SignalBatch,
+    batch: ModelInput,
     predicted: Prediction,
     scores: np.ndarray,
     options: InferOptions,
@@ -276,7 +277,7 @@ def _write_details(
     return paths
 
 
-def _agreement(batch: SignalBatch, points: np.ndarray) -> Agreement | None:
+def _agreement(batch: ModelInput, points: np.ndarray) -> Agreement | None:
     labelled = batch.labelled.numpy()
     if not labelled.any():
         return None

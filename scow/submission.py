@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scow.corpus import read_metadata
+from scow.data.metadata import read_metadata
+from scow.data.scores import FORM_HEADER, write_rows
 from scow.errors import UserError, nearest
-from scow.score_files import FORM_HEADER, write_rows
 
 # What a track's file is called, and the splits that it takes.
 FORM_NAMES = {"clip1": "ICASSP2026_{split}_{team}.csv"}

@@ -7,10 +7,10 @@ import signal
 from pathlib import Path
 
 import pytest
-from conftest import run_python
+from helpers import run_python
 
 from scow.errors import UserError
-from scow.files import replacing, sha256_of
+from scow.io import atomic_write, sha256_of
 
 
 def names_in(folder: Path) -> list[str]:
@@ -18,14 +18,14 @@ def names_in(folder: Path) -> list[str]:
 
 
 def interrupted_write(path: Path, error: BaseException) -> None:
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("half of the n")
         raise error
 
 
 def test_a_new_file_appears_with_the_folders_it_needs(tmp_path):
     path = tmp_path / "a" / "b" / "new.txt"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("new")
     assert path.read_text() == "new"
     assert names_in(path.parent) == ["new.txt"]
@@ -34,7 +34,7 @@ def test_a_new_file_appears_with_the_folders_it_needs(tmp_path):
 def test_until_the_block_ends_readers_see_the_old_file(tmp_path):
     path = tmp_path / "t.txt"
     path.write_text("old")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
@@ -52,7 +52,7 @@ def test_an_exception_in_the_block_leaves_the_old_file_alone_and_comes_through(t
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
     path = tmp_path / "t.txt"
-    with replacing(path) as first, replacing(path) as second:
+    with atomic_write(path) as first, atomic_write(path) as second:
         assert first != second
         first.write_text("first")
         second.write_text("second")
@@ -63,7 +63,7 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
 def test_a_block_that_writes_nothing_is_an_error_and_keeps_the_old_file(tmp_path):
     path = tmp_path / "t.txt"
     path.write_text("old")
-    with pytest.raises(UserError, match=r"^cannot write .*t\.txt: No such file or directory"), replacing(path):
+    with pytest.raises(UserError, match=r"^cannot write .*t\.txt: No such file or directory"), atomic_write(path):
         pass
     assert path.read_text() == "old"
 
@@ -73,7 +73,7 @@ def test_a_folder_that_cannot_be_made_is_a_user_error(tmp_path):
     blocker.write_text("I am no folder")
     with (
         pytest.raises(UserError, match=r"^cannot write .*t\.txt: .*; check the folder's rights and free space$"),
-        replacing(blocker / "t.txt") as temporary,
+        atomic_write(blocker / "t.txt") as temporary,
     ):
         temporary.write_text("x")
     assert blocker.read_text() == "I am no folder"
@@ -87,10 +87,10 @@ def test_a_full_disk_is_a_user_error_and_keeps_the_old_file(tmp_path):
 import resource, sys
 from pathlib import Path
 from scow.errors import UserError
-from scow.files import replacing
+from scow.io import atomic_write
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    with replacing(Path(sys.argv[1])) as temporary:
+    with atomic_write(Path(sys.argv[1])) as temporary:
         temporary.write_bytes(bytes(5000))
 except UserError as error:
     print(error)
@@ -108,8 +108,8 @@ def test_a_kill_in_the_middle_of_writing_keeps_the_old_file(tmp_path):
     code = """
 import os, signal, sys
 from pathlib import Path
-from scow.files import replacing
-with replacing(Path(sys.argv[1])) as temporary:
+from scow.io import atomic_write
+with atomic_write(Path(sys.argv[1])) as temporary:
     temporary.write_text("half of the n")
     os.kill(os.getpid(), signal.SIGKILL)
 """

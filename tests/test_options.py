@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from scow.config import options_from, unknown_keys
 from scow.errors import UserError
-from scow.options import options_from, portable_path, read_yaml, unknown_keys
+from scow.io import portable_path, read_yaml
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from scow.scoring import (
+from scow.metrics import (
     Agreement,
     Estimate,
     GroupResamples,

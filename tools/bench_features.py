@@ -8,7 +8,7 @@
 
 - plain: what the published system does: a batch of one, the encoder run twice (to generate, and again to score), the
   file decoded and resampled for each ear, the model loaded for each table;
-- stage 2: `scow.listening` with the batches of the stage, the model loaded once;
+- stage 2: `scow.features.listening` with the batches of the stage, the model loaded once;
 - encoder: the encoder alone, once per ear, on spectrograms that are there.
 
 It says where the time of stage 2 goes, and what the encoder would take if all its multiply-adds ran at the speed of one
@@ -46,20 +46,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scow lies bes
 import numpy as np
 import pandas as pd
 
-from scow.audio import EARS, FILE_RATE_HZ, MODEL_RATE_HZ, read_stereo, to_16_khz
 from scow.cli import EXIT_OK, run_script
-from scow.corpus import Dataset, SignalRecord, metadata_table
+from scow.data.audio import CHANNELS, FILE_RATE_HZ, MODEL_RATE_HZ, read_stereo, resample_sinc
+from scow.data.feature_config import Dataset
+from scow.data.metadata import SignalRecord, metadata_table
+from scow.data.provenance import Source
+from scow.data.tables import INTRUSIVE_COLUMNS, METRIC_COLUMNS, read_table, with_sentence_rows, write_table
 from scow.errors import UserError
-from scow.features import SIGNALS_PER_BATCH, fill_columns, place_word_scores
-from scow.journal import Done, Outcome
-from scow.listening import Listening, loaded_listener
-from scow.measuring import Measuring, loaded_dnsmos
-from scow.pool import Engine, Pool, open_pool
-from scow.provenance import Source
-from scow.quality import at_16_khz, quality
-from scow.tables import METRIC_COLUMNS, QUALITY_COLUMNS, read_table, with_sentence_rows, write_table
-from scow.tasks import SignalTask
-from scow.whisper_words import WhisperModel, load_listener, resolve_model
+from scow.features.intrusive import at_16_khz, quality
+from scow.features.listening import Listening, loaded_transcriber
+from scow.features.measuring import Measuring, loaded_dnsmos
+from scow.features.partial import Done, Outcome
+from scow.features.pool import Engine, Pool, open_pool
+from scow.features.runner import SIGNALS_PER_BATCH, fill_columns, place_word_scores
+from scow.features.tasks import SignalTask
+from scow.features.whisper import WhisperModel, load_transcriber, resolve_model
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "data" / "cadenza_data_demo" / "demo"
@@ -102,10 +103,11 @@ def tasks_of(folder: Path) -> list[SignalTask]:
     if not signals:
         raise UserError(f"{folder}: expected signals/*.flac, found none; choose another --signals")
     ears = {
-        ear: Dataset(ear, "bench", ear, Path(f"{ear}.csv"), folder / "signals", folder / "unprocessed") for ear in EARS
+        ear: Dataset(ear, "bench", ear, Path(f"{ear}.csv"), folder / "signals", folder / "unprocessed")
+        for ear in CHANNELS
     }
-    words: dict[str, tuple[str, ...]] = dict.fromkeys(EARS, ("twinkle", "twinkle", "little", "star"))
-    return [SignalTask(signal, ears, words, dict.fromkeys(EARS, METRIC_COLUMNS)) for signal in signals]
+    words: dict[str, tuple[str, ...]] = dict.fromkeys(CHANNELS, ("twinkle", "twinkle", "little", "star"))
+    return [SignalTask(signal, ears, words, dict.fromkeys(CHANNELS, METRIC_COLUMNS)) for signal in signals]
 
 
 @dataclass(frozen=True)
@@ -149,14 +151,14 @@ def bench_whisper(tasks: Sequence[SignalTask], model: WhisperModel, model_dir: P
 
     torch.set_num_threads(1)
     job = Listening(model, model_dir, "cpu")
-    listener = loaded_listener(model, model_dir, "cpu")
+    listener = loaded_transcriber(model, model_dir, "cpu")
     weights = listener.model
     ears = list(job.prepare(tasks).samples.values())
     with torch.inference_mode():
         mels = [log_mel_spectrogram(pad_or_trim(ear), weights.dims.n_mels)[None] for ear in ears]
 
     def stage() -> None:
-        loaded_listener.cache_clear()
+        loaded_transcriber.cache_clear()
         for i in range(0, len(tasks), SIGNALS_PER_BATCH):
             batch = tasks[i : i + SIGNALS_PER_BATCH]
             job.compute(batch, job.prepare(batch))
@@ -174,7 +176,7 @@ def bench_whisper(tasks: Sequence[SignalTask], model: WhisperModel, model_dir: P
             time.process_time, lambda: [log_mel_spectrogram(pad_or_trim(e), mels[0].shape[1]) for e in ears]
         ),
         "encoder": cpu["encoder"],
-        "loading": seconds(time.process_time, lambda: load_listener(model, model_dir=model_dir, device="cpu")),
+        "loading": seconds(time.process_time, lambda: load_transcriber(model, model_dir=model_dir, device="cpu")),
     }
     audio_s = sum(map(len, ears)) / MODEL_RATE_HZ
     print(f"\n{model.column}: {len(ears)} ears, {audio_s:.0f} s of audio, one thread, CPU time, median of {repeats}")
@@ -202,11 +204,11 @@ def plain_whisper(tasks: Sequence[SignalTask], model: WhisperModel, model_dir: P
     decoding = whisper.DecodingOptions(
         language="en", temperature=0.0, without_timestamps=True, fp16=False, sample_len=440
     )
-    for ear in EARS:
+    for ear in CHANNELS:
         weights = whisper.load_model(str(model_dir / f"{model.openai_name}.pt"), device="cpu").eval()
         tokenizer = get_tokenizer(weights.is_multilingual, num_languages=weights.num_languages, language="en")
         for task in tasks:
-            samples = to_16_khz(read_stereo(task.ears[ear].signal_dir / f"{task.signal}.flac").ear(ear))
+            samples = resample_sinc(read_stereo(task.ears[ear].signal_dir / f"{task.signal}.flac").ear(ear))
             with torch.inference_mode():
                 mel = log_mel_spectrogram(pad_or_trim(samples), weights.dims.n_mels)
                 result = whisper.decode(weights, mel, decoding)
@@ -253,7 +255,7 @@ def bench_metrics(tasks: Sequence[SignalTask], repeats: int) -> None:
         with threadpool_limits(1):
             for task in tasks:
                 heard, reference = samples[task.signal]
-                for ear in EARS:
+                for ear in CHANNELS:
                     quality(reference, at_16_khz(heard.ear(ear), FILE_RATE_HZ))
                     network(heard.ear(ear))
 
@@ -285,19 +287,19 @@ def plain_metrics(tasks: Sequence[SignalTask]) -> None:
     import onnxruntime
     from scipy.signal import resample
 
-    from scow.dnsmos import CHUNK_SAMPLES, installed_model
+    from scow.features.dnsmos import CHUNK_SAMPLES, installed_model
 
     session = onnxruntime.InferenceSession(str(installed_model()), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     for task in tasks:
-        for ear in EARS:
+        for ear in CHANNELS:
             folder = task.ears[ear]
             assert folder.reference_dir is not None
             path, reference_path = (
                 folder.signal_dir / f"{task.signal}.flac",
                 folder.reference_dir / f"{task.signal}_unproc.flac",
             )
-            for column in QUALITY_COLUMNS:
+            for column in INTRUSIVE_COLUMNS:
                 degraded = at_16_khz(read_stereo(path).ear(ear), FILE_RATE_HZ)
                 quality(at_16_khz(read_stereo(reference_path).mono, FILE_RATE_HZ), degraded, (column,))
             samples = read_stereo(path).ear(ear)
@@ -339,8 +341,10 @@ class _Heard:
     def compute(self, batch: Sequence[SignalTask], prepared: None) -> Done:  # noqa: ARG002
         outcomes = []
         for task in batch:
-            cells = {ear: {"words": [0.25] * len(task.words[ear]), "sentence": 0.5, "transcript": ""} for ear in EARS}
-            outcomes.append(Outcome(task.signal, {ear: {"tiny": cells[ear]} for ear in EARS}))
+            cells = {
+                ear: {"words": [0.25] * len(task.words[ear]), "sentence": 0.5, "transcript": ""} for ear in CHANNELS
+            }
+            outcomes.append(Outcome(task.signal, {ear: {"tiny": cells[ear]} for ear in CHANNELS}))
         return Done(tuple(outcomes), {"device": "none"})
 
     def lost(self, batch: Sequence[SignalTask], reason: str) -> Done:  # noqa: ARG002
@@ -352,7 +356,7 @@ def merge_one(n_signals: int) -> None:
     rng = np.random.default_rng(0)
     vocabulary = np.array([f"word{i}" for i in range(5_000)])
     with tempfile.TemporaryDirectory() as folder, open_pool(Engine()) as pool:
-        group = {ear: Dataset(ear, "bench", ear, Path(folder) / f"{ear[0]}.csv", Path(folder)) for ear in EARS}
+        group = {ear: Dataset(ear, "bench", ear, Path(folder) / f"{ear[0]}.csv", Path(folder)) for ear in CHANNELS}
         prompts = [" ".join(rng.choice(vocabulary, rng.integers(3, 13))) for _ in range(n_signals)]
         records = [
             SignalRecord(f"{i:024x}", prompt, "Mild", prompt, len(prompt.split()), 1.0, 0.5)

@@ -4,7 +4,7 @@
         data/cadenza_data_valid/metadata/valid_metadata_r.csv --signals 8802
 
 The tables are repeated under new signal ids until there are as many signals as in the challenge's train split. Timed
-side by side, on the same machine and threads: an epoch of `scow.network_fit`, and the loading of one epoch's items in
+side by side, on the same machine and threads: an epoch of `scow.training.fit_transformer`, and the loading of one epoch's items in
 the published way, which filters both data frames afresh for every item (timed on a sample of the items, because a
 whole epoch of it takes minutes; its network step is not even counted).
 """
@@ -24,11 +24,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from scow.batches import SignalBatch, load_batch
 from scow.cli import EXIT_OK, run_script
-from scow.model import NetworkOptions
-from scow.network_fit import TrainOptions, fit
-from scow.tables import FEATURE_COLUMNS, read_table
+from scow.data.tables import FEATURE_COLUMNS, read_table
+from scow.models.inputs import ModelInput, load_input
+from scow.models.transformer import TransformerConfig
+from scow.training.fit_transformer import TrainOptions, fit
 
 COLUMNS = ("n_words", *FEATURE_COLUMNS)
 
@@ -45,10 +45,10 @@ def main() -> int:
 
     began = time.perf_counter()
     left, right = options.tables
-    batch = repeated(load_batch(left, right, COLUMNS), options.signals)
+    batch = repeated(load_input(left, right, COLUMNS), options.signals)
     loaded = time.perf_counter()
     settings = TrainOptions(save_dir=Path(), batch_size=options.batch_size, epochs=options.epochs)
-    fit(batch, NetworkOptions(), settings, seed=0)
+    fit(batch, TransformerConfig(), settings, seed=0)
     epoch_s = (time.perf_counter() - loaded) / options.epochs
     filtered_s = filtering(options.tables, options.signals, options.sample)
     print(f"{len(batch)} signals, {torch.get_num_threads()} threads; tables read once in {loaded - began:.2f} s")
@@ -58,7 +58,7 @@ def main() -> int:
     return EXIT_OK
 
 
-def repeated(batch: SignalBatch, n: int) -> SignalBatch:
+def repeated(batch: ModelInput, n: int) -> ModelInput:
     """The batch again and again, under new ids and prompts, until it has `n` signals."""
     index = torch.arange(n) % len(batch)
     many = batch.take(index)

@@ -19,7 +19,7 @@ from demo_song import LEAD_S, SAMPLE_RATE_HZ, Song, midi_to_hz, samples
 from demo_voice import VoiceOptions, sing
 from scipy.signal import butter, fftconvolve, sosfilt
 
-from scow.audio import at_level
+from scow.data.audio import at_level
 
 MIX_LEVEL_DBFS = -25.0  # root mean square; the challenge's excerpts lie there too
 

@@ -5,7 +5,7 @@
 
 1. a synthetic voice and a synthetic band are mixed (`demo_mix.make_mix`): the unprocessed excerpt, and the signal of
    `No Loss`;
-2. the Cambridge hearing-loss simulation (MSBG, `scow.hearing_loss`) makes of it the signals of `Mild` and
+2. the Cambridge hearing-loss simulation (MSBG, `scow.song.hearing_loss`) makes of it the signals of `Mild` and
    `Moderate`, each ear by itself. It delays a signal by some 20 ms, which stay, as they do in the challenge's data;
 3. the simulated signals are brought back to the level of the mix, one gain for both ears: in the challenge's data
    the severities of an excerpt are equally loud.
@@ -34,12 +34,12 @@ from demo_mix import MIX_LEVEL_DBFS, make_mix
 from demo_song import LEAD_S, SAMPLE_RATE_HZ, SONGS, Song
 from demo_voice import VoiceOptions
 
-from scow.audio import at_level
 from scow.cli import EXIT_OK, run_script
+from scow.data.audio import at_level
+from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError
-from scow.files import replacing
-from scow.hearing_loss import DEFAULT_LEVEL_DB_SPL, SIMULATED, check_level, simulate_mix
-from scow.tables import HEARING_LOSSES
+from scow.io import atomic_write
+from scow.song.hearing_loss import DEFAULT_LEVEL_DB_SPL, SIMULATED, check_level, simulate_mix
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSONANTS_S = 0.2
@@ -107,11 +107,11 @@ def make_demo(options: DemoOptions) -> list[Path]:
         mixes.append(mix)
     song_file = options.output_dir / "song" / "demo_song.flac"
     write_flac(song_file, np.concatenate(mixes))
-    with replacing(song_file.with_suffix(".lrc")) as temporary:
+    with atomic_write(song_file.with_suffix(".lrc")) as temporary:
         temporary.write_text(song_lines(SONGS), encoding="utf-8")
     written += [song_file, song_file.with_suffix(".lrc")]
     metadata = options.output_dir / "metadata" / "demo_metadata.json"
-    with replacing(metadata) as temporary:
+    with atomic_write(metadata) as temporary:
         temporary.write_text(json.dumps(records, indent=4) + "\n", encoding="utf-8")
     return [*written, metadata]
 
@@ -150,7 +150,7 @@ def write_flac(path: Path, stereo: np.ndarray) -> None:
     peak = float(np.max(np.abs(stereo)))
     if peak >= 1.0:
         raise UserError(f"{path.name}: a peak below 1 expected, {peak:.2f} found: lower MIX_LEVEL_DBFS in demo_mix.py")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             soundfile.write(temporary, stereo, SAMPLE_RATE_HZ, subtype="PCM_16", format="FLAC", compression_level=1.0)
         except soundfile.LibsndfileError as error:

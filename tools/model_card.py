@@ -21,19 +21,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scow lies bes
 import numpy as np
 import torch
 
-from scow.audio import EARS, read_stereo
-from scow.batches import load_batch
-from scow.charts import Axis, calibration, standalone
-from scow.checkpoint import Checkpoint, load_checkpoint
 from scow.cli import EXIT_OK, run_script
-from scow.corpus import signal_file
-from scow.dnsmos import Dnsmos
+from scow.data.audio import CHANNELS, read_stereo
+from scow.data.metadata import signal_file
+from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, WHISPER_COLUMNS
 from scow.errors import UserError
-from scow.files import replacing
-from scow.options import read_yaml
-from scow.tables import DNSMOS_COLUMNS, QUALITY_COLUMNS, WHISPER_COLUMNS
-from scow.training import TrainConfig, cross_validation, train_config
-from scow.word_model import WordOptions
+from scow.features.dnsmos import Dnsmos
+from scow.io import atomic_write, read_yaml
+from scow.models.checkpoint import Checkpoint, load_checkpoint
+from scow.models.inputs import load_input
+from scow.models.word_model import WordModelConfig
+from scow.reports.charts import Axis, calibration, standalone
+from scow.training.train import TrainConfig, cross_validation, train_config
 
 SIGNALS = Path("data/cadenza_data_valid/valid/signals")
 # Width, layers of the encoder and of the decoder, mel bands of each Whisper model (Radford et al., table 1).
@@ -78,7 +77,7 @@ def write_card(folder: Path, *, keep_ablations: bool) -> None:
     config = train_config(plain)
     checkpoint = load_checkpoint(folder / "model.pt", config.model, config.data.feature_cols)
     ablations: dict[str, Any] = {}
-    if isinstance(config.model, WordOptions):
+    if isinstance(config.model, WordModelConfig):
         path = folder / "ablations.json"
         if keep_ablations and path.is_file():
             ablations = json.loads(path.read_text(encoding="utf-8"))
@@ -92,14 +91,14 @@ def write_card(folder: Path, *, keep_ablations: bool) -> None:
 def ablate(config: TrainConfig, figures: dict[str, Any]) -> list[dict[str, Any]]:
     """Cross-validate variants of a word model in the folds of the figures."""
     options, columns = config.model, config.data.feature_cols
-    assert isinstance(options, WordOptions)
+    assert isinstance(options, WordModelConfig)
     dnsmos = any(column in DNSMOS_COLUMNS for column in columns)
-    variants: dict[str, tuple[WordOptions, tuple[str, ...]]] = {
+    variants: dict[str, tuple[WordModelConfig, tuple[str, ...]]] = {
         "without severity (the prior keeps it)": (dataclasses.replace(options, without=("severity",)), columns),
         "without the text prior": (dataclasses.replace(options, without=("prior",)), columns),
         "without text (prior and word text)": (dataclasses.replace(options, without=("prior", "text")), columns),
         "without hinges": (dataclasses.replace(options, without=("hinge",)), columns),
-        "with STOI, eSTOI and PESQ": (options, (*columns, *QUALITY_COLUMNS)),
+        "with STOI, eSTOI and PESQ": (options, (*columns, *INTRUSIVE_COLUMNS)),
         "left ear only": (dataclasses.replace(options, ear="left"), columns),
         "right ear only": (dataclasses.replace(options, ear="right"), columns),
     }
@@ -124,7 +123,7 @@ def dnsmos_shift(config: TrainConfig, checkpoint: Checkpoint) -> dict[str, Any] 
     """
     if not any(column in DNSMOS_COLUMNS for column in checkpoint.feature_cols):
         return None
-    batch = load_batch(*config.data.tables["valid"], checkpoint.feature_cols)
+    batch = load_input(*config.data.tables["valid"], checkpoint.feature_cols)
     here = [i for i, signal in enumerate(batch.signals) if signal_file(SIGNALS, signal).is_file()]
     if not here:
         return None
@@ -133,7 +132,7 @@ def dnsmos_shift(config: TrainConfig, checkpoint: Checkpoint) -> dict[str, Any] 
     dnsmos = Dnsmos()
     for i, signal in enumerate(some.signals):
         stereo = read_stereo(signal_file(SIGNALS, signal))
-        for ear, name in enumerate(EARS):
+        for ear, name in enumerate(CHANNELS):
             for column, value in dnsmos(stereo.ear(name)).items():
                 features[i, ear, : some.n_rows[i], some.feature_cols.index(column)] = value
     published = checkpoint.predict(some).correctness
@@ -162,12 +161,12 @@ def card(
     whispers = [column for column in checkpoint.feature_cols if column in WHISPER_COLUMNS]
     parameters = sum(whisper_parameters(column) for column in whispers)
     share = parameters / sum(whisper_parameters(column) for column in WHISPER_COLUMNS)
-    word = isinstance(config.model, WordOptions)
+    word = isinstance(config.model, WordModelConfig)
     own = sum(tensor.numel() for tensor in checkpoint.state.values())
     lines = [
         f"# Model card: {folder.name}",
         "",
-        f"{'The word model (`scow/word_model.py`)' if word else 'The published network (`scow/model.py`)'}. Predicts "
+        f"{'The word model (`scow/models/word_model.py`)' if word else 'The published network (`scow/models/transformer.py`)'}. Predicts "
         "the share of an excerpt's words (0-100) that one listener writes down, at no, mild or moderate hearing loss.",
         "",
         "| | |",
@@ -273,7 +272,7 @@ def _ablation_lines(folder: Path, ablations: dict[str, Any]) -> list[str]:
 
 
 def _write(path: Path, text: str) -> None:
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

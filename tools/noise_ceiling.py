@@ -19,8 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scow lies bes
 import numpy as np
 
 from scow.cli import EXIT_OK, run_script
-from scow.corpus import read_metadata
-from scow.tables import HEARING_LOSSES
+from scow.data.metadata import read_metadata
+from scow.data.tables import HEARING_LOSSES
 
 
 def main() -> int:

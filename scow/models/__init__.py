@@ -1,0 +1,1 @@
+"""What predicts: the transformer, the word model, and their checkpoints."""

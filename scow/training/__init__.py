@@ -1,0 +1,1 @@
+"""Stage 4: feature tables to checkpoints."""

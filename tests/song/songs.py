@@ -1,0 +1,49 @@
+"""A song's prediction made by hand, for tests of how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from scow.data.tables import HEARING_LOSSES
+from scow.song.results import (
+    ChannelTranscript,
+    ExcerptPrediction,
+    FailedLine,
+    HearingLossPrediction,
+    SongPrediction,
+    WordProbability,
+)
+
+LINES = ("do you know i am truly alone", "the <b>sun</b> & moon", "la la", "gone")
+SHARES = {"No Loss": (0.9, 0.8, 0.7, 0.2), "Mild": (0.7, 0.3, 0.6, 0.1), "Moderate": (0.4, 0.1, 0.5, 0.05)}
+
+
+def severity(name: str, lyrics: str, share: float) -> HearingLossPrediction:
+    words = tuple(WordProbability(word, share) for word in lyrics.split())
+    heard = (ChannelTranscript("tiny.en", "left", f"heard {lyrics}"), ChannelTranscript("tiny.en", "right", ""))
+    return HearingLossPrediction(name, 100 * share, 50 * share, 50 + 50 * share, words, heard)
+
+
+def song(
+    lines: Sequence[str] = LINES, hearing_losses: Sequence[str] = HEARING_LOSSES, *, failed: bool = False
+) -> SongPrediction:
+    """Lines of 10 s each with 2 s between them; every word of a line has the same probability."""
+    return SongPrediction(
+        name="song & <dance>.flac",
+        duration_s=12.0 * len(lines),
+        checkpoint="lite",
+        whisper_models=("tiny.en",),
+        hearing_losses=tuple(hearing_losses),
+        simulated="Mild" in hearing_losses,
+        level_db_spl=65.0 if "Mild" in hearing_losses else None,
+        approximate=False,
+        lines=tuple(
+            ExcerptPrediction(
+                12.0 * i, 12.0 * i + 10, text, tuple(severity(name, text, SHARES[name][i]) for name in hearing_losses)
+            )
+            for i, text in enumerate(lines)
+        ),
+        failed=(FailedLine(99.0, "the <end>", "begins at 99.00 s, but the song ends"),) if failed else (),
+        notes=("The recording is clipped.",),
+        outline=tuple((-0.1 - 0.001 * (i % 50), 0.1 + 0.002 * (i % 70)) for i in range(200)),
+    )

@@ -1,0 +1,82 @@
+"""scow.song.terminal: a prediction on a terminal, and what a prediction says of itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+
+import pytest
+from songs import LINES, SHARES, song
+
+from scow.reports.charts import heat_colour
+from scow.song.terminal import clock, song_text, takes_colours
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_the_songs_score_weighs_lines_by_their_words():
+    counts = [len(line.split()) for line in LINES]
+    expected = sum(n * share for n, share in zip(counts, SHARES["Mild"], strict=True)) / sum(counts)
+    assert song().score("Mild") == pytest.approx(100 * expected)
+    assert [line.lyrics for line in song().hardest("Mild", 2)] == ["gone", LINES[1]]
+
+
+def test_json_holds_all_but_the_outline():
+    plain = json.loads(json.dumps(song(failed=True).plain()))
+    assert "outline" not in plain
+    assert plain["scores"]["Moderate"] == pytest.approx(song().score("Moderate"), abs=1e-4)
+    assert plain["lines"][1]["severities"][2]["words"][0] == {"word": "the", "probability": 0.1}
+    assert plain["failed"][0]["reason"].startswith("begins at")
+
+
+def test_a_song_is_a_timeline_then_its_hardest_lines(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    text = song_text(song(), colours=False)
+    assert re.search(r"^ 0:12\.0 +80\.0 +30\.0 +10\.0  the <b>sun</b> & moon$", text, re.MULTILINE)
+    assert "Hearing loss simulated (MSBG) at 65 dB SPL." in text
+    assert "note: The recording is clipped." in text
+    hardest = text.split("Hardest lines (Moderate):")[1]
+    assert [float(score) for score in re.findall(r"score (\S+) \(", hardest)] == [5.0, 10.0, 40.0]
+    assert "right ear  (nothing)" in hardest
+    assert "\x1b" not in text
+
+
+def test_an_excerpt_is_a_score_per_severity_then_its_words(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    text = song_text(song(LINES[:1], ("No Loss", "Mild")), colours=False)
+    assert re.search(r"^No Loss +90\.0  45 to 95$", text, re.MULTILINE)
+    assert "do 90  you 90  know 90" in text
+    assert max(map(len, text.splitlines())) <= 60 + len("note: The recording is clipped.")
+
+
+def test_colours_are_those_of_the_report_and_the_numbers_stay():
+    text = song_text(song(LINES[:1], ("Moderate",)), colours=True)
+    ground, ink = (tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5)) for colour in heat_colour(0.4))
+    assert f"\x1b[48;2;{ground[0]};{ground[1]};{ground[2]}m\x1b[38;2;{ink[0]};{ink[1]};{ink[2]}m do 40 \x1b[0m" in text
+
+
+@pytest.mark.parametrize(
+    ("stream", "variables", "expected"),
+    [
+        (Terminal(), {}, True),
+        (Terminal(), {"NO_COLOR": "1"}, False),
+        (Terminal(), {"NO_COLOR": ""}, True),
+        (Terminal(), {"TERM": "dumb"}, False),
+        (io.StringIO(), {}, False),
+    ],
+)
+def test_colours_only_where_they_are_wanted(monkeypatch, stream, variables, expected):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert takes_colours(stream) is expected
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.0, "0:00.0"), (59.96, "1:00.0"), (605.25, "10:05.2")])
+def test_clock(seconds, shown):
+    assert clock(seconds) == shown
