@@ -7,6 +7,7 @@ stands below the ground floor, like `scow.errors`.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator
@@ -52,6 +53,13 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # also where the folder itself could not be made
             temporary.unlink()
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write content as indented JSON; a character that UTF-8 cannot hold is escaped."""
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8", errors="backslashreplace"))
 
 
 def sha256_of(path: Path) -> str:

@@ -208,7 +208,7 @@ def plain_whisper(tasks: Sequence[SignalTask], model: WhisperModel, model_dir: P
         weights = whisper.load_model(str(model_dir / f"{model.openai_name}.pt"), device="cpu").eval()
         tokenizer = get_tokenizer(weights.is_multilingual, num_languages=weights.num_languages, language="en")
         for task in tasks:
-            samples = resample_sinc(read_stereo(task.ears[ear].signal_dir / f"{task.signal}.flac").ear(ear))
+            samples = resample_sinc(read_stereo(task.ears[ear].signal_dir / f"{task.signal}.flac").channel(ear))
             with torch.inference_mode():
                 mel = log_mel_spectrogram(pad_or_trim(samples), weights.dims.n_mels)
                 result = whisper.decode(weights, mel, decoding)
@@ -256,8 +256,8 @@ def bench_metrics(tasks: Sequence[SignalTask], repeats: int) -> None:
             for task in tasks:
                 heard, reference = samples[task.signal]
                 for ear in CHANNELS:
-                    quality(reference, at_16_khz(heard.ear(ear), FILE_RATE_HZ))
-                    network(heard.ear(ear))
+                    quality(reference, at_16_khz(heard.channel(ear), FILE_RATE_HZ))
+                    network(heard.channel(ear))
 
     def through(pool: Pool) -> None:
         for _ in pool.run(job, [[task] for task in tasks]):
@@ -300,9 +300,9 @@ def plain_metrics(tasks: Sequence[SignalTask]) -> None:
                 folder.reference_dir / f"{task.signal}_unproc.flac",
             )
             for column in INTRUSIVE_COLUMNS:
-                degraded = at_16_khz(read_stereo(path).ear(ear), FILE_RATE_HZ)
+                degraded = at_16_khz(read_stereo(path).channel(ear), FILE_RATE_HZ)
                 quality(at_16_khz(read_stereo(reference_path).mono, FILE_RATE_HZ), degraded, (column,))
-            samples = read_stereo(path).ear(ear)
+            samples = read_stereo(path).channel(ear)
             resampled = resample(samples, int(len(samples) * MODEL_RATE_HZ / FILE_RATE_HZ))
             chunks = np.zeros((-(-len(resampled) // CHUNK_SAMPLES), CHUNK_SAMPLES), dtype=np.float32)
             chunks.reshape(-1)[: len(resampled)] = resampled

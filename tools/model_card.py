@@ -133,7 +133,7 @@ def dnsmos_shift(config: TrainConfig, checkpoint: Checkpoint) -> dict[str, Any] 
     for i, signal in enumerate(some.signals):
         stereo = read_stereo(signal_file(SIGNALS, signal))
         for ear, name in enumerate(CHANNELS):
-            for column, value in dnsmos(stereo.ear(name)).items():
+            for column, value in dnsmos(stereo.channel(name)).items():
                 features[i, ear, : some.n_rows[i], some.feature_cols.index(column)] = value
     published = checkpoint.predict(some).correctness
     computed = checkpoint.predict(dataclasses.replace(some, features=features)).correctness

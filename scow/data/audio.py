@@ -44,18 +44,12 @@ class StereoSignal:
     samples: np.ndarray
     rate_hz: int
 
-    def ear(self, name: str) -> np.ndarray:
-        """Samples of one ear, shape (n,), float32.
-
-        Raises
-        ------
-        SignalError
-            The ear is silent: there is nothing to compute a feature from.
-        """
-        ear: np.ndarray = self.samples[CHANNELS.index(name)]
-        if float(np.abs(ear).max()) <= ONE_BIT:
-            raise SignalError(f"the {name} ear is silent: expected some sample above one 16-bit step")
-        return ear
+    def channel(self, name: str) -> np.ndarray:
+        """Samples of one channel, shape (n,), float32; a SignalError where it is silent."""
+        channel: np.ndarray = self.samples[CHANNELS.index(name)]
+        if float(np.abs(channel).max()) <= ONE_BIT:
+            raise SignalError(f"the {name} channel is silent: expected some sample above one 16-bit step")
+        return channel
 
     @property
     def mono(self) -> np.ndarray:

@@ -26,7 +26,7 @@ from typing import Any
 
 from scow.errors import UserError
 from scow.features.partial import Done, Outcome
-from scow.io import atomic_write
+from scow.io import write_json
 
 FORMAT = "stereo-chorus-of-whispers/provenance/1"
 
@@ -116,8 +116,7 @@ def write_provenance(table: Path, columns: Mapping[str, ColumnProvenance]) -> No
             for name, known in columns.items()
         },
     }
-    with atomic_write(provenance_path(table)) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(provenance_path(table), content)
 
 
 def check_source(table: Path, column: str, known: ColumnProvenance | None, source: Source) -> None:

@@ -11,7 +11,6 @@ noted and left out.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError
 from scow.evaluation.baselines import baseline_predictions, find_baselines, read_baseline_scores
 from scow.evaluation.clip1_results import CLIP1_RESULTS
-from scow.io import atomic_write
+from scow.io import write_json
 from scow.metrics import Estimate, GroupResamples, bias, kendall, pearson, rmse, roc_auc
 from scow.text.normalize import prompt_words, word_labels
 
@@ -253,8 +252,7 @@ def evaluate(options: EvaluationOptions) -> Evaluation:
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
     """Write the figures, not the signals, as JSON."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(figures(evaluation), indent=2) + "\n", encoding="utf-8")
+    write_json(path, figures(evaluation))
 
 
 def figures(evaluation: Evaluation) -> dict[str, Any]:

@@ -64,7 +64,7 @@ class Listening:
                     path = signal_file(dataset.signal_dir, task.signal)
                     if path not in files:
                         files[path] = read_stereo(path)
-                    samples[task.signal, name] = resample_sinc(files[path].ear(name))
+                    samples[task.signal, name] = resample_sinc(files[path].channel(name))
                 except SignalError as error:
                     reasons[task.signal, name] = str(error)
         return Ears(samples, reasons)

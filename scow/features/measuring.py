@@ -83,7 +83,7 @@ class Measuring:
         return signal.once((key, reference_path, columns), lambda: quality(reference, degraded, columns))
 
     def _dnsmos(self, signal: _Signal, ear: str, dataset: Dataset, columns: tuple[str, ...]) -> Measured:
-        samples = signal.file(signal_file(dataset.audio_dir or dataset.signal_dir, signal.name)).ear(ear)
+        samples = signal.file(signal_file(dataset.audio_dir or dataset.signal_dir, signal.name)).channel(ear)
         judged = signal.once((_key(samples), columns), lambda: Measured(loaded_dnsmos(self.dnsmos_model)(samples)))
         return Measured({column: judged.values[column] for column in columns})
 
@@ -110,7 +110,7 @@ class _Signal:
 
     def ear_at_16_khz(self, path: Path, ear: str) -> tuple[np.ndarray, bytes]:
         """An ear, and a key that is the same for the same samples."""
-        samples = self.file(path).ear(ear)
+        samples = self.file(path).channel(ear)
         key = _key(samples)
         if key not in self._resampled:
             self._resampled[key] = at_16_khz(samples, FILE_RATE_HZ)

@@ -280,6 +280,6 @@ def _ear(signal: StereoSignal, name: str) -> np.ndarray | None:
     """An ear at 44.1 kHz; None where it is silent."""
     assert signal.rate_hz == FILE_RATE_HZ
     try:
-        return signal.ear(name)
+        return signal.channel(name)
     except SignalError:
         return None

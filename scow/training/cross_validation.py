@@ -8,7 +8,6 @@ The coverage of intervals is measured likewise: a fold's intervals are calibrate
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 import torch
 
 from scow.data.tables import HEARING_LOSSES
-from scow.io import atomic_write
+from scow.io import write_json
 from scow.metrics import Agreement, agreement, equal_bins, group_standard_error, roc_auc
 from scow.models.checkpoint import Checkpoint
 from scow.models.inputs import ModelInput
@@ -195,5 +194,4 @@ def write_cross_validation(path: Path, result: CrossValidation, *, grouped_by: s
         "word_auc": result.word_auc,
         "calibration": result.calibration(),
     }
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    write_json(path, content)

@@ -48,8 +48,8 @@ def test_a_16_bit_stereo_file_is_read_exactly_with_the_left_ear_first(tmp_path):
     assert signal.rate_hz == FILE_RATE_HZ
     assert signal.samples.dtype == np.float32
     assert signal.samples.shape == (2, len(samples))
-    assert np.array_equal(signal.ear("left"), samples[:, 0] / 32768)  # 16 bits fit into float32 exactly
-    assert np.array_equal(signal.ear("right"), samples[:, 1] / 32768)
+    assert np.array_equal(signal.channel("left"), samples[:, 0] / 32768)  # 16 bits fit into float32 exactly
+    assert np.array_equal(signal.channel("right"), samples[:, 1] / 32768)
 
 
 def test_mono_is_the_mean_of_both_ears():
@@ -149,9 +149,9 @@ def test_a_silent_ear_is_refused_and_the_other_is_not(tmp_path, silent, loud, di
     channels = {silent: dither, loud: [2, -2]}  # two steps are the quietest sound there is
     soundfile.write(path, steps(channels["left"], channels["right"], 11_025), FILE_RATE_HZ, subtype="PCM_16")
     signal = read_stereo(path)
-    assert np.abs(signal.ear(loud)).max() == 2 / 32768
-    with pytest.raises(SignalError, match=rf"^the {silent} ear is silent: expected some sample above one 16-bit step$"):
-        signal.ear(silent)
+    assert np.abs(signal.channel(loud)).max() == 2 / 32768
+    with pytest.raises(SignalError, match=rf"^the {silent} channel is silent: expected some sample above one 16-bit step$"):
+        signal.channel(silent)
 
 
 @pytest.mark.parametrize("n_samples", [1, 2, 441, 11_025, 12_345, 44_100, 44_101])

@@ -242,7 +242,7 @@ def test_rows_as_published(heard: ChannelTranscript, fresh: Corpus) -> None:
 def test_scores_are_those_of_the_ear(heard: ChannelTranscript, tiny_en: Transcriber, ear: str) -> None:
     table = read_table(heard.corpus.tables[ear == "right"])
     mine = table[table["signal"] == "0001"]
-    samples = resample_sinc(read_stereo(heard.corpus.signals / "0001.flac").ear(ear))
+    samples = resample_sinc(read_stereo(heard.corpus.signals / "0001.flac").channel(ear))
     (transcript,) = tiny_en.listen([samples])
     prompt = ["you", "know", "you"]
     # 1e-6: the same model on the same samples; a batch of one either way.
@@ -468,7 +468,7 @@ def test_degraded_and_audio_folders(fresh: Corpus, tmp_path: Path) -> None:
     # The degraded file of the left ear is the reference itself, rounded to 16 bits.
     assert left["stoi"].tolist() == pytest.approx([1] * 6, abs=1e-4)
     assert right["stoi"].max() < 0.999
-    clean = read_stereo(corpus.root / "clean" / "0001.flac").ear("right")
+    clean = read_stereo(corpus.root / "clean" / "0001.flac").channel("right")
     assert right.set_index("signal").loc["0001", "dns_bak"].iloc[0] == pytest.approx(Dnsmos()(clean)["dns_bak"])
 
 

@@ -149,7 +149,7 @@ def clips() -> list[np.ndarray]:
     """Ears with transcripts of different lengths; real singing too, where there is any."""
     found = [babble(6, 1.5), np.zeros(MODEL_RATE_HZ, np.float32)]
     real = sorted(CLIP1.glob("cadenza_data_valid/*/signals/*.flac"))
-    return found + [resample_sinc(read_stereo(path).ear("left")) for path in real[1:2]]
+    return found + [resample_sinc(read_stereo(path).channel("left")) for path in real[1:2]]
 
 
 @pytest.fixture(scope="module")
@@ -324,7 +324,7 @@ def test_threads_do_not_change_a_bit(weights: Any, clips: list[np.ndarray]) -> N
 @pytest.fixture(scope="module")
 def long_clip(tiny_en: Transcriber) -> tuple[np.ndarray, Transcript]:
     """A sung line, whose transcript is several times as long as those of `clips`."""
-    ear = resample_sinc(read_stereo(DEMO / "demo" / "signals" / "twinkle_none.flac").ear("left"))
+    ear = resample_sinc(read_stereo(DEMO / "demo" / "signals" / "twinkle_none.flac").channel("left"))
     (transcript,) = tiny_en.listen([ear])
     return ear, transcript
 

@@ -331,7 +331,7 @@ def test_status_tells_failures_and_their_reasons_are_stored(finished: Run) -> No
     assert left_sig == ["6", "0", str(n), "0"]
     assert rows[9] == ["5", "0", str(n + 1), "0"]  # the right ear of half is silent
     stored = read_provenance(finished.corpus.tables[1])["pesq"].failures
-    assert "the right ear is silent" in stored["half"]
+    assert "the right channel is silent" in stored["half"]
     assert "found none" in stored["u-missing"]
     assert set(stored) == {*BAD, "half", "u-missing", "u-mono", "u-silent"}
 

@@ -49,7 +49,7 @@ def plain(**form: float | int) -> Callable[[Corpus, str], None]:
 BAD: dict[str, tuple[Callable[[Corpus, str], None], str]] = {
     "b-missing": (lambda corpus, name: None, "b-missing.flac, found none"),
     "b-truncated": (truncate, "expected a whole audio file"),
-    "b-silent": (lambda corpus, name: silence_one(corpus, name, slice(None)), "ear is silent"),
+    "b-silent": (lambda corpus, name: silence_one(corpus, name, slice(None)), "is silent"),
     "b-mono": (plain(channels=1), "expected 2 channels, found 1"),
     "b-8khz": (plain(rate_hz=8_000), "expected 44100 Hz, found 8000 Hz"),
     "b-48khz": (plain(rate_hz=48_000), "expected 44100 Hz, found 48000 Hz"),
@@ -137,7 +137,7 @@ def test_one_failure_per_ear_and_no_other(finished: Run) -> None:
     lines = finished.done.stderr.splitlines()
     begin = lines.index(f"{2 * len(BAD) + 1} could not be computed; their cells are empty:")
     assert len(lines[begin + 1 :]) == 2 * len(BAD) + 1
-    assert "  half right (tiny.en): the right ear is silent" in finished.done.stderr
+    assert "  half right (tiny.en): the right channel is silent" in finished.done.stderr
 
 
 def test_says_what_it_wrote(finished: Run) -> None:
