@@ -150,7 +150,9 @@ def test_a_silent_ear_is_refused_and_the_other_is_not(tmp_path, silent, loud, di
     soundfile.write(path, steps(channels["left"], channels["right"], 11_025), FILE_RATE_HZ, subtype="PCM_16")
     signal = read_stereo(path)
     assert np.abs(signal.channel(loud)).max() == 2 / 32768
-    with pytest.raises(SignalError, match=rf"^the {silent} channel is silent: expected some sample above one 16-bit step$"):
+    with pytest.raises(
+        SignalError, match=rf"^the {silent} channel is silent: expected some sample above one 16-bit step$"
+    ):
         signal.channel(silent)
 
 
