@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from scow.reports.markup import Html, element
+from scow.reports.plots import heat_colour
 
 WIDTH, HEIGHT = 420.0, 320.0
 TOP, RIGHT, BOTTOM, LEFT = 28.0, 16.0, 48.0, 46.0
@@ -50,15 +51,6 @@ svg.chart rect, .heat { print-color-adjust: exact; -webkit-print-color-adjust: e
 """
 
 LONGEST_NAME = 29  # characters; what is longer is cut
-
-# Lightness rises evenly from dark blue to yellow, so that the order survives a grey print and any colour vision.
-_HEAT = (
-    (0.0, (16, 36, 84)),
-    (0.25, (56, 70, 110)),
-    (0.5, (122, 121, 118)),
-    (0.75, (188, 174, 106)),
-    (1.0, (254, 231, 84)),
-)
 
 
 @dataclass(frozen=True)
@@ -382,21 +374,6 @@ def standalone(chart: Html) -> str:
     return f'{opening} xmlns="http://www.w3.org/2000/svg">{style}{rest}\n'
 
 
-def heat_colour(share: float) -> tuple[str, str]:
-    """Background and ink for a share of 0-1: dark blue is lost, yellow is caught.
-
-    Returns
-    -------
-    tuple of str
-        Two colours as ``#rrggbb``; the ink has a contrast of at least 4.5 : 1 on the background (WCAG 2.2).
-    """
-    at = min(max(float(share), 0.0), 1.0)
-    places = [place for place, _ in _HEAT]
-    channels = [np.interp(at, places, [colour[i] for _, colour in _HEAT]) for i in range(3)]
-    light, dark = 1.05 / (_luminance(channels) + 0.05), (_luminance(channels) + 0.05) / 0.05
-    return "#" + "".join(f"{round(channel):02x}" for channel in channels), "#ffffff" if light > dark else "#000000"
-
-
 def nice_ticks(low: float, high: float, about: int = 5) -> tuple[float, ...]:
     """Round numbers between two ends, some `about` of them."""
     if not high > low:
@@ -445,9 +422,3 @@ def _number(value: float) -> str:
     """Four significant digits, without an exponent or trailing zeros."""
     text = f"{float(f'{value:.4g}'):,.10f}".rstrip("0").rstrip(".")
     return "0" if text == "-0" else text
-
-
-def _luminance(channels: Sequence[float]) -> float:
-    """Relative luminance of an sRGB colour (WCAG 2.2)."""
-    linear = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

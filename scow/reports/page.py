@@ -13,8 +13,9 @@ from pathlib import Path
 
 from scow import __version__
 from scow.io import atomic_write
-from scow.reports.charts import CHART_CSS, heat_colour
+from scow.reports.charts import CHART_CSS
 from scow.reports.markup import Html, element, escape, join
+from scow.reports.plots import heat_colour
 
 PAGE_CSS = """
 * { box-sizing: border-box; }

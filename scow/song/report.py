@@ -4,7 +4,7 @@ A switch shows one severity at a time. Its links carry the severity in the page'
 ``#all`` for all at once; ``#moderate-line-3`` is a line), so that a view can be sent to someone else. Without scripts,
 and in print, all severities stand one below another and the links lead to them.
 
-Colours are those of `scow.reports.charts.heat_colour`: dark blue is lost, yellow is caught. The waveform is drawn in the ink
+Colours are those of `scow.reports.plots.heat_colour`: dark blue is lost, yellow is caught. The waveform is drawn in the ink
 that belongs to the colour below it, and every number is also there as text.
 """
 
@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from scow.reports.charts import WIDTH, Axis, Row, heat_colour, intervals, lines, nice_ticks
+from scow.reports.charts import WIDTH, Axis, Row, intervals, lines, nice_ticks
 from scow.reports.markup import Html, element, join
 from scow.reports.page import Section, figure, grid, heat_words, note, page, table, write_page
+from scow.reports.plots import heat_colour
 from scow.song.results import INTERVAL, ExcerptPrediction, HearingLossPrediction, SongPrediction
 from scow.song.terminal import clock
 

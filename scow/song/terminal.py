@@ -1,6 +1,6 @@
 """A prediction as text for a terminal.
 
-Words stand on the colour of their probability (`scow.reports.charts.heat_colour`: dark blue is lost, yellow is caught, which
+Words stand on the colour of their probability (`scow.reports.plots.heat_colour`: dark blue is lost, yellow is caught, which
 differ in lightness too, for any colour vision), where the terminal takes colours. The number is always there.
 """
 
@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 from typing import TextIO
 
-from scow.reports.charts import heat_colour
+from scow.reports.plots import heat_colour
 from scow.song.results import INTERVAL, ExcerptPrediction, HearingLossPrediction, SongPrediction, WordProbability
 
 HARDEST = 5

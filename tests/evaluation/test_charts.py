@@ -16,7 +16,6 @@ from scow.reports.charts import (
     bars,
     boxes,
     calibration,
-    heat_colour,
     heat_strip,
     histogram,
     intervals,
@@ -26,6 +25,7 @@ from scow.reports.charts import (
     standalone,
 )
 from scow.reports.markup import Html
+from scow.reports.plots import heat_colour
 
 POINTS = Axis(0.0, 100.0, "points")
 NAMES = {"title": "A <title> & more", "description": 'Says "42"'}

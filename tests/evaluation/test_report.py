@@ -9,9 +9,9 @@ from browser import assert_clean, browse
 from test_charts import CHARTS
 from test_markup import read
 
-from scow.reports.charts import heat_colour
 from scow.reports.markup import Html, element
 from scow.reports.page import Section, figure, grid, heat_words, note, page, table, write_page
+from scow.reports.plots import heat_colour
 
 EVIL = "<script>document.title = 'broken'</script> & \"quotes\""
 

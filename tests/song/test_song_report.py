@@ -9,7 +9,7 @@ from browser import assert_clean, browse
 from songs import LINES, song
 from test_markup import read
 
-from scow.reports.charts import heat_colour
+from scow.reports.plots import heat_colour
 from scow.song.report import song_report, write_song_report
 
 TITLES = {

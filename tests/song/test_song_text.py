@@ -9,7 +9,7 @@ import re
 import pytest
 from songs import LINES, SHARES, song
 
-from scow.reports.charts import heat_colour
+from scow.reports.plots import heat_colour
 from scow.song.terminal import clock, song_text, takes_colours
 
 
