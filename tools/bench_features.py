@@ -47,13 +47,13 @@ import numpy as np
 import pandas as pd
 
 from scow.cli import EXIT_OK, run_script
-from scow.data.audio import CHANNELS, FILE_RATE_HZ, MODEL_RATE_HZ, read_stereo, resample_sinc
+from scow.data.audio import CHANNELS, FILE_RATE_HZ, MODEL_RATE_HZ, read_stereo, resample_poly, resample_sinc
 from scow.data.feature_config import Dataset
 from scow.data.metadata import SignalRecord, metadata_table
 from scow.data.provenance import Source
 from scow.data.tables import INTRUSIVE_COLUMNS, METRIC_COLUMNS, read_table, with_sentence_rows, write_table
 from scow.errors import UserError
-from scow.features.intrusive import at_16_khz, quality
+from scow.features.intrusive import quality
 from scow.features.listening import Listening, loaded_transcriber
 from scow.features.measuring import Measuring, loaded_dnsmos
 from scow.features.partial import Done, Outcome
@@ -247,7 +247,7 @@ def bench_metrics(tasks: Sequence[SignalTask], repeats: int) -> None:
         folder = task.ears["left"]
         assert folder.reference_dir is not None
         heard = read_stereo(folder.signal_dir / f"{task.signal}.flac")
-        reference = at_16_khz(read_stereo(folder.reference_dir / f"{task.signal}_unproc.flac").mono, FILE_RATE_HZ)
+        reference = resample_poly(read_stereo(folder.reference_dir / f"{task.signal}_unproc.flac").mono, FILE_RATE_HZ)
         samples[task.signal] = (heard, reference)
     network = loaded_dnsmos(None)
 
@@ -256,7 +256,7 @@ def bench_metrics(tasks: Sequence[SignalTask], repeats: int) -> None:
             for task in tasks:
                 heard, reference = samples[task.signal]
                 for ear in CHANNELS:
-                    quality(reference, at_16_khz(heard.channel(ear), FILE_RATE_HZ))
+                    quality(reference, resample_poly(heard.channel(ear), FILE_RATE_HZ))
                     network(heard.channel(ear))
 
     def through(pool: Pool) -> None:
@@ -300,8 +300,8 @@ def plain_metrics(tasks: Sequence[SignalTask]) -> None:
                 folder.reference_dir / f"{task.signal}_unproc.flac",
             )
             for column in INTRUSIVE_COLUMNS:
-                degraded = at_16_khz(read_stereo(path).channel(ear), FILE_RATE_HZ)
-                quality(at_16_khz(read_stereo(reference_path).mono, FILE_RATE_HZ), degraded, (column,))
+                degraded = resample_poly(read_stereo(path).channel(ear), FILE_RATE_HZ)
+                quality(resample_poly(read_stereo(reference_path).mono, FILE_RATE_HZ), degraded, (column,))
             samples = read_stereo(path).channel(ear)
             resampled = resample(samples, int(len(samples) * MODEL_RATE_HZ / FILE_RATE_HZ))
             chunks = np.zeros((-(-len(resampled) // CHUNK_SAMPLES), CHUNK_SAMPLES), dtype=np.float32)

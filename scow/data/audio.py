@@ -1,19 +1,22 @@
-"""An ear of a file: FLAC (or WAV) to float32 samples, at the file's rate and at 16 kHz.
+"""Audio files: stereo at 44.1 kHz, float32 samples, and the three resamplers of the published definitions.
 
-The challenge's signals are stereo at 44.1 kHz and at most 30 s long; the features are defined on such files. A
-file of another form is refused with a reason, because a feature of, say, a 48-kHz file would go through another
-resampler and mean something else. Each refusal is a `SignalError`: the signal's cells stay empty and the others
-go on.
+The challenge's signals are stereo files at 44.1 kHz of at most 30 s, and the features are defined on such files. A file
+of another form is refused, because its features would depend on one more resampler. Each refusal is a `SignalError`:
+the cells of this signal stay empty and the other signals are computed.
 
-Two resamplers occur in the published definitions, and they are not interchangeable: Whisper hears
-``torchaudio.functional.resample`` (windowed sinc, default settings), which is `resample_sinc` here; the quality metrics
-have their own (see `scow.features.intrusive` and `scow.features.dnsmos`).
+The resamplers are not interchangeable; each belongs to one definition:
+
+- `resample_sinc`: windowed sinc of torchaudio at its default settings, 44.1 to 16 kHz, before Whisper;
+- `resample_poly`: polyphase filter of SciPy at its default settings, 44.1 to 16 kHz, before STOI, eSTOI and PESQ;
+- `resample_kaiser`: long Kaiser-windowed sinc, any rate to 44.1 kHz, for songs. It is flat to 0.9 of the lower Nyquist
+  frequency and 100 dB down above it, so that what 16 kHz keeps (below 8 kHz) does not change.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -26,26 +29,21 @@ MIN_DURATION_S = 0.25
 MAX_DURATION_S = 30.0
 CHANNELS = ("left", "right")
 NO_FRAME_COUNT = 2**62  # libsndfile's "unknown", as encoders that write to a pipe leave it, is above
-ONE_BIT = 2.0**-15  # the smallest step of a 16-bit file; nothing above it is silence
+ONE_BIT = 2.0**-15  # one step of a 16-bit file; a signal that does not exceed it is silent
+ZERO_CROSSINGS = 64
+PASS_BAND = 0.9
+KAISER_BETA = 10.06  # 100 dB of stop-band attenuation (Kaiser's formula, 0.1102 (A - 8.7))
 
 
 @dataclass(frozen=True)
 class StereoSignal:
-    """Both ears of a file.
+    """Both channels of a file."""
 
-    Attributes
-    ----------
-    samples : ndarray, shape (2, n), float32
-        Left and right ear, in -1 to 1.
-    rate_hz : int
-        Sampling rate, always `FILE_RATE_HZ`.
-    """
-
-    samples: np.ndarray
-    rate_hz: int
+    samples: np.ndarray  # (2, n), float32, in -1 to 1: left, right
+    rate_hz: int  # always FILE_RATE_HZ
 
     def channel(self, name: str) -> np.ndarray:
-        """Samples of one channel, shape (n,), float32; a SignalError where it is silent."""
+        """Samples of one channel, shape (n,), float32; a `SignalError` where it is silent."""
         channel: np.ndarray = self.samples[CHANNELS.index(name)]
         if float(np.abs(channel).max()) <= ONE_BIT:
             raise SignalError(f"the {name} channel is silent: expected some sample above one 16-bit step")
@@ -53,56 +51,32 @@ class StereoSignal:
 
     @property
     def mono(self) -> np.ndarray:
-        """Mean of both ears, shape (n,), float32."""
+        """Mean of both channels, shape (n,), float32."""
         mean: np.ndarray = self.samples.mean(axis=0)
         return mean
 
 
 def read_stereo(path: Path) -> StereoSignal:
-    """Read a stereo file of 44.1 kHz, 0.25 to 30 s long.
-
-    Parameters
-    ----------
-    path : Path
-        Anything libsndfile reads.
-
-    Returns
-    -------
-    StereoSignal
-
-    Raises
-    ------
-    SignalError
-        The file is missing, unreadable, truncated, not stereo, not at 44.1 kHz, too short, too long, or holds
-        samples that are not finite.
-    """
+    """Read a stereo file at 44.1 kHz, 0.25 to 30 s long; anything else is a `SignalError`."""
     samples, rate_hz = decode(path, longest_s=MAX_DURATION_S, accept=_challenge_form)
     return StereoSignal(samples=np.ascontiguousarray(samples.T), rate_hz=rate_hz)
 
 
+def _challenge_form(channels: int, rate_hz: int) -> None:
+    if channels != 2:
+        raise SignalError(f"expected 2 channels, found {channels}")
+    if rate_hz != FILE_RATE_HZ:
+        raise SignalError(f"expected {FILE_RATE_HZ} Hz, found {rate_hz} Hz")
+
+
 def decode(path: Path, *, longest_s: float, accept: Callable[[int, int], None]) -> tuple[np.ndarray, int]:
-    """Samples of a whole file, at least 0.25 s long, and their rate in hertz.
+    """Samples of a whole file, shape (n, channels), float32, and their rate in hertz.
 
-    Parameters
-    ----------
-    path : Path
-        Anything libsndfile reads.
-    longest_s : float
-        Longest duration that is taken; no more is decoded.
-    accept : callable
-        Takes the number of channels and the rate in hertz, raises `SignalError` where they are not wanted.
-
-    Returns
-    -------
-    samples : ndarray, shape (n, channels), float32
-    rate_hz : int
-
-    Raises
-    ------
-    SignalError
-        The file is missing, unreadable, truncated, too short, too long, or holds samples that are not finite.
+    `accept` takes the number of channels and the rate, and raises `SignalError` where they are not wanted. So does this
+    function where the file is missing, cannot be decoded, is truncated, shorter than 0.25 s, longer than `longest_s`,
+    or holds samples that are not finite. At most `longest_s` are decoded.
     """
-    import soundfile  # here, not above: infer.py and train.py never touch audio
+    import soundfile  # here: infer.py and train.py read no audio
 
     try:
         if not path.is_file():
@@ -113,25 +87,53 @@ def decode(path: Path, *, longest_s: float, accept: Callable[[int, int], None]) 
             most = int(longest_s * rate_hz)
             samples: np.ndarray = handle.read(most + 1, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
-        raise SignalError(f"cannot be decoded ({_one_line(error)}); expected a whole audio file") from error
+        reason = " ".join(str(error).split())
+        raise SignalError(f"cannot be decoded ({reason}); expected a whole audio file") from error
+    least = int(MIN_DURATION_S * rate_hz)
     if len(samples) > most:
         raise SignalError(f"expected at most {longest_s:g} s ({most} frames), found more")
     if len(samples) < promised < NO_FRAME_COUNT:
         raise SignalError(f"truncated: expected {promised} frames, found {len(samples)}")
     if len(samples) < MIN_DURATION_S * rate_hz:
-        raise SignalError(
-            f"expected at least {MIN_DURATION_S} s ({int(MIN_DURATION_S * rate_hz)} frames), found {len(samples)} frames"
-        )
+        raise SignalError(f"expected at least {MIN_DURATION_S} s ({least} frames), found {len(samples)} frames")
     if not np.isfinite(samples).all():
         raise SignalError("expected finite samples, found NaN or infinity")
     return samples, rate_hz
 
 
-def _challenge_form(channels: int, rate_hz: int) -> None:
-    if channels != 2:
-        raise SignalError(f"expected 2 channels, found {channels}")
-    if rate_hz != FILE_RATE_HZ:
-        raise SignalError(f"expected {FILE_RATE_HZ} Hz, found {rate_hz} Hz")
+def resample_sinc(samples: np.ndarray, rate_hz: int = FILE_RATE_HZ) -> np.ndarray:
+    """Resample to 16 kHz as Whisper's input: (..., n) float32 -> (..., ceil(n * 16000 / rate_hz)) float32."""
+    import torch
+    from torchaudio.functional import resample
+
+    wave = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
+    resampled: np.ndarray = resample(wave, rate_hz, MODEL_RATE_HZ).numpy()
+    return resampled
+
+
+def resample_poly(samples: np.ndarray, rate_hz: int = FILE_RATE_HZ) -> np.ndarray:
+    """Resample to 16 kHz as input of the intrusive metrics: (n,) -> (ceil(n * 16000 / rate_hz),)."""
+    import scipy.signal
+
+    common = gcd(rate_hz, MODEL_RATE_HZ)
+    resampled: np.ndarray = scipy.signal.resample_poly(samples, MODEL_RATE_HZ // common, rate_hz // common)
+    return resampled
+
+
+def resample_kaiser(samples: np.ndarray, rate_hz: int) -> np.ndarray:
+    """Resample to 44.1 kHz: (..., n) float32 -> (..., ceil(n * 44100 / rate_hz)) float32."""
+    if rate_hz == FILE_RATE_HZ:
+        return samples
+    import scipy.signal
+
+    common = gcd(rate_hz, FILE_RATE_HZ)
+    up, down = FILE_RATE_HZ // common, rate_hz // common
+    slower = max(up, down)
+    # The transition band ends at the lower Nyquist frequency; the cutoff is its middle.
+    cutoff = (1 + PASS_BAND) / 2 / slower
+    window = scipy.signal.firwin(2 * ZERO_CROSSINGS * slower + 1, cutoff, window=("kaiser", KAISER_BETA))
+    resampled: np.ndarray = scipy.signal.resample_poly(samples, up, down, axis=-1, window=window).astype(np.float32)
+    return resampled
 
 
 def level_dbfs(samples: np.ndarray) -> float:
@@ -146,30 +148,5 @@ def at_level(samples: np.ndarray, level: float) -> np.ndarray:
     return scaled
 
 
-def resample_sinc(samples: np.ndarray, rate_hz: int = FILE_RATE_HZ) -> np.ndarray:
-    """Resample to 16 kHz with torchaudio's windowed sinc at its default settings.
-
-    Parameters
-    ----------
-    samples : ndarray, shape (..., n), float32
-    rate_hz : int
-        Rate of `samples`.
-
-    Returns
-    -------
-    ndarray, shape (..., ceil(n * 16000 / rate_hz)), float32
-    """
-    import torch
-    from torchaudio.functional import resample
-
-    wave = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
-    resampled: np.ndarray = resample(wave, rate_hz, MODEL_RATE_HZ).numpy()
-    return resampled
-
-
 def _root_mean_square(samples: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

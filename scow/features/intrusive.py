@@ -24,7 +24,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.signal import resample_poly
 
 from scow.data.audio import MIN_DURATION_S, MODEL_RATE_HZ
 from scow.errors import SignalError
@@ -68,7 +67,7 @@ def quality(
     Parameters
     ----------
     reference : ndarray, shape (n,)
-        Mean of both channels of the unprocessed file, as `at_16_khz` gives it.
+        Mean of both channels of the unprocessed file, as `resample_poly` gives it.
     degraded : ndarray, shape (m,)
         One ear of the signal, likewise.
     columns : collection of str
@@ -105,13 +104,6 @@ def quality(
         except SignalError as error:
             reasons[column] = str(error)
     return Measured(values, reasons)
-
-
-def at_16_khz(samples: np.ndarray, rate_hz: int) -> np.ndarray:
-    """Resample to 16 kHz by the polyphase method, shape (ceil(n * 16000 / rate_hz),)."""
-    common = np.gcd(rate_hz, MODEL_RATE_HZ)
-    resampled: np.ndarray = resample_poly(samples, MODEL_RATE_HZ // common, rate_hz // common)
-    return resampled
 
 
 def _stoi(reference: np.ndarray, degraded: np.ndarray, *, extended: bool) -> float:

@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from scow.data.audio import FILE_RATE_HZ, StereoSignal, read_stereo
+from scow.data.audio import StereoSignal, read_stereo, resample_poly
 from scow.data.feature_config import Dataset
 from scow.data.metadata import signal_file, unprocessed_file
 from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS
 from scow.errors import SignalError
 from scow.features.dnsmos import Dnsmos
-from scow.features.intrusive import Measured, at_16_khz, quality
+from scow.features.intrusive import Measured, quality
 from scow.features.partial import Done, Failure, Outcome
 from scow.features.tasks import SignalTask, lost, made_by
 
@@ -113,12 +113,12 @@ class _Signal:
         samples = self.file(path).channel(ear)
         key = _key(samples)
         if key not in self._resampled:
-            self._resampled[key] = at_16_khz(samples, FILE_RATE_HZ)
+            self._resampled[key] = resample_poly(samples)
         return self._resampled[key], key
 
     def reference_at_16_khz(self, path: Path) -> np.ndarray:
         if path not in self._resampled:
-            self._resampled[path] = at_16_khz(self.file(path).mono, FILE_RATE_HZ)
+            self._resampled[path] = resample_poly(self.file(path).mono)
         return self._resampled[path]
 
     def once(self, key: object, measure: Callable[[], Measured]) -> Measured:

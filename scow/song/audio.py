@@ -5,27 +5,22 @@ The features are defined on stereo files of 44.1 kHz (`scow.data.audio`), and so
 - a mono file is heard by both ears alike; more than two channels are refused, because nobody knows which of them
   reach which ear;
 - another rate is first resampled to 44.1 kHz, then goes the way of the challenge's files, to 16 kHz and into Whisper.
-  The resampler is a Kaiser-windowed sinc of 64 zero crossings, flat to 0.9 of the lower Nyquist frequency and 100 dB
-  down above it, so that what 16 kHz keeps (below 8 kHz) is not changed by the detour;
+  `scow.data.audio.resample_kaiser` leaves what 16 kHz keeps as it is;
 - samples beyond full scale, as MP3 decoders give them, stay; a clipped recording is heard as it is, and `clipped`
   tells whether there is reason to say so.
 """
 
 from __future__ import annotations
 
-from math import gcd
 from pathlib import Path
 
 import numpy as np
 
-from scow.data.audio import FILE_RATE_HZ, ONE_BIT, StereoSignal, decode
+from scow.data.audio import FILE_RATE_HZ, ONE_BIT, StereoSignal, decode, resample_kaiser
 from scow.errors import SignalError
 
 MAX_SONG_S = 1200.0
 RATES_HZ = (8_000, 384_000)
-ZERO_CROSSINGS = 64
-PASS_BAND = 0.9
-KAISER_BETA = 10.06  # 100 dB of stop-band attenuation (Kaiser's formula, 0.1102 (A - 8.7))
 CLIPPED_RUN = 4  # neighbouring samples at the same peak: music does not do this by itself
 
 
@@ -56,36 +51,10 @@ def read_song(path: Path) -> StereoSignal:
     except SignalError as error:
         raise SignalError(f"{path}: {error}") from error
     stereo = np.repeat(samples, 2, axis=1) if samples.shape[1] == 1 else samples
-    signal = StereoSignal(np.ascontiguousarray(to_file_rate(stereo.T, rate_hz)), FILE_RATE_HZ)
+    signal = StereoSignal(np.ascontiguousarray(resample_kaiser(stereo.T, rate_hz)), FILE_RATE_HZ)
     if float(np.abs(signal.samples).max()) <= ONE_BIT:
         raise SignalError(f"{path}: silent; expected some sample above one 16-bit step")
     return signal
-
-
-def to_file_rate(samples: np.ndarray, rate_hz: int) -> np.ndarray:
-    """Resample to 44.1 kHz.
-
-    Parameters
-    ----------
-    samples : ndarray, shape (..., n), float32
-    rate_hz : int
-        Rate of `samples`.
-
-    Returns
-    -------
-    ndarray, shape (..., ceil(n * 44100 / rate_hz)), float32
-    """
-    if rate_hz == FILE_RATE_HZ:
-        return samples
-    from scipy.signal import firwin, resample_poly
-
-    common = gcd(rate_hz, FILE_RATE_HZ)
-    up, down = FILE_RATE_HZ // common, rate_hz // common
-    slower = max(up, down)
-    # The edge of the transition lies at the lower Nyquist frequency, so its middle lies half-way down to the pass band.
-    window = firwin(2 * ZERO_CROSSINGS * slower + 1, (1 + PASS_BAND) / 2 / slower, window=("kaiser", KAISER_BETA))
-    resampled: np.ndarray = resample_poly(samples, up, down, axis=-1, window=window).astype(np.float32)
-    return resampled
 
 
 def clipped(signal: StereoSignal) -> bool:

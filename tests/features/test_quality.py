@@ -11,11 +11,11 @@ import pytest
 from helpers import ROOT
 from pesq import pesq
 from pystoi import stoi
-from scipy.signal import firwin, resample_poly
+from scipy import signal
 
-from scow.data.audio import FILE_RATE_HZ, MODEL_RATE_HZ
+from scow.data.audio import FILE_RATE_HZ, MODEL_RATE_HZ, resample_poly
 from scow.errors import SignalError
-from scow.features.intrusive import Measured, at_16_khz, quality
+from scow.features.intrusive import Measured, quality
 
 # ITU-T P.862.2, its mapping of the raw score to MOS-LQO, at the highest raw score, 4.5.
 PESQ_CEILING = 0.999 + 4 / (1 + math.exp(-1.3669 * 4.5 + 3.8224))
@@ -29,7 +29,7 @@ def speechlike(seconds: float, rate_hz: int = FILE_RATE_HZ, seed: int = 0) -> np
 
 
 def measured_at(reference: np.ndarray, degraded: np.ndarray, rate_hz: int = FILE_RATE_HZ) -> Measured:
-    return quality(at_16_khz(reference, rate_hz), at_16_khz(degraded, rate_hz))
+    return quality(resample_poly(reference, rate_hz), resample_poly(degraded, rate_hz))
 
 
 def test_identical_signals_reach_the_ceilings() -> None:
@@ -45,8 +45,8 @@ def test_identical_signals_reach_the_ceilings() -> None:
 def test_published_definition_step_by_step() -> None:
     reference = speechlike(2.0)
     degraded = np.concatenate([reference, speechlike(0.5, seed=2)]) + speechlike(2.5, seed=1)
-    x = resample_poly(reference, MODEL_RATE_HZ, FILE_RATE_HZ)
-    y = resample_poly(degraded, MODEL_RATE_HZ, FILE_RATE_HZ)[: len(x)]
+    x = signal.resample_poly(reference, MODEL_RATE_HZ, FILE_RATE_HZ)
+    y = signal.resample_poly(degraded, MODEL_RATE_HZ, FILE_RATE_HZ)[: len(x)]
     values = measured_at(reference, degraded).values
     # The same libraries on the same samples; eSTOI adds noise of one float64 epsilon of its own.
     assert values["stoi"] == pytest.approx(stoi(x, y, MODEL_RATE_HZ), abs=1e-9)
@@ -59,7 +59,7 @@ def by_hand_16_khz(samples: np.ndarray) -> np.ndarray:
     """Zeros between the samples, SciPy's published low-pass (Kaiser 5.0, 20 · 441 + 1 taps), every 441st value."""
     up, down = 160, 441
     half = 10 * down
-    taps = up * firwin(2 * half + 1, 1 / down, window=("kaiser", 5.0))
+    taps = up * signal.firwin(2 * half + 1, 1 / down, window=("kaiser", 5.0))
     stuffed = np.zeros(len(samples) * up)
     stuffed[::up] = samples
     n_fft = 1 << (len(stuffed) + len(taps)).bit_length()
@@ -70,7 +70,7 @@ def by_hand_16_khz(samples: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("n", [4_410, 4_411, 5_000])
 def test_resampler_against_zero_stuffing(n: int) -> None:
     samples = np.random.default_rng(n).standard_normal(n)
-    resampled = at_16_khz(samples, FILE_RATE_HZ)
+    resampled = resample_poly(samples, FILE_RATE_HZ)
     assert len(resampled) == math.ceil(n * 160 / 441)
     # Both are float64; the FFT of two million points loses some digits.
     np.testing.assert_allclose(resampled, by_hand_16_khz(samples), rtol=0, atol=1e-9)
@@ -78,7 +78,7 @@ def test_resampler_against_zero_stuffing(n: int) -> None:
 
 def test_resampler_keeps_a_tone() -> None:
     seconds = np.arange(FILE_RATE_HZ) / FILE_RATE_HZ
-    resampled = at_16_khz(np.sin(2 * np.pi * 440 * seconds), FILE_RATE_HZ)
+    resampled = resample_poly(np.sin(2 * np.pi * 440 * seconds), FILE_RATE_HZ)
     expected = np.sin(2 * np.pi * 440 * np.arange(MODEL_RATE_HZ) / MODEL_RATE_HZ)
     # The pass band ripples by less than 0.2 %; the ends, where the filter sees nothing, are left out.
     np.testing.assert_allclose(resampled[200:-200], expected[200:-200], atol=2e-3)
@@ -86,7 +86,7 @@ def test_resampler_keeps_a_tone() -> None:
 
 def test_signal_at_16_khz_is_left_alone() -> None:
     samples = speechlike(0.5, MODEL_RATE_HZ)
-    np.testing.assert_array_equal(at_16_khz(samples, MODEL_RATE_HZ), samples)
+    np.testing.assert_array_equal(resample_poly(samples, MODEL_RATE_HZ), samples)
 
 
 def test_both_are_cut_to_the_shorter() -> None:
@@ -175,12 +175,13 @@ def test_silent_degraded_signal_has_a_reason() -> None:
 
 BURSTS = """
 import numpy as np
-from scow.features.intrusive import at_16_khz, quality
+from scow.data.audio import resample_poly
+from scow.features.intrusive import quality
 t = np.arange(30 * 44_100) / 44_100
 tone = np.sin(2 * np.pi * 300 * t) + 0.5 * np.random.default_rng(1).standard_normal(len(t))
 bursts = np.where(t % 0.45 < 0.225, 0.3 * tone, 0)
 noisy = bursts + 0.01 * np.random.default_rng(2).standard_normal(len(t))
-measured = quality(at_16_khz(bursts, 44_100), at_16_khz(noisy, 44_100))
+measured = quality(resample_poly(bursts, 44_100), resample_poly(noisy, 44_100))
 print(len(measured.values) + len(measured.reasons))
 """
 
