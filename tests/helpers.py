@@ -1,12 +1,21 @@
-"""What several test files need: small tables and metadata, invented signals, scripts run as a user runs them."""
+"""What several test files need: scripts run as a user runs them, small tables and metadata, invented signals."""
 
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import tempfile
+import threading
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -23,37 +32,181 @@ ROOT = Path(__file__).resolve().parent.parent
 CLIP1 = ROOT.parent / "shared" / "clip1"
 MODELS = ROOT / "models"
 DEMO = ROOT / "data" / "cadenza_data_demo"
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 Script = Callable[..., subprocess.CompletedProcess]
 
-
-def whisper_listener(name: str) -> Transcriber:
-    """A real Whisper model from models/, or a skip that says how to get it."""
-    if not (MODELS / f"{name}.pt").is_file():
-        pytest.skip(f"no weights models/{name}.pt; get them with: python tools/offline_whisper.py {name}")
-    return load_transcriber(resolve_model(name), model_dir=MODELS, device="cpu")
+# --- scripts
 
 
-def run_python(code: str, *arguments: object) -> subprocess.CompletedProcess:
-    """Run a program in a process of its own, because it will be killed or have its disk taken away."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+class ForkServer:
+    """The client of fork_server.py, one per pytest process."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, ROOT / "tests" / "fork_server.py"],
+            env=os.environ | ONE_THREAD | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.started: SimpleQueue[tuple[int, Future[int]]] = SimpleQueue()
+        threading.Thread(target=self._read_answers, daemon=True).start()
+
+    def start(self, request: dict[str, Any]) -> tuple[int, Future[int]]:
+        """Process id, and the exit code once there is one."""
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        return self.started.get(timeout=120)
+
+    def _read_answers(self) -> None:
+        running: dict[int, Future[int]] = {}
+        assert self.process.stdout
+        for line in self.process.stdout:
+            answer = json.loads(line)
+            if "pid" in answer:
+                running[answer["pid"]] = Future()
+                self.started.put((answer["pid"], running[answer["pid"]]))
+            else:
+                running.pop(answer["ended"]).set_result(answer["returncode"])
+        for future in running.values():
+            future.set_exception(RuntimeError("the fork server ended"))
+
+
+fork_server = lru_cache(ForkServer)
+
+
+class Process:
+    """A started script, used like `subprocess.Popen`; it leads a process group, and what it prints goes to files."""
+
+    def __init__(
+        self, script: str | Path, *args: object, cwd: Path, env: dict[str, str], fresh: bool, stderr: str | None
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._files = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
+        for file in self._files:
+            file.touch()
+        path, words = ROOT / script, [str(arg) for arg in args]
+        outputs = [str(self._files[0]), stderr or str(self._files[1])]
+        environ = {"COLUMNS": "200"} | os.environ | env
+        if fresh:
+            with Path(outputs[0]).open("a") as out, Path(outputs[1]).open("a") as err:
+                popen = subprocess.Popen(
+                    [sys.executable, path, *words], cwd=cwd, env=environ,
+                    stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+                )  # fmt: skip
+            self.pid, self._ended = popen.pid, Future()
+            threading.Thread(target=lambda: self._ended.set_result(popen.wait()), daemon=True).start()
+        else:
+            request = {"script": str(path), "args": words, "cwd": str(cwd), "env": environ}
+            request |= {"search_path": str(path.parent), "stdout": outputs[0], "stderr": outputs[1]}
+            self.pid, self._ended = fork_server().start(request)
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill_group()
+        self.wait()
+
+    @property
+    def stdout(self) -> str:
+        """What has been printed so far."""
+        return self._files[0].read_text(encoding="utf-8")
+
+    @property
+    def stderr(self) -> str:
+        """What has been printed to standard error so far."""
+        return self._files[1].read_text(encoding="utf-8")
+
+    @property
+    def returncode(self) -> int | None:
+        return self.poll()
+
+    def poll(self) -> int | None:
+        """The exit code, negative for a signal; None while the script runs."""
+        return self._ended.result() if self._ended.done() else None
+
+    def wait(self, timeout: float = 300) -> int:
+        return self._ended.result(timeout)
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def kill_group(self) -> None:
+        """Kill the script and the processes that it started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+        """Wait for the end; what was printed."""
+        self.wait(timeout)
+        return self.stdout, self.stderr
+
+
+def start_script(
+    script: str | Path,
+    *args: object,
+    cwd: Path = ROOT,
+    env: dict[str, str] | None = None,
+    fresh: bool = False,
+    stderr: str | None = None,
+) -> Process:
+    """Start a script of the repository, or one with an absolute path.
+
+    It is forked from a process that has the imports loaded; `fresh` starts a new one instead. `env` is added to the
+    environment; `stderr` is the path of a terminal or file that takes standard error.
+    """
+    return Process(script, *args, cwd=cwd, env=env or {}, fresh=fresh, stderr=stderr)
+
+
+def run_script(script: str | Path, *args: object, timeout: float = 300, **options: Any) -> subprocess.CompletedProcess:
+    """Run a script to its end, as `start_script` starts it."""
+    with start_script(script, *args, **options) as process:
+        try:
+            process.wait(timeout)
+        except TimeoutError:
+            pytest.fail(f"{script} {args} did not end in {timeout} s:\n{process.stdout}\n{process.stderr}")
+        return subprocess.CompletedProcess([script, *args], process.wait(), process.stdout, process.stderr)
+
+
+def run_python(code: str, *args: object) -> subprocess.CompletedProcess:
+    """Run a program in a fresh process; its output goes through pipes, so that it may limit the size of files."""
+    command = [sys.executable, "-c", code, *map(str, args)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def wait_until(condition: Callable[[], object], what: str, timeout: float = 120) -> None:
+    """Wait for an event, and fail with its name if it does not happen."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
+        time.sleep(0.01)
 
 
 def assert_user_error(done: subprocess.CompletedProcess, *fragments: str) -> None:
-    """A user error: exit code 2, one line on standard error, no traceback, and what the line must say."""
+    """A user error: exit code 2, one line on standard error, no traceback, and what the line must contain."""
     assert done.returncode == 2, done.stderr
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("error: ")
     for fragment in fragments:
         assert fragment in lines[0], (fragment, lines[0])
+
+
+# --- data
+
+
+def load_whisper(name: str) -> Transcriber:
+    """A real Whisper model from models/, or a skip."""
+    if not (MODELS / f"{name}.pt").is_file():
+        pytest.skip(f"no weights models/{name}.pt; get them with: python tools/offline_whisper.py {name}")
+    return load_transcriber(resolve_model(name), model_dir=MODELS, device="cpu")
 
 
 def make_records(n_signals: int = 6, *, labelled: bool = True) -> list[SignalRecord]:

@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import yaml
-from helpers import MODELS, whisper_listener
+from helpers import MODELS, load_whisper
 from test_features import run_stage
 
 from scow.data.tables import read_table
@@ -41,7 +41,7 @@ class Case:
 def folder(clip1: Path, reference_features: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of tables, made by the three scripts from metadata of just these signals."""
     for name in MODEL_NAMES:
-        whisper_listener(name)  # skips where the weights are missing
+        load_whisper(name)  # skips where the weights are missing
     folder = tmp_path_factory.mktemp("real")
     entries, metadata = [], []
     for split in SPLITS:

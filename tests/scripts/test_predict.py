@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from helpers import DEMO, MODELS, Script, whisper_listener, write_stereo
+from helpers import DEMO, MODELS, Script, load_whisper, write_stereo
 
 import predict
 from scow.cli import run_script
@@ -26,7 +26,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 
 def test_a_clip_as_a_user_runs_it(run_script_file: Script, tmp_path):
-    whisper_listener("tiny.en")
+    load_whisper("tiny.en")
     report = tmp_path / "report.html"
     done = run_script_file(
         "predict.py", CLIP, "--lyrics", LYRICS, "--hearing-loss", "moderate", "--already-simulated", "--html", report
@@ -40,7 +40,7 @@ def test_a_clip_as_a_user_runs_it(run_script_file: Script, tmp_path):
 
 
 def test_a_song_with_lines_that_fail_ends_with_1_and_lists_them(monkeypatch, capsys, tmp_path):
-    whisper_listener("tiny.en")
+    load_whisper("tiny.en")
     lyrics = tmp_path / "song.lrc"
     lyrics.write_text("[00:09.28]how I wonder what you are\n[03:00]never sung\n[04:00]звезда\n", encoding="utf-8")
     assert run(monkeypatch, SONG, "--lyrics", lyrics, "--json") == 1
@@ -88,7 +88,7 @@ def files(tmp_path) -> Path:
     ],
 )
 def test_wrong_input_is_one_line_and_2(monkeypatch, capsys, files, arguments, reason):
-    whisper_listener("tiny.en")
+    load_whisper("tiny.en")
     monkeypatch.chdir(files)
     assert run(monkeypatch, *arguments) == 2
     shown = capsys.readouterr()
@@ -101,14 +101,14 @@ def test_wrong_input_is_one_line_and_2(monkeypatch, capsys, files, arguments, re
 def test_without_pyclarity_a_simulation_says_how_to_get_it(monkeypatch, capsys, files):
     from scow.song import hearing_loss
 
-    whisper_listener("tiny.en")
+    load_whisper("tiny.en")
     monkeypatch.setattr(hearing_loss, "installed", lambda: False)
     assert run(monkeypatch, files / "good.flac", "--lyrics", "hello", "--hearing-loss", "mild") == 2
     assert "pip install -r requirements-hearing-loss.txt" in capsys.readouterr().err
 
 
 def test_clipping_is_noted_and_heard_as_it_is(monkeypatch, capsys, tmp_path):
-    whisper_listener("tiny.en")
+    load_whisper("tiny.en")
     samples, rate_hz = soundfile.read(CLIP)
     soundfile.write(tmp_path / "clipped.wav", np.clip(samples * 30, -0.99, 0.99), rate_hz)
     assert run(monkeypatch, tmp_path / "clipped.wav", "--lyrics", LYRICS) == 0

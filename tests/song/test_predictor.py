@@ -16,9 +16,9 @@ from helpers import (
     MODELS,
     ROOT,
     heard_records,
+    load_whisper,
     make_heard_tables,
     training_data,
-    whisper_listener,
     write_metadata,
 )
 
@@ -56,7 +56,7 @@ def tables(tmp_path_factory) -> tuple[Path, Path]:
     import sys
 
     for name in ("tiny.en", "base"):
-        whisper_listener(name)
+        load_whisper(name)
     folder = tmp_path_factory.mktemp("stages")
     records = json.loads((DEMO / "metadata" / "demo_metadata.json").read_text(encoding="utf-8"))
     metadata = folder / "demo_metadata.json"

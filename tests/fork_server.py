@@ -1,0 +1,114 @@
+"""Start scripts by forking a process that has imported everything; importing takes nine tenths of a script's start.
+
+A request is one JSON line on standard input: script, args, cwd, env, stdout and stderr (file names), search_path
+(sys.path[0]). The answers are JSON lines on standard output: {"pid": …} for each request, and {"ended": pid,
+"returncode": …} for each process that ends. The server ends, and kills what still runs, when its input is closed.
+
+The server has a single thread, so that it can fork; onnxruntime is left out because it starts one when imported. What is
+read at import time (PYTHONPATH, OMP_NUM_THREADS) cannot be changed by `env`: such tests need a fresh process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import runpy
+import select
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = """
+    torch torchaudio whisper pandas soundfile scipy.signal scipy.stats scipy.optimize sklearn.linear_model
+    sklearn.preprocessing sklearn.metrics sklearn.model_selection omegaconf hydra hydra.main jiwer pystoi pesq
+    dask distributed matplotlib.figure matplotlib.backends.backend_agg matplotlib.backends.backend_svg
+    matplotlib.backends.backend_pdf jinja2 joblib srt inflect wordfreq filelock threadpoolctl yaml tqdm torch._dynamo
+    clarity.evaluator.msbg.msbg
+""".split()
+
+
+def import_all() -> None:
+    """Import libraries and the project; what cannot be imported is left to the script that needs it."""
+    import scow
+
+    sys.modules["onnxruntime"] = None  # type: ignore[assignment]
+    modules = [module.name for module in pkgutil.walk_packages(scow.__path__, "scow.", onerror=lambda _: None)]
+    for name in [*LIBRARIES, *modules]:
+        with contextlib.suppress(ImportError, SyntaxError):
+            importlib.import_module(name)
+    del sys.modules["onnxruntime"]
+    assert not list(Path("/proc/self/task").glob("*"))[1:], "an import has started a thread"
+    sys.modules["torch"].set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # the garbage collector of a child leaves these objects, and their shared memory, alone
+
+
+def serve() -> dict[str, Any]:
+    """Answer requests until the input ends; returns only in a forked child, with its request."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # whatever an import prints is no answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake_write)
+    import_all()
+    running: set[int] = set()
+    pending = b""
+    while True:
+        ready, _, _ = select.select([0, wake_read], [], [])
+        if wake_read in ready:
+            os.read(wake_read, 4096)
+        while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            running.discard(ended[0])
+            print(json.dumps({"ended": ended[0], "returncode": os.waitstatus_to_exitcode(ended[1])}), file=answers)
+        if 0 not in ready:
+            continue
+        received = os.read(0, 65536)
+        if not received:
+            for pid in running:
+                os.killpg(pid, signal.SIGKILL)
+            os._exit(0)
+        *lines, pending = (pending + received).split(b"\n")
+        for line in lines:
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                os.close(wake_read)
+                os.close(wake_write)
+                os.close(answers.fileno())
+                return dict(json.loads(line))
+            running.add(pid)
+            with contextlib.suppress(OSError):  # as the child does: whoever is faster
+                os.setpgid(pid, pid)
+            print(json.dumps({"pid": pid}), file=answers)
+
+
+def become(request: dict[str, Any]) -> None:
+    """Make this child what a new process would be."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    for number, name in enumerate((os.devnull, request["stdout"], request["stderr"])):
+        file = os.open(name, os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (open as long as the process)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+    sys.argv = [request["script"], *request["args"]]
+    sys.path[0] = request["search_path"]
+
+
+if __name__ == "__main__":
+    request = serve()
+    become(request)
+    runpy.run_path(request["script"], run_name="__main__")
