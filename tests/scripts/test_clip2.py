@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from helpers import DEMO, MODELS, ROOT, assert_user_error, heard_records, whisper_listener
+from helpers import DEMO, MODELS, ROOT, assert_user_error, heard_records, load_whisper
 from test_train import start
 
 from scow.data.tables import read_table
@@ -94,7 +94,7 @@ class Pipeline:
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """All five stages, and stage 6."""
-    whisper_listener("tiny.en")  # skips where the weights are missing
+    load_whisper("tiny.en")  # skips where the weights are missing
     folder = tmp_path_factory.mktemp("clip2")
     metadata, responses = folder / "train_metadata.json", folder / "train_responses.json"
     metadata.write_text(json.dumps(clip2_metadata()), encoding="utf-8")
