@@ -10,27 +10,28 @@ python infer.py infer.submission.track=clip1 infer.submission.team=T045    # als
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from scow.cli import EXIT_OK, TaskDone, config_folder, plain_config, run_hydra, run_script
+from scow.cli import config_folder, outcome_of, plain_config, run_hydra
 from scow.inference import infer, infer_config
+
+outcomes: list[Exception | None] = []
 
 
 @hydra.main(version_base="1.3", config_path="checkpoints/final", config_name="config")
 def main(cfg: DictConfig) -> None:
     """Run the stage on the composed config."""
-    raise TaskDone(run_script(lambda: run(cfg)))
+    outcomes.append(outcome_of(lambda: run(cfg)))
 
 
-def run(cfg: DictConfig) -> int:
-    """Predict each split and say how well."""
-    plain, chosen = plain_config(cfg), HydraConfig.get()
+def run(cfg: DictConfig) -> None:
+    """Predict each split and print how well."""
+    chosen = HydraConfig.get()
     overridden = [override.partition("=")[0].lstrip("+~") for override in chosen.overrides.task]
-    result = infer(infer_config(plain, config_folder(chosen), overridden))
+    result = infer(infer_config(plain_config(cfg), config_folder(chosen), overridden))
     for split in result.done:
         says = f"{len(split.signals)} signals, no labels" if split.agreement is None else str(split.agreement)
         print(f"{split.split}: {says} -> {split.path}")
@@ -45,8 +46,7 @@ def run(cfg: DictConfig) -> int:
             print("  note: this checkpoint was trained on these signals; its model card says how it does on new ones")
     for line in result.missing:
         print(f"passed over: {line}", file=sys.stderr)
-    return EXIT_OK
 
 
 if __name__ == "__main__":
-    sys.exit(run_hydra(main, Path(__file__)))
+    sys.exit(run_hydra(main, outcomes))

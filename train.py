@@ -1,7 +1,7 @@
 """Stage 4: feature tables to a trained checkpoint.
 
 python train.py                                # retrains checkpoints/final
-python train.py -cp checkpoints/published      # the published network
+python train.py -cp checkpoints/published      # the transformer, as published
 python train.py exp_name=mine model.c=0.01     # hydra overrides: a new checkpoints/mine
 python train.py cv=true                        # cross-validated figures, no checkpoint
 python train.py -m seed=1,2 model.c=0.01,0.1   # a sweep: four runs, each in its own folder, and one table
@@ -10,39 +10,31 @@ python train.py -m seed=1,2 model.c=0.01,0.1   # a sweep: four runs, each in its
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from scow.cli import EXIT_OK, TaskDone, config_folder, flag, plain_config, run_hydra, run_script
+from scow.cli import config_folder, flag, outcome_of, plain_config, run_hydra
 from scow.io import atomic_write
 from scow.training.cross_validation import write_cross_validation
 from scow.training.fit_transformer import Epoch
-from scow.training.sweep import Figures, Sweep, figures_of
+from scow.training.sweep import Figures, figures_of, report_sweep, run_of_sweep, write_sweep
 from scow.training.train import TrainConfig, cross_validation, train, train_config
 
-
-def main() -> int:
-    """Run the stage on the composed config, or on each config of a sweep."""
-    sweep = Sweep()
-
-    @hydra.main(version_base="1.3", config_path="checkpoints/final", config_name="config")
-    def task(cfg: DictConfig) -> None:
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            sweep.run(cfg, run)
-        else:
-            raise TaskDone(run_script(lambda: run_once(cfg)))
-
-    return run_hydra(task, Path(__file__), sweep)
+outcomes: list[Figures | Exception] = []  # of a single run
+sweep: list[dict[str, str]] = []  # rows of a sweep's table
 
 
-def run_once(cfg: DictConfig) -> int:
-    """A plain run."""
-    run(cfg)
-    return EXIT_OK
+@hydra.main(version_base="1.3", config_path="checkpoints/final", config_name="config")
+def main(cfg: DictConfig) -> None:
+    """Run the stage on the composed config; hydra calls this for each run of a sweep."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        sweep.append(run_of_sweep(cfg, run))
+        write_sweep(sweep)
+    else:
+        outcomes.append(outcome_of(lambda: run(cfg)))
 
 
 def run(cfg: DictConfig) -> Figures:
@@ -53,9 +45,7 @@ def run(cfg: DictConfig) -> Figures:
         return report_cross_validation(config)
     trained = train(config, on_epoch=say_epoch)
     if trained.folder.resolve() != config_folder(HydraConfig.get()).resolve():
-        with atomic_write(
-            trained.folder / "config.yaml"
-        ) as temporary:  # so that -cp finds what it needs beside model.pt
+        with atomic_write(trained.folder / "config.yaml") as temporary:  # infer.py -cp reads it beside model.pt
             OmegaConf.save(cfg, temporary)
     print(f"wrote {trained.folder / 'model.pt'}" + (f" and {trained.folder / 'train_log.csv'}" if trained.fits else ""))
     for fitted in trained.fits:
@@ -64,7 +54,7 @@ def run(cfg: DictConfig) -> Figures:
         print(f"{kept}: validation RMSE {fitted.kept.val_rmse:.2f}, r {r}")
     if trained.out_of_fold is not None:
         print(f"fitted to all {trained.checkpoint.facts['n_signals']} signals; out of fold: {trained.out_of_fold}")
-    return figures_of(trained)
+    return figures_of(trained.checkpoint.facts)
 
 
 def say_epoch(epoch: Epoch) -> None:
@@ -85,8 +75,8 @@ def report_cross_validation(config: TrainConfig) -> Figures:
     write_cross_validation(path, result, grouped_by=grouped_by, seed=config.seed)
     print(f"mean of {config.cv.repeats} repeats of {config.cv.folds} folds by {grouped_by}: {result}")
     print(f"wrote {path}")
-    return figures_of(result)
+    return Figures("cross-validated", result.rmse, result.r)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_hydra(main, outcomes) or report_sweep(sweep))

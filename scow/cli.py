@@ -1,7 +1,7 @@
-"""What all scripts do alike at their outer edge: exit codes and the one-line error.
+"""The outer edge of all scripts: exit codes, one-line errors, hydra.
 
-Exit codes: 0 all went well; 1 some signals failed, the rest is written and the failures are listed; 2 the input
-was wrong (one line on standard error, no traceback); 130 the user pressed Ctrl-C.
+Exit codes: 0 done; 1 some signals or runs failed, the others are written and the failures listed; 2 wrong input (one
+line on standard error, no traceback); 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from scow.errors import UserError, nearest
+from scow.errors import UserError
 
 if TYPE_CHECKING:
     from hydra.conf import HydraConf
@@ -25,24 +25,15 @@ EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 SECONDS_BETWEEN_LINES = 10.0
 
+Result = TypeVar("Result")
+
 
 def run_script(body: Callable[[], int]) -> int:
-    """Run a script's body and turn user errors into one line and an exit code.
-
-    Parameters
-    ----------
-    body : callable
-        Takes nothing, returns the exit code.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Run a script's body; a user error becomes one line and exit code 2."""
     try:
         return body()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
@@ -52,20 +43,7 @@ def run_script(body: Callable[[], int]) -> int:
 def report_failures(
     failures: Sequence[tuple[str, str]], what: str = "could not be computed; their cells are empty"
 ) -> int:
-    """List what could not be computed, and say so with the exit code.
-
-    Parameters
-    ----------
-    failures : sequence of (str, str)
-        Name and reason.
-    what : str
-        What to say of them, after their number.
-
-    Returns
-    -------
-    int
-        `EXIT_PARTIAL` where there are failures, else `EXIT_OK`.
-    """
+    """List failures, pairs of name and reason, on standard error, and return the exit code."""
     if not failures:
         return EXIT_OK
     print(f"{len(failures)} {what}:", file=sys.stderr)
@@ -93,13 +71,13 @@ class ShowProgress:
 
 
 def say_unread(path: Path, settings: Sequence[str]) -> None:
-    """Note settings of a config that nothing reads; they do no harm, but a typing error should not pass unseen."""
+    """Note settings of a config that nothing reads, so that a typo is seen."""
     if settings:
         print(f"note: {path}: nothing reads {', '.join(settings)}", file=sys.stderr)
 
 
 def listed(values: Sequence[str] | None) -> tuple[str, ...]:
-    """Values of an option that takes names with commas, spaces or both between them."""
+    """Names of an option that takes them separated by commas, spaces or both."""
     return tuple(name for value in values or () for name in value.replace(",", " ").split())
 
 
@@ -111,162 +89,77 @@ def aligned(rows: Sequence[Sequence[str]], longest: int = 34) -> str:
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
 
 
-class Multirun(Protocol):
-    """What a script that does multiruns tells `run_hydra`."""
+def run_hydra(main: Callable[[], None], outcomes: Sequence[object]) -> int:
+    """Run a hydra main, raise the first error among the `outcomes` of its tasks, and return the exit code.
 
-    def defaults(self, overrides: Sequence[str]) -> Mapping[str, str]:
-        """Settings of hydra for the multirun, where `overrides`, all that the command line says, has none."""
-
-    def finish(self) -> int:
-        """Sum up after the last run; returns the exit code."""
-
-    def close(self) -> None:
-        """Tidy up, however it ended."""
-
-
-def run_hydra(main: Callable[[], None], script: Path, multirun: Multirun | None = None) -> int:
-    """Run a hydra main without hydra's own log files, folders and tracebacks.
-
-    A published config.yaml holds no ``hydra:`` section, so what this project wants of hydra is said here: no
-    change of folder, no output folder, no logging. What the user says of these on the command line wins. An error in
-    the config or in an override, which hydra ends with 1, ends with 2 as every user error does.
-
-    Parameters
-    ----------
-    main : callable
-        The function that ``hydra.main`` made; its task ends by raising `TaskDone`, which in a multirun ends the
-        whole of it.
-    script : Path
-        The script's own path: hydra reads ``-cp`` relative to its folder.
-    multirun : Multirun, optional
-        Without it ``--multirun`` is refused.
-
-    Returns
-    -------
-    int
-        The exit code.
+    A mistake in config or override is one line. A config without a ``hydra:`` section, as published ones are, leaves no
+    log files or output folders either.
     """
-    given = sys.argv[1:]
-    quiet = {
-        "hydra.run.dir": ".",
-        "hydra.output_subdir": "null",
-        "hydra/job_logging": "none",
-        "hydra/hydra_logging": "none",
-    }
+    from hydra.conf import HydraConf, RunDir
+    from hydra.core.config_store import ConfigStore
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra raises its errors instead of printing them
+    quiet = HydraConf(run=RunDir("."), output_subdir=None)
+    for group in quiet.defaults:
+        group.update(dict.fromkeys(group.keys() & {"hydra_logging", "job_logging"}, "none"))
+    ConfigStore.instance().store(group="hydra", name="config", node=quiet, provider="scow")
+    resolver = lambda *of: ",".join(sorted(swept_overrides(*of))).replace("/", "_")  # noqa: E731
+    OmegaConf.register_new_resolver("swept", resolver, replace=True)
 
     def body() -> int:
-        from hydra._internal.utils import get_args_parser
-        from hydra.errors import HydraException
-        from omegaconf.errors import OmegaConfBaseException
-
-        _check_config_folder(given, script.resolve().parent)
-        options, overrides = _options_and_overrides(given)
-        asked = get_args_parser().parse_args([*options, *overrides])
-        modes = [f"--{m}" for m in ("run", "multirun", "cfg", "info", "shell_completion") if getattr(asked, m)]
-        if len(modes) > 1:
-            raise UserError(f"expected only one of {', '.join(modes)}; leave the others out")
-        is_multirun = asked.multirun or "hydra.mode=MULTIRUN" in asked.overrides
-        if is_multirun and multirun is None:
-            raise UserError(f"--multirun: only train.py sweeps; run {script.name} once per checkpoint or value")
-        os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra raises its errors to here instead of printing them at length
         try:
-            defaults = quiet | dict(multirun.defaults(asked.overrides) if multirun and is_multirun else {})
-            wanted = [f"{key}={value}" for key, value in defaults.items() if not _sets(overrides, key)]
-            sys.argv = [sys.argv[0], *options, *wanted, *overrides]
             main()
-        except TaskDone as done:
-            return done.exit_code
-        except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(f"config or override: {_one_line(error)}") from error
-        except OSError as error:
-            if not is_multirun:
-                raise
-            raise UserError(  # hydra makes the folders of a multirun
-                f"cannot write {error.filename}: {error.strerror}; choose another hydra.sweep.dir"
-            ) from error
-        finally:
-            if multirun and is_multirun:
-                multirun.close()
-        return multirun.finish() if multirun and is_multirun else EXIT_OK
+        except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
+            raise UserError(f"config or override: {' '.join(str(error).split())}") from error
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+        return EXIT_OK
 
     return run_script(body)
 
 
-def plain_config(cfg: DictConfig) -> dict[str, Any]:
-    """A composed config as plain values, interpolations resolved.
+def outcome_of(task: Callable[[], Result]) -> Result | Exception:
+    """Result of a hydra task, or the error that ended it: hydra prints errors that a task raises in its own way."""
+    try:
+        return task()
+    except Exception as error:  # noqa: BLE001  reported by run_hydra, or in the table of a sweep
+        return error
 
-    Raises
-    ------
-    UserError
-        The config is no mapping, or refers to a value that it lacks.
-    """
+
+def plain_config(cfg: DictConfig) -> dict[str, Any]:
+    """A composed config as plain values, interpolations resolved."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        plain = OmegaConf.to_container(cfg, resolve=True)
+        return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
     except OmegaConfBaseException as error:
-        raise UserError(f"config: {_one_line(error)}; mend the config") from error
-    if not isinstance(plain, dict):
-        raise UserError(f"expected a config with named sections, found {type(plain).__name__}; see the shipped config")
-    return {str(key): value for key, value in plain.items()}
+        raise UserError(f"config: {' '.join(str(error).split())}") from error
+
+
+def swept_overrides(sweep_dir: str, overrides: Sequence[str]) -> list[str]:
+    """Overrides of one run of a sweep that take several values in the sweep; all of them where none does."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    texts = OmegaConf.load(Path(sweep_dir) / "multirun.yaml").hydra.overrides.task
+    given = OverridesParser.create().parse_overrides(texts)
+    swept = {override.get_key_element() for override in given if override.is_sweep_override()}
+    return [text for text in overrides if text.partition("=")[0] in swept] or list(overrides)
 
 
 def flag(config: Mapping[str, Any], name: str) -> bool:
-    """A true-or-false value at the top of a config; false where it is absent.
-
-    Raises
-    ------
-    UserError
-        Another value.
-    """
+    """A true-or-false value at the top of a config; false where it is absent."""
     value = config.get(name, False)
     if not isinstance(value, bool):
-        raise UserError(f"{name}: expected true or false, found {value!r}; mend the config or override")
+        raise UserError(f"{name}: expected true or false, found {value!r}")
     return value
 
 
 def config_folder(chosen: HydraConf) -> Path:
     """Folder of the config.yaml that hydra read."""
     return next(Path(source.path) for source in chosen.runtime.config_sources if source.provider == "main")
-
-
-class TaskDone(BaseException):
-    """Carries a hydra task's exit code past hydra, which catches every `Exception` and prints it in its own way."""
-
-    def __init__(self, exit_code: int) -> None:
-        super().__init__(exit_code)
-        self.exit_code = exit_code
-
-
-def _options_and_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take overrides out from between the options, because argparse takes only one run of them."""
-    takes_value = ("-cp", "--config-path", "-cn", "--config-name", "-cd", "--config-dir", "-p", "--package")
-    options: list[str] = []
-    overrides: list[str] = []
-    for before, argument in zip(["", *arguments], arguments, strict=False):
-        is_override = ("=" in argument or argument[:1] == "~") and argument[0] != "-" and before not in takes_value
-        (overrides if is_override else options).append(argument)
-    return options, overrides
-
-
-def _sets(overrides: Sequence[str], key: str) -> bool:
-    return any(override.lstrip("+").startswith(f"{key}=") for override in overrides)
-
-
-def _check_config_folder(arguments: Sequence[str], base: Path) -> None:
-    """Say in one line what hydra says in many: there is no such checkpoint folder."""
-    for i, argument in enumerate(arguments):
-        option, has_value, value = argument.partition("=")
-        if option not in ("-cp", "--config-path"):
-            continue
-        folder = base / (value if has_value else (arguments[i + 1] if i + 1 < len(arguments) else ""))
-        if not (folder / "config.yaml").is_file():
-            known = sorted(path.parent.name for path in (base / "checkpoints").glob("*/config.yaml"))
-            raise UserError(
-                f"{option}: expected a folder with config.yaml, found none at {folder}; {nearest(folder.name, known)}"
-            )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
