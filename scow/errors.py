@@ -1,11 +1,8 @@
-"""The errors that a user can mend.
+"""Errors that a user can fix. Every other module may import this one; it imports none.
 
-Every module raises `UserError` (or a subclass) for a mistake in the input: a missing file, an unknown
-name, a table without the columns that are needed. Its message is one line that says what was expected, what
-was found and what to do. Scripts print that line and exit with 2 (see `scow.cli`); a traceback is
-therefore always a defect of this project.
-
-This file stands below the ground floor: every other module may import it, and it imports nothing.
+A `UserError` is a mistake in the input: a missing file, an unknown name, a table without the columns needed. Its message
+is one line: what was expected, what was found, and a hint where the remedy is not obvious. Scripts print it and exit
+with 2 (`scow.cli`). A traceback is therefore always a defect of this project.
 """
 
 from __future__ import annotations
@@ -15,30 +12,15 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake in the input that the user can mend; the message is one line."""
+    """A mistake in the input; the message is one line."""
 
 
 class SignalError(UserError):
-    """One signal cannot be computed; the others go on, its cells stay empty, the reason is listed."""
+    """One signal cannot be computed: its cells stay empty, the reason is reported, the other signals are computed."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Tail of an error message about an unknown name: the nearest known names, or all of them.
-
-    Parameters
-    ----------
-    name : str
-        What was found.
-    known : iterable of str
-        What would have been right.
-
-    Returns
-    -------
-    str
-        ``"did you mean a, b?"`` where something is near, else ``"known: a, b, c"``.
-    """
+    """End of a message about an unknown name: ``did you mean a, b?``, or ``known: a, b, c`` where none is near."""
     names = list(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    if close:
-        return f"did you mean {', '.join(close)}?"
-    return f"known: {', '.join(names)}"
+    return f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(names)}"

@@ -32,7 +32,8 @@ from scow.data.provenance import provenance_path
 from scow.data.tables import BASE_COLUMNS, check_hearing_loss, read_table, write_table
 from scow.errors import SignalError, UserError
 from scow.io import locked
-from scow.text.normalize import join_responses, prompt_words
+from scow.text.labels import join_responses
+from scow.text.normalize import prompt_words
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class SignalRecord:
     hearing_loss : str
         Severity, one of `scow.data.tables.HEARING_LOSSES`.
     response : str
-        What the listener wrote down, normalised; several listeners as `scow.text.normalize.join_responses` has them; empty
+        What the listener wrote down, normalised; several listeners as `scow.text.labels.join_responses` has them; empty
         where unknown.
     n_words, words_correct : float
         Counts; NaN where unknown.

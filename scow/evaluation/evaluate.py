@@ -27,7 +27,8 @@ from scow.evaluation.baselines import baseline_predictions, find_baselines, read
 from scow.evaluation.clip1_results import CLIP1_RESULTS
 from scow.io import write_json
 from scow.metrics import Estimate, GroupResamples, bias, kendall, pearson, rmse, roc_auc
-from scow.text.normalize import prompt_words, word_labels
+from scow.text.labels import word_labels
+from scow.text.normalize import prompt_words
 
 ALL = "all"
 WORDS_HEADER = ["signal", "position", "word", "probability"]

@@ -22,7 +22,7 @@ from scow.errors import SignalError
 from scow.features.partial import Done, Failure, Outcome
 from scow.features.tasks import SignalTask, lost, made_by
 from scow.features.whisper import Transcriber, Transcript, WhisperModel, load_transcriber, prompt_word_scores
-from scow.text.normalize import hit_rate
+from scow.text.labels import hit_rate
 
 LIBRARIES = ("openai-whisper", "torch", "torchaudio", "soundfile", "jiwer")
 Place = tuple[str, str]  # signal, ear

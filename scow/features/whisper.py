@@ -13,7 +13,7 @@ The definition (``published``), for one ear and one model:
    probability of its tokens, punctuation included. The last word's mean also includes the end-of-text token.
 5. A contraction is expanded and each part gets the score.
 6. A prompt word's score is that of the same word in the transcript, the last one where it repeats, 0 where absent.
-7. The sentence score is the hit rate of the whole transcript (`scow.text.normalize.hit_rate`).
+7. The sentence score is the hit rate of the whole transcript (`scow.text.labels.hit_rate`).
 
 The encoder runs once per ear, one ear at a time on a CPU; the decoder, which spends its time on reading weights, takes
 many ears at once. Twelve models make the twelve columns; ``large`` is **large-v1**, although openai-whisper's own

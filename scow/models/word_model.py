@@ -4,7 +4,7 @@ A sentence's score is the mean over its words.
 
 A logistic regression on the features of `scow.models.word_features`, among them the logit of a text prior (`scow.models.text_prior`).
 It is fitted with the log-loss of words, standardised columns and an L2 penalty of 1/C, a quarter of that for the blocks
-`sent`, `prior` and `hinge`, whose few columns carry most of what is known. Labels are `scow.text.normalize.word_labels`.
+`sent`, `prior` and `hinge`, whose few columns carry most of what is known. Labels are `scow.text.labels.word_labels`.
 
 A model that takes DNSMOS also holds a second regression without it, for tables that lack these columns.
 
@@ -29,7 +29,7 @@ from scow.models.prediction import Prediction
 from scow.models.text_prior import PRIOR_C, TextPrior
 from scow.models.transformer import WordLogistic
 from scow.models.word_features import BLOCKS, WordTable, prior_texts, word_table
-from scow.text.normalize import word_labels
+from scow.text.labels import word_labels
 
 FREER_BLOCKS = ("sent", "prior", "hinge")
 FREER_PENALTY = 0.25

@@ -29,7 +29,7 @@ from scow.models.prediction import PERCENT, to_scores
 from scow.models.word_model import WordModel, WordModelConfig
 from scow.song.hearing_loss import Progress
 from scow.song.results import INTERVAL, ChannelTranscript, HearingLossPrediction, WordProbability
-from scow.text.normalize import hit_rate
+from scow.text.labels import hit_rate
 
 REPOSITORY = Path(__file__).resolve().parents[2]  # where checkpoints/ and models/ lie, unless the caller says so
 EARS_PER_BATCH = 8

@@ -19,7 +19,8 @@ from scow.models.inputs import ModelInput
 from scow.models.text_prior import PriorText, TextPrior, fit_text_prior
 from scow.models.word_features import prior_texts
 from scow.models.word_model import WordModelConfig, check_word_columns, fit_word_model
-from scow.text.normalize import prompt_words, word_labels
+from scow.text.labels import word_labels
+from scow.text.normalize import prompt_words
 from scow.training.groups import group_folds
 
 PRIOR_FOLDS = 5

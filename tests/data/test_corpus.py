@@ -25,7 +25,7 @@ from scow.data.metadata import (
 from scow.data.tables import BASE_COLUMNS, FEATURE_COLUMNS, WHISPER_COLUMNS, read_table, write_table
 from scow.errors import SignalError, UserError
 from scow.features.runner import configured_models, metric_options, named_models, whisper_options
-from scow.text.normalize import word_labels
+from scow.text.labels import word_labels
 
 LABELLED = {
     "signal": "0012",

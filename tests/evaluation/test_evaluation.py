@@ -19,7 +19,7 @@ from scow.evaluation.text import agreement_rows, difference_line, ends, value, w
 from scow.metrics import Estimate
 from scow.models.checkpoint import Checkpoint, fingerprint, save_checkpoint
 from scow.models.transformer import Transformer, TransformerConfig
-from scow.text.normalize import word_labels
+from scow.text.labels import word_labels
 
 N = 60
 

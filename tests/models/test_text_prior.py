@@ -12,7 +12,7 @@ from helpers import EASY_WORDS, HARD_WORDS, heard_records
 from scow.data.metadata import SignalRecord
 from scow.models.text_prior import PriorText, TextPrior, fit_text_prior
 from scow.models.word_text import FUNCTION_WORDS, zipf
-from scow.text.normalize import word_labels
+from scow.text.labels import word_labels
 
 # L-BFGS stops where no slope is above 1e-4; sums in another order take it there by another way.
 CLOSE = 1e-3

@@ -20,7 +20,7 @@ from test_train import start
 
 from scow.data.tables import read_table
 from scow.metrics import rmse
-from scow.text.normalize import word_labels
+from scow.text.labels import word_labels
 
 ROW, TWINKLE = "row row row your boat gently down the stream", "twinkle twinkle little star how i wonder what you are"
 SIGNALS = {"row_none": ROW, "row_moderate": ROW, "twinkle_none": TWINKLE, "twinkle_moderate": TWINKLE}

@@ -10,17 +10,14 @@ import numpy as np
 import pytest
 
 from scow.errors import SignalError
+from scow.text.labels import hit_rate, join_responses, split_responses, word_labels
 from scow.text.normalize import (
     bare_word,
     expand_contraction,
-    hit_rate,
-    join_responses,
     normalize_prompt,
     normalize_text,
     normalize_word,
     prompt_words,
-    split_responses,
-    word_labels,
 )
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "lyrics.json").read_text(encoding="utf-8"))

@@ -16,7 +16,7 @@ from scow.errors import UserError
 from scow.models.inputs import ModelInput, load_input
 from scow.models.text_prior import PriorText, fit_text_prior
 from scow.models.word_model import WordModelConfig, fit_word_model
-from scow.text.normalize import word_labels
+from scow.text.labels import word_labels
 from scow.training.fit_word_model import WordFitter
 
 OPTIONS = WordModelConfig(c=0.1)
