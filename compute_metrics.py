@@ -12,11 +12,10 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Parse the options, fill the columns, say what was written."""
-    from scow.cli import listed, report_failures, say_unread
+    """Parse the options, fill the columns, print what was written."""
+    from scow.cli import listed, say_unread
     from scow.data.feature_config import present_datasets, read_feature_config
-    from scow.features.runner import fill_metrics, metric_columns, metric_options, status, unread_settings
-    from scow.features.stage_options import add_engine_options, engine_of, say_status
+    from scow.features import runner
 
     parser = argparse.ArgumentParser(description="Stage 3: STOI, eSTOI, PESQ and DNSMOS.")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("feature_config.yaml"))
@@ -24,23 +23,21 @@ def main() -> int:
     parser.add_argument("--dns", action="store_true", help="only DNSMOS")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="for instance valid_left valid_right")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="for instance train,valid,eval")
-    add_engine_options(parser)
+    runner.add_engine_options(parser)
     given = parser.parse_args()
 
     config = read_feature_config(given.config)
-    say_unread(given.config, unread_settings(config))
-    options = metric_options(config)
+    say_unread(given.config, runner.unread_settings(config))
+    options = runner.metric_options(config)
     if given.quality or given.dns:
         options = dataclasses.replace(options, quality=given.quality, dns=given.dns)
     datasets = present_datasets(
         config, names=listed(given.datasets), splits=listed(given.splits), default_names=options.default_datasets
     )
     if given.status:
-        return say_status(status(datasets, metric_columns(options)))
-    result = fill_metrics(datasets, options, engine=engine_of(given, options.jobs), overwrite=given.overwrite)
-    for done in result.filled:
-        print(f"{done.path}: {', '.join(done.columns)}: {done.computed} signals computed, {done.present} were there")
-    return report_failures([(failure.name, failure.reason) for failure in result.failures])
+        return runner.print_status(datasets, runner.metric_columns(options))
+    engine = runner.engine_options(given, options.jobs)
+    return runner.print_result(runner.fill_metrics(datasets, options, engine=engine, overwrite=given.overwrite))
 
 
 if __name__ == "__main__":

@@ -12,55 +12,45 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Parse the options, fill the columns, say what was written."""
-    from scow.cli import listed, report_failures, say_unread
+    """Parse the options, fill the columns, print what was written."""
+    from scow.cli import listed, say_unread
     from scow.data.audio import CHANNELS
     from scow.data.feature_config import present_datasets, read_feature_config
-    from scow.features.runner import (
-        configured_models,
-        fill_whisper,
-        named_models,
-        status,
-        unread_settings,
-        whisper_options,
-        write_transcripts,
-    )
-    from scow.features.stage_options import add_engine_options, engine_of, say_status
+    from scow.features import runner
 
     parser = argparse.ArgumentParser(description="Stage 2: word and sentence scores of Whisper models.")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("feature_config.yaml"))
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="for instance train,valid,eval (default: config)")
-    parser.add_argument("--channel", choices=CHANNELS, help="only this ear (default: both)")
+    parser.add_argument("--channel", choices=CHANNELS, help="only this channel (default: both)")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="for instance valid_left valid_right")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="for instance tiny.en (default: config)")
     parser.add_argument("--model-dir", type=Path, help="folder of weights (default: config)")
     parser.add_argument("--device", help="auto, cpu or cuda (default: config)")
-    parser.add_argument("--batch-size", type=int, metavar="SIGNALS", help="signals per batch (default: config)")
-    add_engine_options(parser)
-    parser.add_argument("--transcripts", type=Path, metavar="CSV", help="also write what was heard in this run")
+    parser.add_argument("--batch-size", type=int, metavar="SIGNALS", help="signals per chunk (default: config)")
+    runner.add_engine_options(parser)
+    parser.add_argument("--transcripts", type=Path, metavar="CSV", help="also write the transcripts of this run")
     given = parser.parse_args()
 
     config = read_feature_config(given.config)
-    say_unread(given.config, unread_settings(config))
-    models = named_models(listed(given.models)) if given.models else configured_models(config)
+    say_unread(given.config, runner.unread_settings(config))
+    models = runner.named_models(listed(given.models)) if given.models else runner.configured_models(config)
     overrides = {name: getattr(given, name) for name in ("model_dir", "device", "batch_size")}
     options = dataclasses.replace(
-        whisper_options(config), **{name: value for name, value in overrides.items() if value is not None}
+        runner.whisper_options(config), **{name: value for name, value in overrides.items() if value is not None}
     )
     names, splits = listed(given.datasets), listed(given.splits)
     datasets = present_datasets(
         config, names=names, splits=splits, channel=given.channel, default_splits=options.splits
     )
     if given.status:
-        return say_status(status(datasets, [model.column for model in models]))
-    engine = engine_of(given, options.jobs)
-    result = fill_whisper(datasets, models, options, engine=engine, overwrite=given.overwrite)
-    for done in result.filled:
-        print(f"{done.path}: {', '.join(done.columns)}: {done.computed} signals computed, {done.present} were there")
+        return runner.print_status(datasets, [model.column for model in models])
+    engine = runner.engine_options(given, options.jobs)
+    result = runner.fill_whisper(datasets, models, options, engine=engine, overwrite=given.overwrite)
+    exit_code = runner.print_result(result)
     if given.transcripts:
-        write_transcripts(given.transcripts, result)
+        runner.write_transcripts(given.transcripts, result)
         print(f"wrote {given.transcripts}")
-    return report_failures([(failure.name, failure.reason) for failure in result.failures])
+    return exit_code
 
 
 if __name__ == "__main__":

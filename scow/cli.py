@@ -23,7 +23,7 @@ EXIT_OK = 0
 EXIT_PARTIAL = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
-SECONDS_BETWEEN_LINES = 10.0
+SECONDS_BETWEEN_LINES = 30.0
 
 Result = TypeVar("Result")
 
@@ -52,22 +52,29 @@ def report_failures(
     return EXIT_PARTIAL
 
 
-class ShowProgress:
-    """Shows on standard error how far work is: in one line on a terminal, in a line now and then in a log.
+class Progress:
+    """Shows on standard error how far work is: a bar on a terminal; in a log a line now and then, and one at the end."""
 
-    Called with a label, how much is done, and of how much.
-    """
-
-    def __init__(self) -> None:
-        self._spoke = time.monotonic()
+    def __init__(self, unit: str = "") -> None:
+        self._unit = f" {unit}" if unit else ""
+        self._label = ""
+        self._bar: Any = None
 
     def __call__(self, label: str, done: int, total: int) -> None:
-        """Show it."""
-        if sys.stderr.isatty():
-            print(f"\r\x1b[K{label}: {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-        elif time.monotonic() - self._spoke > SECONDS_BETWEEN_LINES:
-            self._spoke = time.monotonic()
-            print(f"{label}: {done}/{total}", file=sys.stderr, flush=True)
+        """Show that `done` of `total` are done of the work named `label`."""
+        from tqdm import tqdm
+
+        if label != self._label or self._bar is None:
+            self._label, self._began = label, time.monotonic()
+            self._spoke = self._began
+            self._bar = tqdm(total=total, desc=label, unit=self._unit, disable=not sys.stderr.isatty())
+        self._bar.update(done - self._bar.n)
+        now = time.monotonic()
+        if self._bar.disable and (now - self._spoke > SECONDS_BETWEEN_LINES or done == total):
+            print(f"{label}: {done}/{total}{self._unit}, {now - self._began:.0f} s", file=sys.stderr, flush=True)
+            self._spoke = now
+        if done == total:
+            self._bar.close()
 
 
 def say_unread(path: Path, settings: Sequence[str]) -> None:

@@ -1,16 +1,16 @@
-"""STOI, eSTOI and PESQ of one ear against the unprocessed mix.
+"""STOI, eSTOI and PESQ of one channel against the unprocessed mix.
 
 The definition (``published``): the reference is the mean of both channels of the unprocessed file, the degraded
-signal is that ear of what the listener heard; both are resampled to 16 kHz with ``scipy.signal.resample_poly`` and
+signal is the channel of the signal as presented; both are resampled to 16 kHz with ``scipy.signal.resample_poly`` and
 cut to the shorter. They are *not* aligned in time, although the hearing-loss simulator delays its output by tens of
-milliseconds; on simulated signals these columns therefore mostly encode the severity.
+milliseconds; on simulated signals these columns therefore mostly encode the hearing loss.
 
 - STOI: Taal, Hendriks, Heusdens, Jensen, IEEE Trans. Audio Speech Lang. Process. 19 (2011); here pystoi.
 - eSTOI: Jensen, Taal, IEEE/ACM Trans. Audio Speech Lang. Process. 24 (2016); here pystoi.
 - PESQ: ITU-T P.862.2, wide band; here the package pesq.
 
-Each is computed on its own: where one is not defined (PESQ finds no utterance, STOI too few frames that are not
-silent) the others stand, and the reason is kept.
+Each is computed separately: where one is not defined (PESQ finds no utterance, STOI too few frames that are not
+silent), the others are kept, and the reason is given in its place.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ import io
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,67 +42,30 @@ except PesqError as error:
 """
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Values of a group of metrics for one ear.
-
-    Attributes
-    ----------
-    values : dict of str to float
-        By column; a metric that could not be computed is absent.
-    reasons : dict of str to str
-        By column, why it is absent.
-    """
-
-    values: dict[str, float] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
-
-
-def quality(
+def intrusive_metrics(
     reference: np.ndarray, degraded: np.ndarray, columns: Collection[str] = ("stoi", "estoi", "pesq")
-) -> Measured:
-    """STOI, eSTOI and PESQ of one ear.
+) -> dict[str, float | str]:
+    """STOI, eSTOI (at most 1) and PESQ (1 to 4.64) of one channel, or the reason why one is not defined.
 
-    Parameters
-    ----------
-    reference : ndarray, shape (n,)
-        Mean of both channels of the unprocessed file, as `resample_poly` gives it.
-    degraded : ndarray, shape (m,)
-        One ear of the signal, likewise.
-    columns : collection of str
-        Which of them to compute.
-
-    Returns
-    -------
-    Measured
-        Columns ``stoi`` and ``estoi`` (at most 1), ``pesq`` (1 to 4.64).
-
-    Raises
-    ------
-    SignalError
-        Less than 0.25 s is common to both: nothing is computed.
+    `reference` and `degraded` have shapes (n,) and (m,), at 16 kHz; with less than 0.25 s in common nothing is
+    computed (SignalError).
     """
     n = min(len(reference), len(degraded))
     if n < MIN_DURATION_S * MODEL_RATE_HZ:
         raise SignalError(
             f"expected at least {MIN_DURATION_S} s common to signal and reference, found {n / MODEL_RATE_HZ:.3f} s"
         )
-    x, y = reference[:n], degraded[:n]
-    measures: dict[str, Callable[[], float]] = {
-        "stoi": lambda: _stoi(x, y, extended=False),
-        "estoi": lambda: _stoi(x, y, extended=True),
-        "pesq": lambda: _pesq(x, y),
-    }
-    values: dict[str, float] = {}
-    reasons: dict[str, str] = {}
-    for column, measure in measures.items():
-        if column not in columns:
-            continue
+    found: dict[str, float | str] = {}
+    for column in columns:
         try:
-            values[column] = measure()
+            if column == "pesq":
+                value = _pesq(reference[:n], degraded[:n])
+            else:
+                value = _stoi(reference[:n], degraded[:n], extended=column == "estoi")
+            found[column] = value if np.isfinite(value) else f"{column} is not defined on this signal ({value})"
         except SignalError as error:
-            reasons[column] = str(error)
-    return Measured(values, reasons)
+            found[column] = str(error)
+    return found
 
 
 def _stoi(reference: np.ndarray, degraded: np.ndarray, *, extended: bool) -> float:
@@ -113,41 +75,30 @@ def _stoi(reference: np.ndarray, degraded: np.ndarray, *, extended: bool) -> flo
         # pystoi answers "too few frames" with a warning and 1e-5, which no reader can tell from a score.
         warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
         try:
-            value = float(stoi(reference, degraded, MODEL_RATE_HZ, extended=extended))
+            return float(stoi(reference, degraded, MODEL_RATE_HZ, extended=extended))
         except RuntimeWarning as error:
             raise SignalError("STOI needs 30 frames (0.4 s) that are not silent") from error
-    return _finite(value, "STOI")
 
 
 def _pesq(reference: np.ndarray, degraded: np.ndarray) -> float:
-    from pesq import PesqError
+    from pesq import PesqError, pesq
 
     if not degraded.any():  # the package divides by its level
         raise SignalError("PESQ needs a signal that is not silent")
+    if len(reference) >= SAFE_PESQ_S * MODEL_RATE_HZ:
+        return _isolated_pesq(reference, degraded)
     try:
-        if len(reference) < SAFE_PESQ_S * MODEL_RATE_HZ:
-            value = _wide_band_pesq(reference, degraded)
-        else:
-            value = _isolated_pesq(reference, degraded)
+        return float(pesq(MODEL_RATE_HZ, reference, degraded, "wb"))
     except PesqError as error:
         text = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
         raise SignalError(f"PESQ: {text or type(error).__name__}") from error
-    return _finite(value, "PESQ")
-
-
-def _wide_band_pesq(reference: np.ndarray, degraded: np.ndarray) -> float:
-    from pesq import pesq
-
-    return float(pesq(MODEL_RATE_HZ, reference, degraded, "wb"))
 
 
 def _isolated_pesq(reference: np.ndarray, degraded: np.ndarray) -> float:
-    """PESQ in a process of its own: the package ends the whole process where it finds more than 50 utterances.
+    """PESQ in a separate process: the package ends the whole process where it finds more than 50 utterances.
 
     Not by multiprocessing, because a worker of a cluster may be a process that cannot have children of that kind.
     """
-    from pesq import PesqError
-
     signals = io.BytesIO()
     np.save(signals, np.stack([reference, degraded]), allow_pickle=False)
     done = subprocess.run(
@@ -160,22 +111,16 @@ def _isolated_pesq(reference: np.ndarray, degraded: np.ndarray) -> float:
     if verdict == "value":
         return float(answer)
     if verdict == "error":
-        raise PesqError(answer.strip())
+        raise SignalError(f"PESQ: {answer.strip()}")
     raise SignalError("PESQ holds at most 50 utterances, and finds more in this signal")
 
 
 @contextmanager
 def _own_random_state() -> Iterator[None]:
-    """Fix NumPy's global generator, from which pystoi draws noise at rounding level, and leave no trace."""
+    """Fix NumPy's global generator, from which pystoi draws noise at rounding level, and restore it afterwards."""
     state = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:
         yield
     finally:
         np.random.set_state(state)  # noqa: NPY002
-
-
-def _finite(value: float, name: str) -> float:
-    if not np.isfinite(value):
-        raise SignalError(f"{name} is not defined on this signal (the result is {value})")
-    return value
