@@ -32,7 +32,6 @@ bench: $(VENV)/installed
 	$(BIN)/python tools/offline_whisper.py tiny.en base --official-first
 	$(BIN)/python tools/bench_features.py whisper --models tiny.en base
 	$(BIN)/python tools/bench_features.py metrics
-	$(BIN)/python tools/bench_features.py tables
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -55,7 +55,7 @@ def predict(given: argparse.Namespace) -> int:
     """Predict a song and print it."""
     import json
 
-    from scow.cli import ShowProgress, report_failures
+    from scow.cli import Progress, report_failures
     from scow.song.predictor import Predictor
     from scow.song.report import write_song_report
     from scow.song.song import PredictOptions, as_lyrics, hearing_losses_of, predict_song
@@ -71,7 +71,7 @@ def predict(given: argparse.Namespace) -> int:
     def load() -> Predictor:
         return Predictor.load(given.checkpoint, model_dir=given.model_dir, device=given.device)
 
-    song = predict_song(given.audio, as_lyrics(given.lyrics), options, predictor=load, progress=ShowProgress())
+    song = predict_song(given.audio, as_lyrics(given.lyrics), options, predictor=load, progress=Progress())
     print(json.dumps(song.plain(), indent=2) if given.json else song_text(song, colours=takes_colours(sys.stdout)))
     if given.html:
         write_song_report(given.html, song)

@@ -53,7 +53,10 @@ def report_failures(
 
 
 class Progress:
-    """Shows on standard error how far work is: a bar on a terminal; in a log a line now and then, and one at the end."""
+    """Shows on standard error how far work is: a bar on a terminal; in a log a line every 30 s.
+
+    With a unit, a log also gets a line at the end.
+    """
 
     def __init__(self, unit: str = "") -> None:
         self._unit = f" {unit}" if unit else ""
@@ -70,7 +73,7 @@ class Progress:
             self._bar = tqdm(total=total, desc=label, unit=self._unit, disable=not sys.stderr.isatty())
         self._bar.update(done - self._bar.n)
         now = time.monotonic()
-        if self._bar.disable and (now - self._spoke > SECONDS_BETWEEN_LINES or done == total):
+        if self._bar.disable and (now - self._spoke > SECONDS_BETWEEN_LINES or (self._unit and done == total)):
             print(f"{label}: {done}/{total}{self._unit}, {now - self._began:.0f} s", file=sys.stderr, flush=True)
             self._spoke = now
         if done == total:

@@ -36,7 +36,7 @@ from scow.features.dnsmos import Dnsmos
 from scow.features.intrusive import intrusive_metrics
 from scow.features.partial import SignalResult
 from scow.features.whisper import Transcriber, Transcript, WhisperModel, load_transcriber, prompt_word_scores
-from scow.text.normalize import hit_rate
+from scow.text.labels import hit_rate
 
 WHISPER_LIBRARIES = ("openai-whisper", "torch", "torchaudio", "soundfile", "jiwer")
 METRIC_LIBRARIES = ("pystoi", "pesq", "onnxruntime", "scipy", "numpy", "soundfile")

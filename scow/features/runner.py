@@ -299,12 +299,14 @@ def _compute(
     cut = ([task for task in remaining[i : i + chunk_size] if task] for i in range(0, len(remaining), chunk_size))
     chunks = [chunk for chunk in cut if chunk]
     results: list[SignalResult] = []
-    progress = Progress("signals")
+    progress, total = Progress("signals"), sum(map(len, chunks))
+    if chunks:
+        progress(label, 0, total)
     for index, found in engine.map(function, chunks, prepare=read_audio):
         found = found or [_lost(task) for task in chunks[index]]
         append_partial(path, found)
         results += found
-        progress(label, len(results), sum(map(len, chunks)))
+        progress(label, len(results), total)
     return results
 
 

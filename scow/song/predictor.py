@@ -20,7 +20,7 @@ from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, WHISPER_COLUMNS
 from scow.device import resolve_device
 from scow.errors import SignalError, UserError, nearest
 from scow.features.dnsmos import Dnsmos
-from scow.features.listening import hear
+from scow.features.extract import transcribe_channels
 from scow.features.whisper import Segment, Transcriber, Transcript, load_transcriber, prompt_word_scores, resolve_model
 from scow.io import read_yaml
 from scow.models.checkpoint import Checkpoint, load_checkpoint, model_options
@@ -178,7 +178,7 @@ class Predictor:
     ) -> list[dict[str, list[Transcript | None]]]:
         """What each model hears in each ear that is there, by column, for each excerpt."""
         waves = {
-            (str(i), name): resample_sinc(ear)
+            (str(i), name): ear
             for i, both in enumerate(ears)
             for name, ear in zip(CHANNELS, both, strict=True)
             if ear is not None
@@ -188,7 +188,9 @@ class Predictor:
         for column, listener in self.listeners.items():
             for i in range(0, len(places), EARS_PER_BATCH):
                 some = {place: waves[place] for place in places[i : i + EARS_PER_BATCH]}
-                heard |= {(column, *place): transcript for place, transcript in hear(listener, some).items()}
+                heard |= {
+                    (column, *place): transcript for place, transcript in transcribe_channels(listener, some).items()
+                }
                 done += len(some)
                 if progress:
                     progress("listening", done, total)

@@ -13,7 +13,7 @@ from helpers import assert_user_error, run_script, start_script, wait_until
 from omegaconf import OmegaConf
 
 from scow import cli
-from scow.cli import ShowProgress, aligned, listed, plain_config, report_failures
+from scow.cli import Progress, aligned, listed, plain_config, report_failures
 from scow.errors import SignalError, UserError
 
 
@@ -167,16 +167,16 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_progress_is_one_line_on_a_terminal_and_seldom_one_in_a_log(monkeypatch):
+def test_progress_is_a_bar_on_a_terminal_and_a_line_every_30_s_in_a_log(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     terminal, log = Terminal(), io.StringIO()
     for stream in (terminal, log):
         now[0] = 0.0
         monkeypatch.setattr(sys, "stderr", stream)
-        show = ShowProgress()
+        progress = Progress()
         for done in (1, 2, 3, 4):
-            now[0] += 6.0
-            show("listening", done, 4)
-    assert terminal.getvalue() == "".join(f"\r\x1b[Klistening: {done}/4" for done in (1, 2, 3, 4)) + "\n"
-    assert log.getvalue() == "listening: 2/4\nlistening: 4/4\n"
+            now[0] += 16.0
+            progress("transcribing", done, 4)
+    assert "\rtranscribing: 100%" in terminal.getvalue()
+    assert log.getvalue() == "transcribing: 2/4, 16 s\ntranscribing: 4/4, 48 s\n"

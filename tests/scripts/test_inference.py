@@ -15,7 +15,7 @@ from helpers import HEARD_COLUMNS, heard_records, make_heard_tables, make_tables
 from test_model import network_of, random_state
 from test_model import one_thread as one_thread  # for every test here
 
-from scow.data.provenance import ColumnProvenance, Source, read_provenance, write_provenance
+from scow.data.provenance import read_provenance, write_provenance
 from scow.data.tables import DNSMOS_COLUMNS
 from scow.errors import UserError
 from scow.inference import InferConfig, InferOptions, infer, infer_config
@@ -425,15 +425,17 @@ def test_checkpoints_without_that_head_miss_nothing(tmp_path, word_folder):
 # --- where the features come from
 
 
-def note_source(table: Path, column: str, source: Source) -> None:
-    write_provenance(table, {**read_provenance(table), column: ColumnProvenance(source)})
+def note_source(table: Path, column: str, *source: str) -> None:
+    """Definition, model and sha256."""
+    known = dict(zip(("definition", "model", "sha256"), (*source, None, None), strict=False))
+    write_provenance(table, {**read_provenance(table), column: {**known, "failures": {}}})
 
 
 def trained_with_sources(tmp_path: Path) -> tuple[InferConfig, tuple[Path, Path], dict]:
     """A network trained on tables whose `tiny` has a provenance, and other tables that have none."""
     tables = {name: tables_of(tmp_path / name, 18, seed=seed) for seed, name in enumerate(("train", "valid"))}
     for table in tables["train"]:
-        note_source(table, "tiny", Source("published", "tiny", "a" * 64))
+        note_source(table, "tiny", "published", "tiny", "a" * 64)
     options = TrainOptions(save_dir=tmp_path / "out", batch_size=8, epochs=1)
     trained = train(
         TrainConfig("x", training_data(COLUMNS, tables["train"]), SMALL, options, CvOptions(), device="cpu")
@@ -449,22 +451,22 @@ def test_checkpoint_keeps_where_its_features_come_from(tmp_path):
     (split,) = infer(config).done
     assert split.notes == ()  # nothing is known of these tables
     for table in valid:
-        note_source(table, "tiny", Source("published", "tiny", "a" * 64))
-        note_source(table, "stoi", Source("published"))
-        note_source(table, "base", Source("another", "base", "c" * 64))  # the checkpoint does not take it
+        note_source(table, "tiny", "published", "tiny", "a" * 64)
+        note_source(table, "stoi", "published")
+        note_source(table, "base", "another", "base", "c" * 64)  # the checkpoint does not take it
     assert infer(config).done[0].notes == ()
 
 
 def test_features_of_another_definition_are_refused(tmp_path):
     config, (left, right), _ = trained_with_sources(tmp_path)
-    note_source(right, "tiny", Source("aligned", "tiny", "a" * 64))
+    note_source(right, "tiny", "aligned", "tiny", "a" * 64)
     with pytest.raises(UserError, match=r"t_r\.csv: column tiny is 'aligned' of tiny, but the .* 'published' of tiny"):
         infer(config)
-    note_source(right, "tiny", Source("published", "tiny.en", "a" * 64))
+    note_source(right, "tiny", "published", "tiny.en", "a" * 64)
     with pytest.raises(UserError, match=r"t_r\.csv: column tiny is 'published' of tiny\.en"):
         infer(config)
-    note_source(right, "tiny", Source("published", "tiny", "a" * 64))
-    note_source(left, "stoi", Source("aligned"))  # trained on published tables, of which nothing is noted
+    note_source(right, "tiny", "published", "tiny", "a" * 64)
+    note_source(left, "stoi", "aligned")  # trained on published tables, of which nothing is noted
     with pytest.raises(UserError, match=r"t_l\.csv: column stoi is 'aligned', but the .* trained on 'published'"):
         infer(config)
     assert not (config.folder / "valid_inference.csv").exists()
@@ -472,7 +474,7 @@ def test_features_of_another_definition_are_refused(tmp_path):
 
 def test_other_weights_are_named_and_predicted_with(tmp_path):
     config, (left, _), _ = trained_with_sources(tmp_path)
-    note_source(left, "tiny", Source("published", "tiny", "b" * 64))
+    note_source(left, "tiny", "published", "tiny", "b" * 64)
     (split,) = infer(config).done
     (note,) = split.notes
     assert note.startswith(
@@ -483,8 +485,8 @@ def test_other_weights_are_named_and_predicted_with(tmp_path):
 
 def test_training_tables_that_disagree_are_refused(tmp_path):
     tables = tables_of(tmp_path / "train", 18)
-    note_source(tables[0], "tiny", Source("published", "tiny", "a" * 64))
-    note_source(tables[1], "tiny", Source("aligned", "tiny", "a" * 64))
+    note_source(tables[0], "tiny", "published", "tiny", "a" * 64)
+    note_source(tables[1], "tiny", "aligned", "tiny", "a" * 64)
     options = TrainOptions(save_dir=tmp_path / "out", batch_size=8, epochs=1)
     with pytest.raises(UserError, match=r"t_r\.csv: column tiny is 'aligned' of tiny, in another training table"):
         train(TrainConfig("x", training_data(COLUMNS, tables), SMALL, options, CvOptions(), device="cpu"))

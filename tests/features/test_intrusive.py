@@ -1,0 +1,107 @@
+"""STOI, eSTOI and PESQ: known answers, the definition step by step, and reasons where one is not defined."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from helpers import run_python
+from pesq import pesq
+from pystoi import stoi
+
+from scow.data.audio import MODEL_RATE_HZ
+from scow.errors import SignalError
+from scow.features.intrusive import intrusive_metrics
+
+# ITU-T P.862.2, its mapping of the raw score to MOS-LQO, at the highest raw score, 4.5.
+PESQ_CEILING = 0.999 + 4 / (1 + math.exp(-1.3669 * 4.5 + 3.8224))
+
+
+def speechlike(seconds: float, seed: int = 0) -> np.ndarray:
+    """Noise that comes and goes five times a second, as syllables do, at 16 kHz."""
+    t = np.arange(int(seconds * MODEL_RATE_HZ)) / MODEL_RATE_HZ
+    noise = np.random.default_rng(seed).standard_normal(len(t))
+    return 0.1 * noise * (1 + np.sin(2 * np.pi * 5 * t)) / 2
+
+
+def test_identical_signals_reach_the_ceilings() -> None:
+    clean = speechlike(3.0)
+    found = intrusive_metrics(clean, clean)
+    # The package reports float32 of a raw score that misses 4.5 by some 1e-5.
+    assert found == pytest.approx({"stoi": 1, "estoi": 1, "pesq": PESQ_CEILING}, abs=1e-3)
+
+
+def test_definition_step_by_step_and_both_are_cut_to_the_shorter() -> None:
+    clean = speechlike(2.0)
+    noisy = clean + speechlike(2.0, seed=1)
+    longer = np.concatenate([noisy, np.ones(5_000)])
+    copies = clean.copy(), longer.copy()
+    found = intrusive_metrics(clean, longer)
+    expected = {
+        "stoi": stoi(clean, noisy, MODEL_RATE_HZ),
+        "estoi": stoi(clean, noisy, MODEL_RATE_HZ, extended=True),
+        "pesq": pesq(MODEL_RATE_HZ, clean, noisy, "wb"),
+    }
+    # The same libraries on the same samples; eSTOI adds noise of one float64 epsilon.
+    assert found == pytest.approx(expected, abs=1e-6)
+    np.testing.assert_array_equal(clean, copies[0])
+    np.testing.assert_array_equal(longer, copies[1])
+
+
+def test_signals_are_not_aligned() -> None:
+    clean = speechlike(3.0)
+    delayed = np.concatenate([np.zeros(int(0.03 * MODEL_RATE_HZ)), clean])
+    # The published definition: 30 ms of delay, which no listener minds, ruin STOI.
+    assert intrusive_metrics(clean, delayed, ("stoi",))["stoi"] < 0.6
+
+
+def test_same_bits_whatever_numpy_drew_before_and_its_state_is_kept() -> None:
+    clean, noisy = speechlike(2.0), speechlike(2.0, seed=1)
+    found, after = [], []
+    for seed in (1, 2):
+        np.random.seed(seed)  # noqa: NPY002 - the legacy global state is what this test is about
+        found.append(intrusive_metrics(clean, noisy, ("estoi",)))
+        after.append(np.random.random())  # noqa: NPY002
+        np.random.seed(seed)  # noqa: NPY002
+        assert after[-1] == np.random.random()  # noqa: NPY002
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("n_reference", "n_degraded"), [(3_999, 9_000), (9_000, 3_999), (0, 9_000)])
+def test_less_than_a_quarter_second_in_common_is_an_error(n_reference: int, n_degraded: int) -> None:
+    long = speechlike(1.0)
+    with pytest.raises(SignalError, match=r"expected at least 0\.25 s common to signal and reference, found 0\."):
+        intrusive_metrics(long[:n_reference], long[:n_degraded])
+
+
+@pytest.mark.parametrize(
+    ("reference", "degraded", "reasons"),
+    [
+        pytest.param(speechlike(0.3), speechlike(0.3), {"stoi": "30 frames", "estoi": "30 frames"}, id="short"),
+        pytest.param(0 * speechlike(2.0), speechlike(2.0), {"pesq": "PESQ: No utterances detected"}, id="no utterance"),
+        pytest.param(speechlike(2.0), 0 * speechlike(2.0), {"pesq": "PESQ needs a signal"}, id="silent"),
+    ],
+)
+def test_undefined_metric_is_a_reason_and_the_others_are_numbers(
+    reference: np.ndarray, degraded: np.ndarray, reasons: dict[str, str]
+) -> None:
+    found = intrusive_metrics(reference, degraded)
+    assert {column for column, value in found.items() if isinstance(value, str)} == set(reasons)
+    assert all(reason in str(found[column]) for column, reason in reasons.items())
+
+
+BURSTS = """
+import numpy as np
+from scow.features.intrusive import intrusive_metrics
+t = np.arange(30 * 16_000) / 16_000
+tone = np.sin(2 * np.pi * 300 * t) + 0.5 * np.random.default_rng(1).standard_normal(len(t))
+bursts = np.where(t % 0.45 < 0.225, 0.3 * tone, 0)
+print(intrusive_metrics(bursts, bursts + 0.01 * np.random.default_rng(2).standard_normal(len(t)), ("pesq",))["pesq"])
+"""
+
+
+@pytest.mark.slow
+def test_too_many_utterances_for_pesq_do_not_end_the_process() -> None:
+    done = run_python(BURSTS)
+    assert "at most 50 utterances" in done.stdout, done.stderr
