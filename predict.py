@@ -26,7 +26,7 @@ def main() -> int:
         "--hearing-loss",
         default="none",
         metavar="none|mild|moderate|all",
-        help="whose ears (default: none); mild and moderate are simulated, see requirements-hearing-loss.txt",
+        help="whose ears (default: none); mild and moderate are simulated by pyclarity",
     )
     parser.add_argument(
         "--already-simulated",

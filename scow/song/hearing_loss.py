@@ -9,7 +9,7 @@ the challenge's data.
 It is slow, so results are kept in a folder, under a name that hashes samples, audiogram, level and versions, and read
 back from there.
 
-pyclarity is optional (``requirements-hearing-loss.txt``); nothing else of this package needs it.
+pyclarity is optional (extra ``hearing-loss``); nothing else of this package needs it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ VERSION = 1  # of what this file does around pyclarity; a new one forgets what w
 PIECE = HOP * 6_900  # 10.01 s
 OVERLAP = HOP * 690  # 1.001 s
 SECONDS_PER_PROCESS = 20.0  # of one ear, at least: what a process computes in the time that it takes to start
-INSTALL = "pip install -r requirements-hearing-loss.txt (it needs Python 3.11 or newer)"
+INSTALL = "pip install 'pyclarity>=0.9,<0.10' (it needs Python 3.11 or newer)"
 
 Progress = Callable[[str, int, int], None]
 
