@@ -23,10 +23,10 @@ from scow.features.dnsmos import Dnsmos
 from scow.features.extract import transcribe_channels
 from scow.features.whisper import Segment, Transcriber, Transcript, load_transcriber, prompt_word_scores, resolve_model
 from scow.io import read_yaml
-from scow.models.checkpoint import Checkpoint, load_checkpoint, model_options
+from scow.models.checkpoint import load_checkpoint
+from scow.models.config import model_config
 from scow.models.inputs import Excerpt, input_of
-from scow.models.prediction import PERCENT, to_scores
-from scow.models.word_model import WordModel, WordModelConfig
+from scow.models.model import NO_WORDS, PERCENT, Model, to_scores
 from scow.song.hearing_loss import Progress
 from scow.song.results import INTERVAL, ChannelTranscript, HearingLossPrediction, WordProbability
 from scow.text.labels import hit_rate
@@ -62,7 +62,7 @@ class Predictor:
     ----------
     name : str
         Of the checkpoint.
-    model : WordModel
+    model : Model
     listeners : mapping of str to Transcriber
         By Whisper column, in the order of the checkpoint's features, the largest model last.
     dnsmos : Dnsmos or None
@@ -70,7 +70,7 @@ class Predictor:
     """
 
     name: str
-    model: WordModel
+    model: Model
     listeners: Mapping[str, Transcriber]
     dnsmos: Dnsmos | None
 
@@ -113,7 +113,7 @@ class Predictor:
         takes_dnsmos = any(column in DNSMOS_COLUMNS for column in loaded.feature_cols)
         return cls(
             name=folder.name,
-            model=loaded.word_model(),
+            model=loaded,
             listeners={name: load_transcriber(resolve_model(name), model_dir=weights, device=on) for name in columns},
             dnsmos=Dnsmos() if takes_dnsmos else None,
         )
@@ -151,7 +151,7 @@ class Predictor:
         )
         predicted = self.model.predict(batch)
         assert predicted.words is not None  # a word model's prediction
-        low, high = self.model.interval(predicted.correctness, batch.severity.numpy(), INTERVAL)
+        low, high = self.model.interval(predicted.correctness, batch.hearing_loss.numpy(), INTERVAL)
         ends = np.cumsum([len(excerpt.words) for excerpt in excerpts])
         by_excerpt = np.split(np.clip(predicted.words, 0.0, 1.0), ends[:-1])
         scores = to_scores(predicted.correctness)
@@ -260,20 +260,20 @@ def _folder(checkpoint: str | Path, checkpoint_dir: Path) -> Path:
     raise UserError(f"no checkpoint {str(checkpoint)!r}; {nearest(str(checkpoint), known)}")
 
 
-def _read(folder: Path) -> Checkpoint:
+def _read(folder: Path) -> Model:
     config = read_yaml(folder / "config.yaml")
     columns = as_section(config.get("data"), "data").get("feature_cols") or ()
-    return load_checkpoint(folder / "model.pt", model_options(config.get("model")), columns)
+    return load_checkpoint(folder / "model.pt", model_config(config.get("model")), columns).model
 
 
-def _unusable(checkpoint: Checkpoint) -> str:
+def _unusable(model: Model) -> str:
     """Why a checkpoint cannot predict a song; empty where it can."""
-    if not isinstance(checkpoint.options, WordModelConfig):
-        return "expected a word model, found a network, which says nothing of words and intervals"
-    needed = [column for column in checkpoint.feature_cols if column in INTRUSIVE_COLUMNS]
+    if not model.predicts_words:
+        return NO_WORDS
+    needed = [column for column in model.feature_cols if column in INTRUSIVE_COLUMNS]
     if needed:
         return f"expected features of the signal alone, found {', '.join(needed)}, which need the unprocessed excerpt"
-    if checkpoint.word_model().quantiles is None:
+    if model.quantiles is None:
         return "expected an interval calibration, found none"
     return ""
 
