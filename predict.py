@@ -1,4 +1,4 @@
-"""Any song and its lyrics: how many words a listener will catch, and which go under.
+"""Predict how many words of a song a listener catches, and which are lost.
 
 python predict.py song.flac --lyrics "do you know i am truly alone"
 python predict.py song.mp3 --lyrics song.lrc --hearing-loss all --html report.html
@@ -26,28 +26,26 @@ def main() -> int:
         "--hearing-loss",
         default="none",
         metavar="none|mild|moderate|all",
-        help="whose ears (default: none); mild and moderate are simulated by pyclarity",
+        help="of the listeners (default: none); mild and moderate are simulated by pyclarity",
     )
     parser.add_argument(
-        "--already-simulated",
-        action="store_true",
-        help="the file is what a listener with this --hearing-loss hears: do not simulate it",
+        "--already-simulated", action="store_true", help="this --hearing-loss is in the file: do not simulate it"
     )
     parser.add_argument(
         "--level-db-spl",
         type=float,
         default=65.0,
         metavar="DB",
-        help="level at which the song is played to the simulated ears (default: 65)",
+        help="level of the song in the simulation (default: 65)",
     )
     parser.add_argument("--checkpoint", help="name or folder (default: the best whose Whisper models are on disk)")
-    parser.add_argument("--model-dir", type=Path, default=HERE / "models", help="folder of Whisper weights")
+    parser.add_argument("--model-dir", type=Path, help="folder of Whisper weights (default: models)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
     parser.add_argument(
-        "--cache-dir", type=Path, default=HERE / "build" / "hearing_loss", help="folder that keeps simulated songs"
+        "--cache-dir", type=Path, default=HERE / "build" / "hearing_loss", help="folder that keeps simulations"
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of text")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a report to be opened in a browser")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a report for a browser")
     return predict(parser.parse_args())
 
 
@@ -81,7 +79,7 @@ def predict(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    # Imports happen inside: each process that simulates a hearing loss starts by importing this file.
+    # Imports are inside: each process that simulates a hearing loss starts by importing this file.
     from scow.cli import run_script
 
     sys.exit(run_script(main))

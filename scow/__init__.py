@@ -1,8 +1,7 @@
 """Stereo Chorus of Whispers: predicts how many words of a sung excerpt a listener writes down correctly.
 
-Each file of this package is one concept; the scripts at the top of the repository are the stages. What most users of
-the library need is here by name, ``from scow import predict_song``, and loaded when it is asked for, so that a script
-only pays for what it uses.
+The scripts at the top of the repository are the stages, the folders of this package what they do. The names below are
+the library for songs: ``from scow import predict_song``. They are imported at their first use, because torch is slow.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ __all__ = [
     "predict_song",
 ]
 
-_HOMES = {
+_MODULES = {
     "ExcerptPrediction": "scow.song.results",
     "PredictOptions": "scow.song.song",
     "Predictor": "scow.song.predictor",
@@ -36,7 +35,7 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    """Find a public name in the module that it lives in (PEP 562)."""
-    if name not in _HOMES:
+    """Import a public name at its first use (PEP 562)."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    return getattr(importlib.import_module(_MODULES[name]), name)

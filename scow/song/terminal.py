@@ -1,7 +1,7 @@
 """A prediction as text for a terminal.
 
-Words stand on the colour of their probability (`scow.reports.plots.heat_colour`: dark blue is lost, yellow is caught, which
-differ in lightness too, for any colour vision), where the terminal takes colours. The number is always there.
+Where the terminal takes colours, each word gets the colour of its probability (`scow.reports.plots.heat_colour`: dark
+blue is lost, yellow is caught, and lightness follows, for any colour vision). The number is always printed.
 """
 
 from __future__ import annotations
@@ -12,25 +12,18 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from scow.reports.plots import heat_colour
-from scow.song.results import INTERVAL, ExcerptPrediction, HearingLossPrediction, SongPrediction, WordProbability
+from scow.song.results import INTERVAL, HearingLossPrediction, SongPrediction, WordProbability
 
 HARDEST = 5
 
 
 def takes_colours(stream: TextIO) -> bool:
-    """Whether to colour: on a terminal, unless NO_COLOR is set (no-color.org) or the terminal is a dumb one."""
+    """Whether to colour: on a terminal, unless NO_COLOR is set (no-color.org) or TERM is dumb."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def song_text(song: SongPrediction, *, colours: bool) -> str:
-    """All that a prediction says, in lines.
-
-    Parameters
-    ----------
-    song : SongPrediction
-    colours : bool
-        Whether words get a coloured background.
-    """
+    """A prediction as lines of text, with a coloured background of words if `colours`."""
     width = max(60, min(shutil.get_terminal_size().columns, 120))
     models = ", ".join(song.whisper_models)
     lines = [f"{song.name}, {clock(song.duration_s)}; checkpoint {song.checkpoint} (Whisper {models})"]
@@ -49,17 +42,17 @@ def clock(seconds: float) -> str:
 
 
 def _excerpt(song: SongPrediction, width: int, *, colours: bool) -> list[str]:
-    """One excerpt: a score per severity, then what was heard and each word."""
-    line = song.lines[0]
+    """A score per hearing loss, then the transcripts and each word."""
+    (line,) = song.lines
     rows = [f"{'':10} {'score':>5}  {INTERVAL:.0%} of listeners"]
-    rows += [f"{s.hearing_loss:10} {s.score:5.1f}  {s.low:.0f} to {s.high:.0f}" for s in line.severities]
-    for severity in line.severities:
-        rows += ["", severity.hearing_loss, *_heard(severity), *_words(severity.words, width, colours=colours)]
+    rows += [f"{p.hearing_loss:10} {p.score:5.1f}  {p.low:.0f} to {p.high:.0f}" for p in line.severities]
+    for prediction in line.severities:
+        rows += ["", prediction.hearing_loss, *_details(prediction, width, colours=colours)]
     return rows
 
 
 def _song(song: SongPrediction, width: int, *, colours: bool) -> list[str]:
-    """A song: overall scores, the lines in time, the hardest of them."""
+    """Scores of the song, of its lines in time, and the hardest lines."""
     names = song.hearing_losses
     rows = [f"{'':10} {'score':>5}  of {sum(len(line.severities[0].words) for line in song.lines)} words"]
     rows += [f"{name:10} {song.score(name):5.1f}" for name in names]
@@ -67,25 +60,22 @@ def _song(song: SongPrediction, width: int, *, colours: bool) -> list[str]:
     for line in song.lines:
         scores = "".join(f"{line.at(name).score:10.1f}" for name in names)
         rows.append(f"{clock(line.start_s):>7} {scores}  {_shortened(line.lyrics, width - 10 - 10 * len(names))}")
-    worst = names[-1]
-    rows += ["", f"Hardest lines ({worst}):"]
-    for line in song.hardest(worst, min(HARDEST, len(song.lines) - 1)):
-        rows += ["", *_hard_line(line, worst, width, colours=colours)]
+    rows += ["", f"Hardest lines ({names[-1]}):"]
+    for line in song.hardest(names[-1], min(HARDEST, len(song.lines) - 1)):
+        p = line.at(names[-1])
+        times = f"{clock(line.start_s)} to {clock(line.end_s)}"
+        rows += ["", f"{times}  score {p.score:.1f} ({p.low:.0f} to {p.high:.0f})"]
+        rows += _details(p, width, colours=colours)
     return rows
 
 
-def _hard_line(line: ExcerptPrediction, hearing_loss: str, width: int, *, colours: bool) -> list[str]:
-    severity = line.at(hearing_loss)
-    place = f"{clock(line.start_s)} to {clock(line.end_s)}"
-    head = f"{place}  score {severity.score:.1f} ({severity.low:.0f} to {severity.high:.0f})"
-    return [head, *_heard(severity), *_words(severity.words, width, colours=colours)]
-
-
-def _heard(severity: HearingLossPrediction) -> list[str]:
-    several = len({heard.model for heard in severity.heard}) > 1
-    names = [f"{heard.ear} ear{f', {heard.model}' if several else ''}" for heard in severity.heard]
-    room = max(map(len, names), default=0)
-    return [f"  {name:{room}}  {heard.shown()}" for name, heard in zip(names, severity.heard, strict=True)]
+def _details(prediction: HearingLossPrediction, width: int, *, colours: bool) -> list[str]:
+    """Transcripts of both channels, and the words."""
+    several = len({heard.model for heard in prediction.heard}) > 1
+    names = [f"{heard.ear} channel{f', {heard.model}' if several else ''}" for heard in prediction.heard]
+    room = max(map(len, names))
+    rows = [f"  {name:{room}}  {heard.shown()}" for name, heard in zip(names, prediction.heard, strict=True)]
+    return rows + _words(prediction.words, width, colours=colours)
 
 
 def _words(words: Sequence[WordProbability], width: int, *, colours: bool) -> list[str]:

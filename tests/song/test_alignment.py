@@ -1,4 +1,4 @@
-"""scow.song.alignment: lyrics without times, laid along what Whisper heard."""
+"""scow.song.alignment: times for lyrics without times, from invented segments of a transcript."""
 
 from __future__ import annotations
 
@@ -6,57 +6,53 @@ import pytest
 
 from scow.errors import UserError
 from scow.features.whisper import Segment
-from scow.song.alignment import MARGIN_S, SLOWEST_S, align
+from scow.song.alignment import MARGIN_S, SECONDS_PER_WORD, align
 
-HEARD = (Segment(10.0, 14.0, "Hello my dear friend."), Segment(40.0, 44.0, "The sun is going down again"))
-
-
-def test_a_line_lies_where_its_words_were_heard():
-    alignment = align(["Hello, my dear friend!", "the sun is going down again"], HEARD, 60.0)
-    assert [(line.start_s, line.end_s) for line in alignment.lines] == [(9.5, 14.5), (39.5, 44.5)]
-    assert alignment.anchored == (4, 6)
-    assert alignment.unheard == 0
+SEGMENTS = (Segment(10.0, 14.0, "Hello my dear friend."), Segment(40.0, 44.0, "The sun is going down again"))
 
 
-def test_words_that_nobody_heard_are_laid_beside_those_that_were():
-    alignment = align(["Hello my old dear friend oh dear", "the sun is going"], HEARD, 60.0)
-    first = alignment.lines[0]
-    # "oh dear" goes on from "friend" at a slow pace rather than filling the solo of 26 s.
-    assert (first.start_s, first.end_s) == pytest.approx((10.0 - MARGIN_S, 14.0 + 2 * SLOWEST_S + MARGIN_S))
-    assert alignment.lines[1].start_s == pytest.approx(39.5)
+def test_align_puts_a_line_where_its_words_are():
+    lines, matched = align(["Hello, my dear friend!", "the sun is going down again"], SEGMENTS, 60.0)
+    assert [(line.start_s, line.end_s) for line in lines] == [(9.5, 14.5), (39.5, 44.5)]
+    assert matched == (4, 6)
 
 
-def test_an_unheard_line_is_placed_before_the_next_and_counted():
-    alignment = align(["hello my dear friend", "nobody knows this", "the sun is going down again"], HEARD, 60.0)
-    assert alignment.anchored[1] == 0
-    assert alignment.unheard == 1
-    assert alignment.lines[1].end_s == pytest.approx(40.0 + MARGIN_S)
-    assert alignment.lines[1].start_s == pytest.approx(40.0 - 3 * SLOWEST_S - MARGIN_S)
+def test_align_spaces_missing_words_from_their_neighbours():
+    lines, _ = align(["Hello my old dear friend oh dear", "the sun is going"], SEGMENTS, 60.0)
+    # "oh dear" follows "friend" at a slow pace instead of filling the solo of 26 s.
+    end = 14.0 + 2 * SECONDS_PER_WORD + MARGIN_S
+    assert (lines[0].start_s, lines[0].end_s) == pytest.approx((10.0 - MARGIN_S, end))
+    assert lines[1].start_s == pytest.approx(39.5)
 
 
-def test_unheard_lines_at_both_ends_stay_inside_the_song():
-    lines = ["what came first was long and slow and never heard", "hello my dear friend", "and gone"]
-    alignment = align(lines, (Segment(1.0, 3.0, "hello my dear friend"),), 3.2)
-    assert alignment.lines[0].start_s == 0.0
-    assert alignment.lines[2].end_s == 3.2
-    assert all(line.start_s <= line.end_s for line in alignment.lines)
+def test_align_puts_a_line_without_matches_before_the_next():
+    lines, matched = align(["hello my dear friend", "nobody knows this", "the sun is going down again"], SEGMENTS, 60.0)
+    assert matched == (4, 0, 6)
+    assert lines[1].start_s == pytest.approx(40.0 - 3 * SECONDS_PER_WORD - MARGIN_S)
+    assert lines[1].end_s == pytest.approx(40.0 + MARGIN_S)
 
 
-def test_repeated_lines_are_met_in_their_order():
-    heard = [
-        Segment(10.0 * i, 10.0 * i + 4, text) for i, text in enumerate(["row the boat", "gently now", "row the boat"])
-    ]
-    alignment = align(["row the boat", "gently now", "row the boat"], heard, 30.0)
-    assert [line.start_s for line in alignment.lines] == [0.0, 9.5, 19.5]
+def test_align_keeps_lines_inside_the_song():
+    texts = ["what came first was long and slow and never heard", "hello my dear friend", "and gone"]
+    lines, _ = align(texts, (Segment(1.0, 3.0, "hello my dear friend"),), 3.2)
+    assert lines[0].start_s == 0.0
+    assert lines[2].end_s == 3.2
+    assert all(line.start_s <= line.end_s for line in lines)
 
 
-def test_lyrics_in_one_piece_are_broken_where_the_segment_changes():
-    alignment = align(["Hello my dear old friend the sun is going down again"], HEARD, 60.0)
-    assert [line.text for line in alignment.lines] == ["Hello my dear old friend", "the sun is going down again"]
-    assert [line.start_s for line in alignment.lines] == [9.5, 39.5]
+def test_align_keeps_the_order_of_repeated_lines():
+    texts = ["row the boat", "gently now", "row the boat"]
+    lines, _ = align(texts, [Segment(10.0 * i, 10.0 * i + 4, text) for i, text in enumerate(texts)], 30.0)
+    assert [line.start_s for line in lines] == [0.0, 9.5, 19.5]
 
 
-@pytest.mark.parametrize("heard", [(), (Segment(0.0, 5.0, "something else entirely"),)])
-def test_lyrics_of_another_song_are_refused(heard):
-    with pytest.raises(UserError, match=r"Whisper heard none of its 2; check that they belong together"):
-        align(["no match"], heard, 10.0)
+def test_align_breaks_one_long_line_where_the_segment_changes():
+    lines, _ = align(["Hello my dear old friend the sun is going down again"], SEGMENTS, 60.0)
+    assert [line.text for line in lines] == ["Hello my dear old friend", "the sun is going down again"]
+    assert [line.start_s for line in lines] == [9.5, 39.5]
+
+
+@pytest.mark.parametrize("segments", [(), (Segment(0.0, 5.0, "something else entirely"),)])
+def test_align_refuses_lyrics_of_another_song(segments):
+    with pytest.raises(UserError, match="none of its 2"):
+        align(["no match"], segments, 10.0)

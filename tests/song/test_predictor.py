@@ -1,10 +1,11 @@
-"""scow.song.predictor: in memory what the five stages do by way of tables, and which checkpoint it takes."""
+"""scow.song.predictor: equal to the stages, which checkpoint is loaded, where it is looked for."""
 
 from __future__ import annotations
 
 import csv
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,161 +13,160 @@ import pytest
 import yaml
 from helpers import (
     DEMO,
-    HEARD_COLUMNS,
     MODELS,
     ROOT,
     heard_records,
     load_whisper,
     make_heard_tables,
-    training_data,
+    run_python,
+    run_script,
     write_metadata,
 )
 
 from scow.data.audio import FILE_RATE_HZ, StereoSignal, read_stereo
 from scow.errors import UserError
-from scow.inference import InferConfig, InferOptions, infer
-from scow.models.config import TrainOptions, WordModelConfig
-from scow.song.predictor import Clip, Predictor, best_checkpoint
+from scow.song.predictor import Predictor
 from scow.song.song import PredictOptions, predict_excerpt
-from scow.training.train import CvOptions, TrainConfig, train
 
 SIGNAL, LYRICS = "row_mild", "row row row your boat gently down the stream"
+FLAC = DEMO / "demo" / "signals" / f"{SIGNAL}.flac"
 POINTS = 1e-3  # six decimals of the word scores in the tables, through a logistic regression, in points of 0-100
 
 
-@pytest.fixture(scope="module")
-def wide_checkpoint(tmp_path_factory) -> Path:
-    """A word model on two Whisper models and DNSMOS, fitted to invented listeners."""
-    folder = tmp_path_factory.mktemp("wide")
-    tables, _ = make_heard_tables(folder / "train", 60)
+def stage(script: str, *arguments: object) -> None:
+    done = run_script(script, *arguments)
+    assert done.returncode == 0, done.stderr
+
+
+def make_checkpoint(folder: Path, feature_cols: Sequence[str], **data: object) -> Path:
+    """A word model, fitted to invented listeners by train.py."""
+    (left, right), _ = make_heard_tables(folder / "train", 60, feature_cols)
     prior = write_metadata(folder / "prior.json", heard_records(60, 50, "p")[0])
-    data = training_data(HEARD_COLUMNS, tables, prior_metadata=(prior,))
-    options = TrainOptions(save_dir=folder / "checkpoint")
-    train(TrainConfig("x", data, WordModelConfig(c=0.1), options, CvOptions(), device="cpu"))
-    config = {"data": {"feature_cols": list(HEARD_COLUMNS)}, "model": {"name": "word", "c": 0.1}}
-    (folder / "checkpoint" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    return folder / "checkpoint"
+    config = yaml.safe_load((ROOT / "checkpoints" / "lite" / "config.yaml").read_text(encoding="utf-8"))
+    config["data"] |= {"csv_path_l": str(left), "csv_path_r": str(right), "metadata": None, **data}
+    config["data"] |= {"prior_metadata": str(prior), "feature_cols": list(feature_cols)}
+    config["train"]["save_dir"] = str(folder)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    stage("train.py", "-cp", folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory) -> tuple[Path, Path]:
-    """Both ears' tables of one demo signal, made by the scripts of stages 1 to 3."""
-    import subprocess
-    import sys
-
-    for name in ("tiny.en", "base"):
-        load_whisper(name)
+def tables(tmp_path_factory) -> dict[str, str]:
+    """Tables of one demo signal, made by stages 1 to 3, as the section data of a config names them."""
+    load_whisper("tiny.en")
     folder = tmp_path_factory.mktemp("stages")
     records = json.loads((DEMO / "metadata" / "demo_metadata.json").read_text(encoding="utf-8"))
     metadata = folder / "demo_metadata.json"
     metadata.write_text(json.dumps([record for record in records if record["signal"] == SIGNAL]), encoding="utf-8")
-    entries = [
+    datasets = [
         {
-            "name": f"demo_{ear}",
+            "name": f"demo_{channel}",
             "split": "demo",
-            "channel": ear,
-            "csv_path": f"demo_metadata_{ear[0]}.csv",
-            "signal_dir": str(DEMO / "demo" / "signals"),
+            "channel": channel,
+            "csv_path": f"demo_metadata_{channel[0]}.csv",
+            "signal_dir": str(FLAC.parent),
         }
-        for ear in ("left", "right")
+        for channel in ("left", "right")
     ]
     config = folder / "feature_config.yaml"
-    config.write_text(yaml.safe_dump({"datasets": entries}), encoding="utf-8")
-    on = ["--config", str(config), "--splits", "demo"]
-    heard = ["--models", "tiny.en", "base", "--model-dir", str(MODELS), "--device", "cpu"]
-    for script, *arguments in (
-        ["metadata_to_csv.py", "--json", str(metadata)],
-        ["whisper_inference.py", *on, *heard],
-        ["compute_metrics.py", *on, "--dns"],
-    ):
-        subprocess.run([sys.executable, str(ROOT / script), *arguments], check=True, capture_output=True, timeout=300)
-    return folder / "demo_metadata_l.csv", folder / "demo_metadata_r.csv"
+    config.write_text(yaml.safe_dump({"datasets": datasets}), encoding="utf-8")
+    on = ["--config", config, "--splits", "demo"]
+    stage("metadata_to_csv.py", "--json", metadata)
+    stage("whisper_inference.py", *on, "--models", "tiny.en", "--model-dir", MODELS, "--device", "cpu")
+    stage("compute_metrics.py", *on, "--dns")
+    return {f"demo_path_{side}": str(folder / f"demo_metadata_{side}.csv") for side in "lr"}
 
 
-def stage_5(checkpoint: Path, tables: tuple[Path, Path], folder: Path) -> tuple[list[float], list[float]]:
-    """Score and interval of one signal, and its word probabilities, as infer.py writes them."""
-    from scow.models.config import DataOptions
-
-    folder.mkdir()
-    shutil.copy(checkpoint / "model.pt", folder)
-    columns = yaml.safe_load((checkpoint / "config.yaml").read_text(encoding="utf-8"))["data"]["feature_cols"]
-    options = InferOptions(splits=("demo",), details=True)
-    infer(InferConfig(folder, DataOptions(tuple(columns), {"demo": tables}), WordModelConfig(), options, device="cpu"))
-    with (folder / "demo_details.csv").open(encoding="utf-8") as details, (folder / "demo_words.csv").open() as words:
-        (row,) = csv.DictReader(details)
-        return [float(row[key]) for key in ("score", "low", "high")], [
-            float(word["probability"]) for word in csv.DictReader(words)
-        ]
-
-
-@pytest.mark.parametrize("which", ["lite", "wide"])
-def test_a_file_is_predicted_as_the_five_stages_predict_it(which, lite, wide_checkpoint, tables, tmp_path):
-    folder = ROOT / "checkpoints" / "lite" if which == "lite" else wide_checkpoint
-    predictor = lite if which == "lite" else Predictor.load(folder, model_dir=MODELS, device="cpu")
+@pytest.mark.slow
+def test_predict_excerpt_equals_the_stages(tables, tmp_path):
+    columns = ("tiny.en", "dns_sig", "dns_bak", "dns_ovrl")
+    folder = make_checkpoint(tmp_path / "mine", columns, **tables)
+    stage("infer.py", "-cp", folder, "infer.splits=[demo]", "infer.details=true", "device=cpu")
+    predictor = Predictor.load(folder, model_dir=MODELS, device="cpu")
     options = PredictOptions(("Mild",), already_simulated=True)
-    path = DEMO / "demo" / "signals" / f"{SIGNAL}.flac"
-    (ours,) = predict_excerpt(path, LYRICS, options, predictor=predictor).severities
-    figures, words = stage_5(folder, tables, tmp_path / "stage5")
-    assert [ours.score, ours.low, ours.high] == pytest.approx(figures, abs=POINTS)
-    assert [word.probability for word in ours.words] == pytest.approx(words, abs=POINTS / 100)
-    assert [word.word for word in ours.words] == LYRICS.split()
-    assert {heard.model for heard in ours.heard} == set(predictor.listeners)
+    ours = predict_excerpt(FLAC, LYRICS, options, predictor=predictor).at("Mild")
+    with (folder / "demo_details.csv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert [ours.score, ours.low, ours.high] == pytest.approx(
+        [float(row[key]) for key in ("score", "low", "high")], abs=POINTS
+    )
+    with (folder / "demo_words.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [word.word for word in ours.words] == [row["word"] for row in rows] == LYRICS.split()
+    assert [word.probability for word in ours.words] == pytest.approx(
+        [float(row["probability"]) for row in rows], abs=POINTS / 100
+    )
+    assert [(heard.model, heard.ear) for heard in ours.heard] == [("tiny.en", "left"), ("tiny.en", "right")]
 
 
-def test_a_silent_ear_hears_nothing(lite):
+def test_predict_transcribes_equal_channels_once_and_silent_ones_never(lite):
     left = read_stereo(DEMO / "demo" / "signals" / "row_none.flac").samples[0]
-    told = []
-    same, half = (StereoSignal(np.stack([left, right]), FILE_RATE_HZ) for right in (left, 0 * left))
-    excerpts = [Clip(signal, tuple(LYRICS.split()), "No Loss") for signal in (same, half)]
-    both, one = lite.predict(excerpts, progress=lambda *at: told.append(at))
-    assert told == [("listening", 3, 3)]
+    calls = []
+    excerpts = [
+        (StereoSignal(np.stack([left, right]), FILE_RATE_HZ), tuple(LYRICS.split()), "No Loss")
+        for right in (left, 0 * left)
+    ]
+    both, one = lite.predict(excerpts, progress=lambda *state: calls.append(state))
+    assert calls == [("transcribing", 3, 3)]
     assert both.heard[0].transcript == both.heard[1].transcript == one.heard[0].transcript != ""
     assert one.heard[1].transcript == ""
     assert one.score < both.score
 
 
-def checkpoints(folder: Path, *names: str) -> Path:
-    for name in names:
-        shutil.copytree(ROOT / "checkpoints" / name, folder / name)
-    return folder
-
-
-def weights(folder: Path, *names: str) -> Path:
-    folder.mkdir()
-    for name in names:
-        (folder / f"{name}.pt").touch()
-    return folder
-
-
-def test_the_best_checkpoint_whose_models_are_there_is_taken(tmp_path):
-    known = checkpoints(tmp_path / "checkpoints", "published", "lite", "small")
-    some = weights(tmp_path / "some", "tiny.en", "base")
-    more = weights(tmp_path / "more", "tiny.en", "base.en", "small.en")
-    assert best_checkpoint(known, some).name == "lite"
-    assert best_checkpoint(known, more).name == "small"
-    with pytest.raises(
-        UserError, match=r"found none for any checkpoint .*offline_whisper\.py tiny\.en --official-first"
-    ):
-        best_checkpoint(known, weights(tmp_path / "none"))
+@pytest.mark.slow
+def test_load_takes_the_best_checkpoint_whose_weights_are_there(tmp_path):
+    load_whisper("tiny.en")
+    for name in ("published", "lite", "small"):
+        shutil.copytree(ROOT / "checkpoints" / name, tmp_path / "checkpoints" / name)
+    for folder, names in {"some": ["tiny.en", "base"], "none": []}.items():
+        (tmp_path / folder).mkdir()
+        for name in names:
+            (tmp_path / folder / f"{name}.pt").symlink_to(MODELS / f"{name}.pt")
+    places = {"checkpoint_dir": tmp_path / "checkpoints", "device": "cpu"}
+    assert Predictor.load(**places, model_dir=tmp_path / "some").name == "lite"
+    with pytest.raises(UserError, match=r"found none for any checkpoint .*offline_whisper\.py tiny\.en "):
+        Predictor.load(**places, model_dir=tmp_path / "none")
+    for name in ("base.en", "small.en"):
+        (tmp_path / "some" / f"{name}.pt").touch()
+    with pytest.raises(UserError, match=r"base\.en\.pt: cannot be loaded"):  # those of small: it is chosen
+        Predictor.load(**places, model_dir=tmp_path / "some")
 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [
-        ("published", r"^checkpoint published: expected a word model"),
-        ("lit", r"^no checkpoint 'lit'; did you mean lite"),
-    ],
+    [("published", "expected a word model"), ("lit", "no checkpoint 'lit' .*did you mean lite")],
 )
-def test_a_checkpoint_that_cannot_say_it_is_refused(name, reason):
+def test_load_refuses_other_checkpoints(name, reason):
     with pytest.raises(UserError, match=reason):
         Predictor.load(name, model_dir=MODELS)
 
 
-def test_a_checkpoint_that_needs_the_unprocessed_file_is_refused(tmp_path):
-    columns = ("tiny.en", "stoi")
-    data = training_data(columns, make_heard_tables(tmp_path / "train", 30, columns)[0])
-    train(TrainConfig("x", data, WordModelConfig(), TrainOptions(save_dir=tmp_path / "x"), CvOptions(), device="cpu"))
-    config = {"data": {"feature_cols": list(columns)}, "model": {"name": "word"}}
-    (tmp_path / "x" / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    with pytest.raises(UserError, match=r"checkpoint x: .* found stoi, which need the unprocessed excerpt"):
-        Predictor.load(tmp_path / "x", model_dir=MODELS)
+API = """
+import os, sys, tempfile
+from pathlib import Path
+import scow
+assert not {"torch", "whisper", "numpy", "pandas"} & set(sys.modules), "heavy imports"
+root = Path(scow.__file__).parent.parent
+os.chdir(tempfile.mkdtemp())
+from scow import ExcerptPrediction, PredictOptions, Predictor, SongPrediction, predict_excerpt, predict_song
+print(Predictor.load("lite", device="cpu").name)
+os.environ["SCOW_HOME"] = str(root)
+print(Predictor.load("lite", device="cpu").name)
+os.environ["SCOW_HOME"] = "nowhere"
+print(Predictor.load("lite", device="cpu", checkpoint_dir=root / "checkpoints", model_dir=root / "models").name)
+try:
+    Predictor.load("lite")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.slow
+def test_package_from_any_folder_finds_its_checkpoints():
+    load_whisper("tiny.en")
+    done = run_python(API)
+    assert done.returncode == 0, done.stderr
+    *names, refusal = done.stdout.splitlines()
+    assert names == ["lite"] * 3
+    assert refusal.startswith("UserError expected checkpoints in nowhere")

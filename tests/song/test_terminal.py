@@ -1,4 +1,4 @@
-"""scow.song.terminal: a prediction on a terminal, and what a prediction says of itself."""
+"""scow.song.terminal and scow.song.results: a prediction on a terminal, and as values."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_the_songs_score_weighs_lines_by_their_words():
+def test_score_weighs_lines_by_their_words():
     counts = [len(line.split()) for line in LINES]
     expected = sum(n * share for n, share in zip(counts, SHARES["Mild"], strict=True)) / sum(counts)
     assert song().score("Mild") == pytest.approx(100 * expected)
     assert [line.lyrics for line in song().hardest("Mild", 2)] == ["gone", LINES[1]]
 
 
-def test_json_holds_all_but_the_outline():
+def test_plain_holds_all_but_the_outline():
     plain = json.loads(json.dumps(song(failed=True).plain()))
     assert "outline" not in plain
     assert plain["scores"]["Moderate"] == pytest.approx(song().score("Moderate"), abs=1e-4)
@@ -33,7 +33,7 @@ def test_json_holds_all_but_the_outline():
     assert plain["failed"][0]["reason"].startswith("begins at")
 
 
-def test_a_song_is_a_timeline_then_its_hardest_lines(monkeypatch):
+def test_song_text_of_a_song(monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     text = song_text(song(), colours=False)
     assert re.search(r"^ 0:12\.0 +80\.0 +30\.0 +10\.0  the <b>sun</b> & moon$", text, re.MULTILINE)
@@ -41,11 +41,11 @@ def test_a_song_is_a_timeline_then_its_hardest_lines(monkeypatch):
     assert "note: The recording is clipped." in text
     hardest = text.split("Hardest lines (Moderate):")[1]
     assert [float(score) for score in re.findall(r"score (\S+) \(", hardest)] == [5.0, 10.0, 40.0]
-    assert "right ear  (nothing)" in hardest
+    assert "right channel  (nothing)" in hardest
     assert "\x1b" not in text
 
 
-def test_an_excerpt_is_a_score_per_severity_then_its_words(monkeypatch):
+def test_song_text_of_an_excerpt(monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     text = song_text(song(LINES[:1], ("No Loss", "Mild")), colours=False)
     assert re.search(r"^No Loss +90\.0  45 to 95$", text, re.MULTILINE)
@@ -53,7 +53,7 @@ def test_an_excerpt_is_a_score_per_severity_then_its_words(monkeypatch):
     assert max(map(len, text.splitlines())) <= 60 + len("note: The recording is clipped.")
 
 
-def test_colours_are_those_of_the_report_and_the_numbers_stay():
+def test_song_text_in_colours_keeps_the_numbers():
     text = song_text(song(LINES[:1], ("Moderate",)), colours=True)
     ground, ink = (tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5)) for colour in heat_colour(0.4))
     assert f"\x1b[48;2;{ground[0]};{ground[1]};{ground[2]}m\x1b[38;2;{ink[0]};{ink[1]};{ink[2]}m do 40 \x1b[0m" in text
@@ -69,7 +69,7 @@ def test_colours_are_those_of_the_report_and_the_numbers_stay():
         (io.StringIO(), {}, False),
     ],
 )
-def test_colours_only_where_they_are_wanted(monkeypatch, stream, variables, expected):
+def test_takes_colours(monkeypatch, stream, variables, expected):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
     for name, value in variables.items():
