@@ -1,0 +1,93 @@
+"""``feature_config.yaml``: the shipped file, the choice of datasets, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from helpers import ROOT
+
+from scow.data.feature_config import FeatureConfig, present_datasets, read_feature_config
+from scow.errors import UserError
+
+
+def entry(name: str = "eval_left", **changes: Any) -> dict[str, Any]:
+    split, channel = name.rsplit("_", 1)
+    plain = {"name": name, "split": split, "channel": channel, "csv_path": f"{name}.csv", "signal_dir": "signals"}
+    return {**plain, **changes}
+
+
+def config_of(folder: Path, datasets: object, **sections: Any) -> FeatureConfig:
+    path = folder / "feature_config.yaml"
+    path.write_text(yaml.safe_dump({"datasets": datasets, **sections}), encoding="utf-8")
+    return read_feature_config(path)
+
+
+def test_read_feature_config_of_the_shipped_file():
+    shipped = read_feature_config(ROOT / "feature_config.yaml")
+    splits = ("train", "valid", "eval", "demo")
+    assert [d.name for d in shipped.datasets] == [f"{split}_{side}" for split in splits for side in ("left", "right")]
+    for dataset in shipped.datasets:
+        base = ROOT / f"data/cadenza_data_{dataset.split}"
+        assert dataset.csv_path == base / "metadata" / f"{dataset.split}_metadata_{dataset.channel[0]}.csv"
+        assert dataset.signal_dir == base / dataset.split / "signals"
+        assert dataset.reference_dir == base / dataset.split / "unprocessed"
+    assert not shipped.unknown
+
+
+def test_read_feature_config_resolves_paths_and_notes_unknown_keys(tmp_path):
+    raw = entry(csv_path="data\\e_l.csv", signal_dir=str(tmp_path / "s"), audio_dir="..\\a", chanel="left")
+    config = config_of(tmp_path, [raw], whisper={"jobs": 2})
+    (dataset,) = config.datasets
+    assert (dataset.csv_path, dataset.signal_dir) == (tmp_path / "data" / "e_l.csv", tmp_path / "s")
+    assert (dataset.audio_dir, dataset.degraded_dir) == (tmp_path / ".." / "a", None)
+    assert (config.unknown, config.whisper, config.metrics) == (("eval_left.chanel",), {"jobs": 2}, {})
+
+
+@pytest.mark.parametrize(
+    ("datasets", "sections", "message"),
+    [
+        ([], {}, "expected a list `datasets:`"),
+        ({"a": 1}, {}, "expected a list `datasets:`"),
+        (["eval_left"], {}, r"datasets\[0\]: .*'eval_left'"),
+        ([entry(), entry()], {}, "found eval_left 2 times"),
+        ([entry(), entry("eval_right", channel="middle")], {}, r"datasets\[1\]: .*channel"),
+        ([{k: v for k, v in entry().items() if k != "csv_path"}], {}, r"datasets\[0\].*csv_path"),
+        ([entry(is_train="perhaps")], {}, r"datasets\[0\].*is_train"),
+        ([entry()], {"whisper": ["tiny"]}, "expected a mapping `whisper:`"),
+    ],
+)
+def test_read_feature_config_refuses_what_is_malformed_in_one_line(tmp_path, datasets, sections, message):
+    with pytest.raises(UserError, match=message) as caught:
+        config_of(tmp_path, datasets, **sections)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, ["eval_right", "train_left"]),
+        ({"default_splits": ["eval"]}, ["eval_right"]),
+        ({"default_names": ["train_left"]}, ["train_left"]),
+        ({"splits": ["train"], "default_splits": ["eval"]}, ["train_left"]),
+        ({"names": ["signal_eval_right", "train_left"]}, ["eval_right", "train_left"]),
+        ({"channel": "right"}, ["eval_right"]),
+        ({"names": ["eval_left"]}, r"dataset eval_left: .*metadata_to_csv\.py --json .*eval\.json"),
+        ({"splits": ["eval"]}, r"dataset eval_left: .*metadata_to_csv\.py --json .*eval\.json"),
+        ({"default_names": ["eval_left"]}, "dataset eval_left"),
+        ({"names": ["evl_left"]}, "no dataset 'evl_left' .*did you mean eval_left"),
+        ({"splits": ["zzz"]}, "no split 'zzz' .*known: eval, train"),
+        ({"names": ["eval_right"], "channel": "left"}, "no dataset of .* fits all"),
+    ],
+)
+def test_present_datasets(tmp_path, asked, expected):
+    config = config_of(tmp_path, [entry(csv_path="eval_l.csv"), entry("eval_right"), entry("train_left")])
+    for name in ("eval_right.csv", "train_left.csv"):
+        (tmp_path / name).touch()
+    if isinstance(expected, list):
+        assert [dataset.name for dataset in present_datasets(config, **asked)] == expected
+    else:
+        with pytest.raises(UserError, match=expected):
+            present_datasets(config, **asked)

@@ -1,0 +1,209 @@
+"""Metadata and responses to records and tables, and ids that must stay in their folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scow.data.metadata import convert_metadata, metadata_table, read_metadata, signal_file, unprocessed_file
+from scow.data.tables import read_table, write_table
+from scow.errors import SignalError, UserError
+from scow.io import write_json
+from scow.text.labels import word_labels
+from scow.text.normalize import prompt_words
+
+LABELLED = {
+    "signal": "0012",
+    "fma": "77",
+    "original_prompt": "You, and *me*",
+    "prompt": "you, and *me*",
+    "original_response": "You and",
+    "response": "you and",
+    "n_words": 3,
+    "words_correct": 2,
+    "correctness": 0.6666666667,
+    "hearing_loss": "Mild",
+}
+CLIP2 = {
+    "signal": "0034",
+    "original_prompt": "Don’t, nan null",
+    "prompt": "don’t nan null ?",
+    "n_words": 4,
+    "hearing_loss": "No Loss",
+}
+ANSWERS = [
+    {"response_id": "r1", "original_response": "Don't!", "response": "don't", "hits": 1, "correctness": 0.25},
+    {"response_id": "r2", "original_response": "#", "response": "", "hits": 0, "correctness": 0.0},
+    {"response_id": "r3", "original_response": "", "response": "don't | nan", "hits": 3, "correctness": 0.75},
+]
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+CLEANED = dict.fromkeys([*range(32), 127], " ")  # control characters would break a table's rows
+
+
+def written(folder: Path, content: object, name: str = "valid_metadata.json") -> Path:
+    write_json(folder / name, content)
+    return folder / name
+
+
+# --- stage 1
+
+
+def test_convert_metadata_writes_two_equal_tables_with_a_row_per_word(tmp_path):
+    done = convert_metadata(written(tmp_path, [LABELLED, CLIP2, {**LABELLED, "signal": "9", "n_words": 8}]))
+    assert done.tables == (tmp_path / "valid_metadata_l.csv", tmp_path / "valid_metadata_r.csv")
+    assert (done.n_signals, done.n_rows, done.miscounted) == (3, 10, ["9"])
+    lines = done.tables[0].read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "signal,prompt,response,n_words,words_correct,correctness,hearing_loss,word,word_count"
+    assert lines[1:4] == [
+        f'0012,"you, and *me*",you and,3.0,2.0,0.6666666667,Mild,{word},1' for word in ("you", "and", "me")
+    ]
+    assert lines[4:8] == [f"0034,don’t nan null ?,,4.0,,,No Loss,{word},1" for word in ("don't", "nan", "null", "?")]
+    assert done.tables[0].read_bytes() == done.tables[1].read_bytes()
+
+
+@settings(deadline=None)
+@given(TEXTS.filter(lambda text: prompt_words(text.translate(CLEANED))), st.none() | TEXTS, st.none() | st.floats(0, 1))
+def test_convert_metadata_keeps_any_text_and_number_of_the_json(tmp_path_factory, prompt, response, correctness):
+    path = tmp_path_factory.mktemp("m") / "m.json"
+    raw = {"signal": "1", "prompt": prompt, "response": response, "correctness": correctness, "hearing_loss": "Mild"}
+    path.write_text(json.dumps([raw]), encoding="utf-8-sig")
+    table = read_table(convert_metadata(path).tables[1])
+    assert tuple(table["word"]) == prompt_words(prompt.translate(CLEANED))
+    assert set(table["response"]) == {(response or "").translate(CLEANED).replace("|", " ")}
+    assert set(table["correctness"].dropna()) == {correctness} - {None}
+
+
+def test_convert_metadata_refuses_to_lose_features_unless_forced(tmp_path):
+    path = written(tmp_path, [LABELLED])
+    left, right = convert_metadata(path).tables
+    plain = left.read_bytes()
+    convert_metadata(written(tmp_path, [CLIP2]))  # over tables without features
+    write_table(read_table(right).assign(**{"tiny.en": 0.5, "mine": 2.0}), right)
+    before = left.read_bytes(), right.read_bytes()
+    with pytest.raises(UserError, match=r"_r\.csv already holds the features tiny\.en, mine, .*--force"):
+        convert_metadata(written(tmp_path, [LABELLED]))
+    assert (left.read_bytes(), right.read_bytes()) == before
+    assert convert_metadata(path, force=True).tables[1].read_bytes() == plain
+
+
+def test_convert_metadata_refuses_to_replace_what_is_no_table(tmp_path):
+    notes = tmp_path / "valid_metadata_l.csv"
+    notes.write_text("my notes\n1\n")
+    with pytest.raises(UserError, match=r"valid_metadata_l\.csv: expected the columns"):
+        convert_metadata(written(tmp_path, [LABELLED]))
+    assert notes.read_text() == "my notes\n1\n"
+    with pytest.raises(UserError, match=r"ends in \.json"):
+        convert_metadata(notes)
+
+
+@pytest.mark.parametrize("channel", ["l", "r"])
+def test_metadata_table_of_real_metadata_has_the_published_base_columns(clip1, tmp_path, channel):
+    folder = clip1 / "cadenza_data_valid" / "metadata"
+    write_table(metadata_table(read_metadata(folder / "valid_metadata.json")), tmp_path / "t.csv")
+    table, published = read_table(tmp_path / "t.csv"), read_table(folder / f"valid_metadata_{channel}.csv")
+    published = published[published["word_count"] == 1].reset_index(drop=True)
+    assert len(table) == 8_623
+    # The metadata hold ten decimals, the published tables nine: they differ by half a unit of the ninth.
+    np.testing.assert_allclose(table.pop("correctness"), published.pop("correctness"), rtol=0, atol=5.1e-10)
+    pd.testing.assert_frame_equal(table, published[list(table.columns)])
+
+
+# --- responses of CLIP2
+
+
+def test_responses_fill_what_a_record_lacks_with_the_mean_over_listeners(tmp_path):
+    responses = written(tmp_path, {"0034": ANSWERS, "0012": ANSWERS, "elsewhere": ANSWERS}, "r.json")
+    path = written(tmp_path, [CLIP2, LABELLED, {**CLIP2, "signal": "1"}, {**CLIP2, "signal": "2"}])
+    mean, labelled, unanswered, _ = read_metadata(path, responses)
+    assert (mean.correctness, mean.words_correct) == (1 / 3, 4 / 3)
+    assert mean.response == "don't |  | don't   nan"  # the bar was a listener's
+    assert word_labels(prompt_words(mean.prompt), mean.response) == (2 / 3, 1 / 3, 0, 0)
+    assert labelled == read_metadata(path)[1]  # the metadata take precedence
+    assert (unanswered.response, math.isnan(unanswered.correctness)) == ("", True)
+    assert convert_metadata(path, responses=responses).n_answered == 2
+
+
+def test_responses_without_numbers_leave_them_unknown(tmp_path):
+    given = [{"response": "nan"}, {"response": "null", "correctness": 0.5, "hits": 2}]
+    responses = written(tmp_path, {"0034": given}, "responses.json")
+    (record,) = read_metadata(written(tmp_path, [CLIP2]), responses)
+    assert record.correctness == 0.5  # of the listener who has one
+    assert math.isnan(record.words_correct)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "lists of responses"),
+        ({}, "lists of responses"),
+        ({"0034": []}, "0034: expected a list"),
+        ({"0034": {"response": "x"}}, "0034: expected a list"),
+        ({"0034": [{"hits": 1}]}, "0034, response 1: expected the field response"),
+        ({"0034": [{"response": 3}]}, "0034, response 1: expected response as .*text, found 3"),
+        ({"0034": [{"response": "", "correctness": 1.5}]}, "response 1: expected correctness .* 0 to 1, found 1.5"),
+        ({"other": [{"response": ""}]}, "expected responses to signals of .*valid_metadata.json, found none"),
+    ],
+)
+def test_malformed_responses_are_refused_in_one_line(tmp_path, content, message):
+    responses = written(tmp_path, content, "responses.json")
+    with pytest.raises(UserError, match=rf"responses\.json.*{message}") as caught:
+        convert_metadata(written(tmp_path, [CLIP2]), responses=responses)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "valid_metadata_l.csv").exists()
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "expected a list of signal records"),
+        ([], "expected a list of signal records"),
+        ([7], "record 1: expected the fields signal, prompt, hearing_loss"),
+        *[
+            ([CLIP2, {key: LABELLED[key] for key in LABELLED if key != field}], f"record 2: .*{field}")
+            for field in ("signal", "prompt", "hearing_loss")
+        ],
+        ([LABELLED, CLIP2, {**LABELLED, "hearing_loss": "Moderate"}], "found 0012 twice"),
+        *[
+            ([CLIP2, {**LABELLED, field: value}], f"record 2.*{message}")
+            for field, value, message in [
+                *[("signal", value, "expected signal as text") for value in (12, "", None)],
+                *[
+                    ("signal", value, "plain file name")
+                    for value in ("..", ".", "../x", "a/b", "a\\b", "C:x", "a\nb", "a\0b", "\ud800")
+                ],
+                *[("hearing_loss", value, "No Loss, Mild, Moderate") for value in ("Severe", "mild", None)],
+                *[("correctness", value, r"0012.* 0 to 1, found") for value in (1.01, -0.1, "0.5", math.nan)],
+                *[("n_words", value, "finite number") for value in (True, "3", 10**400, math.inf, -math.inf)],
+                *[("prompt", value, "at least one word") for value in (" *, ", "", None)],
+                *[("prompt", value, "as Unicode text") for value in (["you"], "you \ud800")],
+                ("response", "you \ud800", "as Unicode text"),
+            ]
+        ],
+    ],
+)
+def test_malformed_metadata_are_refused_in_one_line(tmp_path, content: Any, message):
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"m\.json.*{message}") as caught:
+        convert_metadata(path)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_signal_file_stays_in_its_folder(tmp_path):
+    assert signal_file(tmp_path, "0012") == tmp_path / "0012.flac"
+    assert unprocessed_file(tmp_path, "0012") == tmp_path / "0012_unproc.flac"
+    for signal in ("../x", "/x", "..\\x", "a\0", ""):
+        with pytest.raises(SignalError):
+            signal_file(tmp_path, signal)
