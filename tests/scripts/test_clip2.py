@@ -1,29 +1,29 @@
-"""Records of CLIP2's form through all stages, on the demo's audio, as a user runs them.
+"""Records in the form of CLIP2 through all six stages, on the demo's audio.
 
-They lack `fma`, `response` and `words_correct`; labels stand in ``train_responses.json``, of several listeners. What
-the listeners "wrote" here is invented, since nobody has listened to the demo.
+They lack `fma`, `response` and `words_correct`; labels of several listeners are in ``train_responses.json``. The
+responses are invented.
 """
 
 from __future__ import annotations
 
 import csv
-import json
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from helpers import DEMO, MODELS, ROOT, assert_user_error, heard_records, load_whisper
-from test_train import start
+from helpers import DEMO, MODELS, assert_user_error, heard_records, load_whisper, run_script
 
 from scow.data.tables import read_table
+from scow.io import write_json
 from scow.metrics import rmse
 from scow.text.labels import word_labels
 
+pytestmark = pytest.mark.slow
+
 ROW, TWINKLE = "row row row your boat gently down the stream", "twinkle twinkle little star how i wonder what you are"
-SIGNALS = {"row_none": ROW, "row_moderate": ROW, "twinkle_none": TWINKLE, "twinkle_moderate": TWINKLE}
+PROMPTS = {"row_none": ROW, "row_moderate": ROW, "twinkle_none": TWINKLE, "twinkle_moderate": TWINKLE}
 RESPONSES = {
     "row_none": [ROW, "row row row your boat gently"],
     "row_moderate": ["row your boat", "", "gently down"],
@@ -32,169 +32,116 @@ RESPONSES = {
 }
 
 
-def share(prompt: str, response: str) -> float:
-    return float(np.mean(word_labels(prompt.split(), response)))
+def share(signal: str, response: str) -> float:
+    return float(np.mean(word_labels(PROMPTS[signal].split(), response)))
 
 
-def clip2_metadata() -> list[dict]:
-    """Half of the records say their correctness, as the train release does; the others leave it to the responses."""
-    records = []
-    for signal, prompt in SIGNALS.items():
-        record: dict = {
-            "signal": signal,
-            "original_prompt": prompt.capitalize(),
-            "prompt": prompt,
-            "n_words": len(prompt.split()),
-            "hearing_loss": "No Loss" if signal.endswith("none") else "Moderate",
-        }
-        if signal.startswith("row"):
-            record["correctness"] = float(np.mean([share(prompt, response) for response in RESPONSES[signal]]))
-            record["phoneme_correctness"] = 0.5
-        records.append(record)
-    return records
+TRUTH = {signal: float(np.mean([share(signal, one) for one in given])) for signal, given in RESPONSES.items()}
 
 
-def clip2_responses() -> dict[str, list[dict]]:
-    return {
-        signal: [
-            {
-                "response_id": f"{signal}_{i}",
-                "original_response": response.title(),
-                "response": response,
-                "hits": round(share(SIGNALS[signal], response) * len(SIGNALS[signal].split())),
-                "correctness": share(SIGNALS[signal], response),
-                "listener": "L1",
-            }
-            for i, response in enumerate(responses)
-        ]
-        for signal, responses in RESPONSES.items()
+def write_clip2(folder: Path) -> tuple[Path, Path]:
+    """Half of the records hold their correctness, as in the train release; responses hold that of the others."""
+    records = [
+        {"signal": signal, "original_prompt": prompt.title(), "prompt": prompt, "n_words": len(prompt.split())}
+        | {"hearing_loss": "No Loss" if signal.endswith("none") else "Moderate"}
+        | ({"correctness": TRUTH[signal], "phoneme_correctness": 0.5} if signal.startswith("row") else {})
+        for signal, prompt in PROMPTS.items()
+    ]
+    answers = {
+        signal: [{"response": one, "correctness": share(signal, one), "listener": "L1"} for one in given]
+        for signal, given in RESPONSES.items()
     }
+    write_json(folder / "train_metadata.json", records)
+    write_json(folder / "train_responses.json", answers)
+    return folder / "train_metadata.json", folder / "train_responses.json"
 
 
-def prior_corpus(folder: Path) -> tuple[Path, Path]:
+def write_prior(folder: Path) -> tuple[Path, Path]:
     """Prompts and responses of other signals, for the text prior: the demo's two prompts are too few for one."""
     records = heard_records(36)[0]
     bare = [{"signal": r.signal, "prompt": r.prompt, "hearing_loss": r.hearing_loss} for r in records]
     answers = {r.signal: [{"response": r.response, "correctness": r.correctness}] for r in records}
-    metadata, responses = folder / "prior.json", folder / "prior_responses.json"
-    metadata.write_text(json.dumps(bare), encoding="utf-8")
-    responses.write_text(json.dumps(answers), encoding="utf-8")
-    return metadata, responses
-
-
-@dataclass(frozen=True)
-class Pipeline:
-    folder: Path
-    metadata: Path
-    responses: Path
-    tables: tuple[Path, Path]
-    done: dict[str, subprocess.CompletedProcess]
+    write_json(folder / "prior.json", bare)
+    write_json(folder / "prior_responses.json", answers)
+    return folder / "prior.json", folder / "prior_responses.json"
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    """All five stages, and stage 6."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("clip2")
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> dict[str, subprocess.CompletedProcess]:
+    """The six stages, by script."""
     load_whisper("tiny.en")  # skips where the weights are missing
-    folder = tmp_path_factory.mktemp("clip2")
-    metadata, responses = folder / "train_metadata.json", folder / "train_responses.json"
-    metadata.write_text(json.dumps(clip2_metadata()), encoding="utf-8")
-    responses.write_text(json.dumps(clip2_responses()), encoding="utf-8")
+    metadata, responses = write_clip2(folder)
+    prior, prior_responses = write_prior(folder)
     entries = [
-        {
-            "name": f"train_{ear}",
-            "split": "train",
-            "channel": ear,
-            "csv_path": f"train_metadata_{ear[0]}.csv",
-            "signal_dir": str(DEMO / "demo" / "signals"),
-            "reference_dir": str(DEMO / "demo" / "unprocessed"),
-        }
-        for ear in ("left", "right")
+        {"name": f"train_{channel}", "split": "train", "channel": channel}
+        | {"csv_path": f"train_metadata_{channel[0]}.csv", "signal_dir": str(DEMO / "demo" / "signals")}
+        | {"reference_dir": str(DEMO / "demo" / "unprocessed")}
+        for channel in ("left", "right")
     ]
-    config = folder / "feature_config.yaml"
+    config, save = folder / "feature_config.yaml", folder / "out"
     config.write_text(yaml.safe_dump({"datasets": entries}), encoding="utf-8")
-    left, right = (folder / f"train_metadata_{ear}.csv" for ear in "lr")
-    prior, prior_responses = prior_corpus(folder)
-    data = [
-        f"data.csv_path_l={left}", f"data.csv_path_r={right}", "data.metadata=null",
-        f"data.prior_metadata={prior}", f"data.prior_responses={prior_responses}",
-    ]  # fmt: skip
-    infer = [f"train.save_dir={folder / 'out'}", "infer.splits=[train]", "infer.details=true"]
-    scores = folder / "out" / "train_inference.csv"
-    commands = {
-        "metadata": ("metadata_to_csv.py", "--json", metadata, "--responses", responses),
-        "whisper": ("whisper_inference.py", "--config", config, "--models", "tiny.en", "--model-dir", MODELS,
-                    "--device", "cpu", "--splits", "train"),
-        "metrics": ("compute_metrics.py", "--config", config, "--splits", "train"),
-        "train": ("train.py", "-cp", "checkpoints/lite", *data, f"train.save_dir={folder / 'out'}"),
-        "infer": ("infer.py", "-cp", "checkpoints/lite", *data, *infer),
-        "evaluate": ("evaluate.py", scores, "--metadata", metadata, "--responses", responses, "--html",
-                     folder / "report.html"),
+    stage = ("--config", config, "--splits", "train")
+    model = (
+        "-cp", "checkpoints/lite", f"data.csv_path_l={folder / 'train_metadata_l.csv'}",
+        f"data.csv_path_r={folder / 'train_metadata_r.csv'}", "data.metadata=null", f"data.prior_metadata={prior}",
+        f"data.prior_responses={prior_responses}", f"train.save_dir={save}",
+    )  # fmt: skip
+    commands: dict[str, tuple] = {
+        "metadata_to_csv.py": ("--json", metadata, "--responses", responses),
+        "whisper_inference.py": (*stage, "--models", "tiny.en", "--model-dir", MODELS, "--device", "cpu"),
+        "compute_metrics.py": stage,
+        "train.py": model,
+        "infer.py": (*model, "infer.splits=[train]", "infer.details=true"),
+        "evaluate.py": (save / "train_inference.csv", "--metadata", metadata, "--responses", responses,
+                        "--html", folder / "report.html"),
     }  # fmt: skip
-    done = {}
-    for name, (script, *arguments) in commands.items():
-        done[name] = start(str(script), *arguments, cwd=ROOT)
-        assert done[name].returncode == 0, (name, done[name].stderr)
-    return Pipeline(folder, metadata, responses, (left, right), done)
+    done = {script: run_script(script, *args) for script, args in commands.items()}
+    assert {script: one.stderr for script, one in done.items() if one.returncode} == {}
+    return done
 
 
-def truth() -> dict[str, float]:
-    return {
-        signal: float(np.mean([share(SIGNALS[signal], response) for response in responses]))
-        for signal, responses in RESPONSES.items()
-    }
+def test_clip2_tables_hold_mean_labels_and_features(done, folder):
+    for channel in "lr":
+        table = read_table(folder / f"train_metadata_{channel}.csv")
+        assert table.groupby("signal")["correctness"].first().to_dict() == pytest.approx(TRUTH)
+        assert table[["tiny.en", "stoi", "estoi", "dns_sig"]].notna().all(axis=None)
+        responses = table[table["word_count"] == 1].groupby("signal")["response"].first()
+        assert responses["row_moderate"] == "row your boat |  | gently down"
 
 
-def test_tables_hold_mean_labels_and_features(pipeline: Pipeline) -> None:
-    for path in pipeline.tables:
-        table = read_table(path)
-        words = table[table["word_count"] == 1]
-        for signal, expected in truth().items():
-            mine = table[table["signal"] == signal]
-            assert mine["correctness"].to_numpy() == pytest.approx(expected)
-            assert mine["tiny.en"].notna().all()
-            assert mine[["stoi", "estoi", "dns_sig"]].notna().all(axis=None)
-        assert words["response"][words["signal"] == "row_moderate"].iloc[0] == "row your boat |  | gently down"
-    assert "responses joined: 4 of 4 signals" in pipeline.done["metadata"].stdout
-
-
-def test_trained_model_says_it_was_fitted_to_all(pipeline: Pipeline) -> None:
-    assert "fitted to all 4 signals" in pipeline.done["train"].stdout
-    assert (pipeline.folder / "out" / "model.pt").is_file()
-
-
-def test_scores_come_near_the_labels_it_was_fitted_to(pipeline: Pipeline) -> None:
-    with (pipeline.folder / "out" / "train_inference.csv").open(encoding="utf-8", newline="") as handle:
+def test_clip2_scores_are_nearer_to_the_labels_than_their_mean(done, folder):
+    with (folder / "out" / "train_inference.csv").open(encoding="utf-8", newline="") as handle:
         scores = {signal: float(score) for signal, score in csv.reader(handle)}
-    assert scores.keys() == SIGNALS.keys()
-    expected = truth()
-    found = rmse([scores[s] for s in expected], [100 * v for v in expected.values()])
-    constant = rmse([100 * np.mean(list(expected.values()))] * 4, [100 * v for v in expected.values()])
-    assert found < constant  # in sample; with labels mixed up it would not learn the severities
-    assert f"RMSE {found:.2f}" in pipeline.done["infer"].stdout
-    (row,) = (line for line in pipeline.done["evaluate"].stdout.splitlines() if line.startswith("all "))
-    assert f" {found:.2f} ± " in row
-    assert "resamples of 2 prompts" in pipeline.done["evaluate"].stdout
-    assert "area under the ROC curve of words" in pipeline.done["evaluate"].stdout
-    assert "row your boat |  | gently down" in (pipeline.folder / "report.html").read_text(encoding="utf-8")
+    assert scores.keys() == PROMPTS.keys()
+    labels = [100 * TRUTH[signal] for signal in scores]
+    found = rmse(list(scores.values()), labels)
+    assert found < rmse([np.mean(labels)] * 4, labels)  # in sample; with labels mixed up it would not learn
+    assert f"RMSE {found:.2f}" in done["infer.py"].stdout
+    evaluated = done["evaluate.py"].stdout
+    assert f" {found:.2f} ± " in next(line for line in evaluated.splitlines() if line.startswith("all "))
+    assert "resamples of 2 prompts" in evaluated
+    assert "area under the ROC curve of words" in evaluated
+    assert "row your boat |  | gently down" in (folder / "report.html").read_text(encoding="utf-8")
 
 
-def test_without_responses_the_word_model_refuses_and_the_network_trains(pipeline: Pipeline, tmp_path: Path) -> None:
-    """Labels without words: enough for the network, and one line where it is not."""
-    tables = []
-    for path in pipeline.tables:
-        tables.append(tmp_path / path.name)
-        table = read_table(path).assign(response="")
-        table.to_csv(tables[-1], index=False)
-    data = [f"data.csv_path_l={tables[0]}", f"data.csv_path_r={tables[1]}", "data.metadata=null"]
-    save = f"train.save_dir={tmp_path / 'out'}"
-    done = start("train.py", "-cp", "checkpoints/lite", *data, "data.prior_metadata=null", save, cwd=ROOT)
-    assert_user_error(done, "expected responses in the training tables, found none", "metadata_to_csv.py --responses")
-    prior = f"data.prior_metadata={pipeline.metadata}"
-    done = start("train.py", "-cp", "checkpoints/lite", *data, prior, save, cwd=ROOT)
-    assert_user_error(done, "expected responses for the text prior, found none", "data.prior_responses")
+def test_clip2_without_responses_trains_the_transformer_only(done, folder, tmp_path):
+    for channel in "lr":
+        table = read_table(folder / f"train_metadata_{channel}.csv").assign(response="")
+        table.to_csv(tmp_path / f"{channel}.csv", index=False)
+    data = [f"data.csv_path_{channel}={tmp_path / f'{channel}.csv'}" for channel in "lr"]
+    data += ["data.metadata=null", f"train.save_dir={tmp_path / 'out'}"]
+    lite = run_script("train.py", "-cp", "checkpoints/lite", *data, "data.prior_metadata=null")
+    assert_user_error(lite, "expected responses", "metadata_to_csv.py --responses")
+    prior = f"data.prior_metadata={folder / 'train_metadata.json'}"
+    assert_user_error(run_script("train.py", "-cp", "checkpoints/lite", *data, prior), "data.prior_responses")
     assert not (tmp_path / "out").exists()
-    columns = "data.feature_cols=[n_words,tiny.en,stoi,estoi,dns_sig]"
-    small = ["train.epochs=2", "model.d_model=8", "model.nhead=2", columns]
-    done = start("train.py", "-cp", "checkpoints/published", *data, *small, save, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
+    small = ["train.epochs=2", "model.d_model=8", "model.nhead=2"]
+    small += ["data.feature_cols=[n_words,tiny.en,stoi,estoi,dns_sig]"]
+    published = run_script("train.py", "-cp", "checkpoints/published", *data, *small)
+    assert published.returncode == 0, published.stderr
     assert (tmp_path / "out" / "model.pt").is_file()
