@@ -18,10 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from scow.cli import config_folder, flag, outcome_of, plain_config, run_hydra
 from scow.io import atomic_write
+from scow.models.model import Epoch
 from scow.training.cross_validation import write_cross_validation
-from scow.training.fit_transformer import Epoch
 from scow.training.sweep import Figures, figures_of, report_sweep, run_of_sweep, write_sweep
-from scow.training.train import TrainConfig, cross_validation, train, train_config
+from scow.training.train import TrainConfig, best_epoch, cross_validation, train, train_config
 
 outcomes: list[Figures | Exception] = []  # of a single run
 sweep: list[dict[str, str]] = []  # rows of a sweep's table
@@ -47,14 +47,17 @@ def run(cfg: DictConfig) -> Figures:
     if trained.folder.resolve() != config_folder(HydraConfig.get()).resolve():
         with atomic_write(trained.folder / "config.yaml") as temporary:  # infer.py -cp reads it beside model.pt
             OmegaConf.save(cfg, temporary)
-    print(f"wrote {trained.folder / 'model.pt'}" + (f" and {trained.folder / 'train_log.csv'}" if trained.fits else ""))
-    for fitted in trained.fits:
-        r = "undefined" if fitted.kept.val_r is None else f"{fitted.kept.val_r:.3f}"
-        kept = f"kept epoch {fitted.kept.epoch} of {len(fitted.log)}"
-        print(f"{kept}: validation RMSE {fitted.kept.val_rmse:.2f}, r {r}")
+    print(
+        f"wrote {trained.folder / 'model.pt'}"
+        + (f" and {trained.folder / 'train_log.csv'}" if trained.model.log else "")
+    )
+    if trained.model.log:
+        best = best_epoch(trained.model.log)
+        r = "undefined" if best.val_r is None else f"{best.val_r:.3f}"
+        print(f"kept epoch {best.epoch} of {len(trained.model.log)}: validation RMSE {best.val_rmse:.2f}, r {r}")
     if trained.out_of_fold is not None:
-        print(f"fitted to all {trained.checkpoint.facts['n_signals']} signals; out of fold: {trained.out_of_fold}")
-    return figures_of(trained.checkpoint.facts)
+        print(f"fitted to all {trained.facts['n_signals']} signals; out of fold: {trained.out_of_fold}")
+    return figures_of(trained.facts)
 
 
 def say_epoch(epoch: Epoch) -> None:

@@ -23,14 +23,14 @@ import numpy as np
 from scow.config import as_section, options_from
 from scow.data.provenance import differences
 from scow.data.scores import write_rows, write_scores
-from scow.data.tables import DNSMOS_COLUMNS, read_table
 from scow.device import resolve_device
 from scow.errors import UserError, nearest
 from scow.io import portable_path
 from scow.metrics import Agreement, agreement
-from scow.models.checkpoint import Checkpoint, ModelOptions, fingerprint, load_checkpoint, model_options
-from scow.models.inputs import DataOptions, ModelInput, data_options, load_input
-from scow.models.prediction import PERCENT, Prediction, to_scores
+from scow.models.checkpoint import Checkpoint, fingerprint, load_checkpoint
+from scow.models.config import DataOptions, ModelConfig, data_options, model_config
+from scow.models.inputs import ModelInput, load_input
+from scow.models.model import NO_WORDS, PERCENT, Prediction, to_scores
 from scow.submission import SubmissionOptions, check_submission, write_form
 
 
@@ -78,7 +78,7 @@ class InferConfig:
 
     folder: Path
     data: DataOptions
-    model: ModelOptions
+    model: ModelConfig
     infer: InferOptions
     output_name: dict[str, str] = field(default_factory=dict)
     device: str = "auto"
@@ -158,7 +158,7 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
     return InferConfig(
         folder=portable_path(str(save_dir)) if moved else config_folder,
         data=data_options(config.get("data")),
-        model=model_options(config.get("model")),
+        model=model_config(config.get("model")),
         infer=options_from(InferOptions, section, "infer"),
         output_name=names,
         device=device,
@@ -198,8 +198,8 @@ def infer(config: InferConfig) -> Inference:
     if not present:
         raise UserError("; ".join(missing) or "infer.splits: expected at least one split, found none")
     checkpoint = load_checkpoint(config.folder / "model.pt", config.model, config.data.feature_cols)
-    if config.infer.details:
-        checkpoint.word_model()  # refuses a network before anything is written
+    if config.infer.details and not checkpoint.model.predicts_words:
+        raise UserError(f"infer.details: {NO_WORDS}; use -cp checkpoints/final")
     return Inference(tuple(_split(config, checkpoint, split, device) for split in present), tuple(missing))
 
 
@@ -207,9 +207,10 @@ def _split(config: InferConfig, checkpoint: Checkpoint, split: str, device: str)
     options = config.infer
     left, right = config.data.tables[split]
     features = checkpoint.facts.get("features", {})
-    notes = [note for table in (left, right) for note in differences(table, checkpoint.feature_cols, features)]
-    batch = load_input(left, right, _columns(checkpoint, left, right, allow_missing=options.allow_missing))
-    predicted = checkpoint.predict(batch, device)
+    notes = [note for table in (left, right) for note in differences(table, checkpoint.model.feature_cols, features)]
+    optional = checkpoint.model.optional_cols if options.allow_missing else ()
+    batch = load_input(left, right, checkpoint.model.feature_cols, optional_cols=optional)
+    predicted = checkpoint.model.predict(batch, device)
     scores = to_scores(predicted.correctness, clamp=options.clamp_scores, percentage=options.scale_to_percentage)
     path = config.folder / config.output_name.get(split, f"{split}_inference.csv")
     form = None
@@ -234,23 +235,6 @@ def _split(config: InferConfig, checkpoint: Checkpoint, split: str, device: str)
     )
 
 
-def _columns(checkpoint: Checkpoint, left: Path, right: Path, *, allow_missing: bool) -> tuple[str, ...]:
-    """Columns to read: all that the checkpoint takes, or, where allowed and trained for, all but DNSMOS."""
-    if not allow_missing:
-        return checkpoint.feature_cols
-    have = set(read_table(left).columns) & set(read_table(right).columns)
-    missing = [column for column in checkpoint.feature_cols if column not in have]
-    if not missing:
-        return checkpoint.feature_cols
-    trained_for = DNSMOS_COLUMNS if any(name.startswith("without_dnsmos.") for name in checkpoint.state) else ()
-    if not set(missing) <= set(trained_for):
-        raise UserError(
-            f"{left}: infer.allow_missing: trained to do without {', '.join(trained_for) or 'nothing'}, "
-            f"but the tables lack {', '.join(missing)}; make these columns, or choose another -cp"
-        )
-    return tuple(column for column in checkpoint.feature_cols if column not in DNSMOS_COLUMNS)
-
-
 def _write_details(
     folder: Path,
     split: str,
@@ -261,9 +245,9 @@ def _write_details(
     options: InferOptions,
 ) -> tuple[Path, ...]:
     """Write the probability of every word, and an interval for one listener's score."""
-    model = checkpoint.word_model()
+    model = checkpoint.model
     assert predicted.words is not None  # a word model's prediction
-    ends = model.interval(predicted.correctness, batch.severity.numpy(), options.interval)
+    ends = model.interval(predicted.correctness, batch.hearing_loss.numpy(), options.interval)
     low, high = (to_scores(end, percentage=options.scale_to_percentage) for end in ends)
     spoken = [
         (signal, i, word) for signal, ws in zip(batch.signals, batch.words, strict=True) for i, word in enumerate(ws)

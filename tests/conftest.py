@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from helpers import CLIP1, MODELS, Script, load_whisper, run_script
 
 from scow import Predictor
@@ -19,6 +20,12 @@ def _default_sigint() -> None:
     """A shell starts background jobs with SIGINT ignored, and their children inherit that; tests send it."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Tensors of tests gain nothing from threads, and lose much where the cores are busy."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ import soundfile
 from scow.data.metadata import SignalRecord, metadata_table
 from scow.data.tables import FEATURE_COLUMNS, HEARING_LOSSES, order_columns, with_sentence_rows, write_table
 from scow.features.whisper import Transcriber, load_transcriber, resolve_model
-from scow.models.inputs import DataOptions
+from scow.models.config import DataOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 CLIP1 = ROOT.parent / "shared" / "clip1"

@@ -27,8 +27,8 @@ from scow.errors import UserError
 from scow.features.dnsmos import Dnsmos
 from scow.io import atomic_write, read_yaml
 from scow.models.checkpoint import Checkpoint, load_checkpoint
+from scow.models.config import WordModelConfig
 from scow.models.inputs import load_input
-from scow.models.word_model import WordModelConfig
 from scow.reports.charts import Axis, calibration, standalone
 from scow.training.train import TrainConfig, cross_validation, train_config
 
@@ -75,7 +75,7 @@ def write_card(folder: Path, *, keep_ablations: bool) -> None:
     config = train_config(plain)
     checkpoint = load_checkpoint(folder / "model.pt", config.model, config.data.feature_cols)
     ablations: dict[str, Any] = {}
-    if isinstance(config.model, WordModelConfig):
+    if checkpoint.model.predicts_words:
         path = folder / "ablations.json"
         if keep_ablations and path.is_file():
             ablations = json.loads(path.read_text(encoding="utf-8"))
@@ -83,7 +83,7 @@ def write_card(folder: Path, *, keep_ablations: bool) -> None:
             ablations = {"ablations": ablate(config, figures), "dnsmos_shift": dnsmos_shift(config, checkpoint)}
             _write(path, json.dumps(ablations, indent=2) + "\n")
     _write(folder / "calibration.svg", calibration_plot(figures["calibration"]))
-    _write(folder / "README.md", card(folder, config, checkpoint, figures, ablations))
+    _write(folder / "README.md", card(folder, checkpoint, figures, ablations))
 
 
 def ablate(config: TrainConfig, figures: dict[str, Any]) -> list[dict[str, Any]]:
@@ -92,10 +92,10 @@ def ablate(config: TrainConfig, figures: dict[str, Any]) -> list[dict[str, Any]]
     assert isinstance(options, WordModelConfig)
     dnsmos = any(column in DNSMOS_COLUMNS for column in columns)
     variants: dict[str, tuple[WordModelConfig, tuple[str, ...]]] = {
-        "without severity (the prior keeps it)": (dataclasses.replace(options, without=("severity",)), columns),
+        "without severity (the prior keeps it)": (dataclasses.replace(options, without=("hearing_loss",)), columns),
         "without the text prior": (dataclasses.replace(options, without=("prior",)), columns),
         "without text (prior and word text)": (dataclasses.replace(options, without=("prior", "text")), columns),
-        "without hinges": (dataclasses.replace(options, without=("hinge",)), columns),
+        "without hinges": (dataclasses.replace(options, without=("knots",)), columns),
         "with STOI, eSTOI and PESQ": (options, (*columns, *INTRUSIVE_COLUMNS)),
         "left ear only": (dataclasses.replace(options, ear="left"), columns),
         "right ear only": (dataclasses.replace(options, ear="right"), columns),
@@ -119,9 +119,9 @@ def dnsmos_shift(config: TrainConfig, checkpoint: Checkpoint) -> dict[str, Any] 
 
     None where the model takes no DNSMOS, or no signal of the tables is on disk.
     """
-    if not any(column in DNSMOS_COLUMNS for column in checkpoint.feature_cols):
+    if not any(column in DNSMOS_COLUMNS for column in checkpoint.model.feature_cols):
         return None
-    batch = load_input(*config.data.tables["valid"], checkpoint.feature_cols)
+    batch = load_input(*config.data.tables["valid"], checkpoint.model.feature_cols)
     here = [i for i, signal in enumerate(batch.signals) if signal_file(SIGNALS, signal).is_file()]
     if not here:
         return None
@@ -133,8 +133,8 @@ def dnsmos_shift(config: TrainConfig, checkpoint: Checkpoint) -> dict[str, Any] 
         for ear, name in enumerate(CHANNELS):
             for column, value in dnsmos(stereo.channel(name)).items():
                 features[i, ear, : some.n_rows[i], some.feature_cols.index(column)] = value
-    published = checkpoint.predict(some).correctness
-    computed = checkpoint.predict(dataclasses.replace(some, features=features)).correctness
+    published = checkpoint.model.predict(some).correctness
+    computed = checkpoint.model.predict(dataclasses.replace(some, features=features)).correctness
     return {"n_signals": len(here), "largest_shift_in_points": float(100 * np.abs(published - computed).max())}
 
 
@@ -152,15 +152,13 @@ def whisper_parameters(column: str) -> int:
     return sum(parameter.numel() for part in parts for parameter in part.parameters())
 
 
-def card(
-    folder: Path, config: TrainConfig, checkpoint: Checkpoint, figures: dict[str, Any], ablations: dict[str, Any]
-) -> str:
+def card(folder: Path, checkpoint: Checkpoint, figures: dict[str, Any], ablations: dict[str, Any]) -> str:
     """The model card as Markdown."""
-    whispers = [column for column in checkpoint.feature_cols if column in WHISPER_COLUMNS]
+    whispers = [column for column in checkpoint.model.feature_cols if column in WHISPER_COLUMNS]
     parameters = sum(whisper_parameters(column) for column in whispers)
     share = parameters / sum(whisper_parameters(column) for column in WHISPER_COLUMNS)
-    word = isinstance(config.model, WordModelConfig)
-    own = sum(tensor.numel() for tensor in checkpoint.state.values())
+    word = checkpoint.model.predicts_words
+    own = sum(tensor.numel() for tensor in checkpoint.model.state_dict().values())
     lines = [
         f"# Model card: {folder.name}",
         "",
@@ -169,7 +167,7 @@ def card(
         "",
         "| | |",
         "|---|---|",
-        f"| features | {', '.join(checkpoint.feature_cols)} |",
+        f"| features | {', '.join(checkpoint.model.feature_cols)} |",
         f"| Whisper models needed | {len(whispers)}, with {parameters / 1e6:.0f} million parameters "
         f"({100 * share:.0f} % of all twelve) |",
         f"| values of its own | {own:,} |",

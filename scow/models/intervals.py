@@ -1,9 +1,9 @@
-"""Intervals for one listener's score: where the correctness of a single listener lies with a given probability.
+"""Intervals for one listener's score: where the correctness of a single listener is with a given probability.
 
 The spread of single listeners around a predicted correctness s is taken to be proportional to
-``w(s) = s (1 - s) + 0.02``: wide in the middle, narrow at the ends. How many times w it is, is read off predictions
-of signals that the model was not fitted to (split conformal prediction; Lei et al., "Distribution-Free Predictive
-Inference for Regression", JASA 2018): the quantiles of |correctness - s| / w(s), for each severity by itself.
+``w(s) = s (1 - s) + 0.02``: wide in the middle, narrow at the ends. The factor comes from predictions of signals that
+the model was not fitted to (split conformal prediction; Lei et al., "Distribution-Free Predictive Inference for
+Regression", JASA 2018): the quantiles of |correctness - s| / w(s), separately for each hearing loss.
 """
 
 from __future__ import annotations
@@ -22,49 +22,41 @@ def spread(correctness: np.ndarray) -> np.ndarray:
     return width
 
 
-def calibrate(predicted: np.ndarray, truth: np.ndarray, severity: np.ndarray) -> np.ndarray:
+def calibrate(predicted: np.ndarray, truth: np.ndarray, hearing_loss: np.ndarray) -> np.ndarray:
     """Quantiles of the scaled distance, from out-of-fold predictions.
 
     Parameters
     ----------
     predicted, truth : ndarray, shape (n,)
         Correctness in 0-1.
-    severity : ndarray, shape (n,), int
+    hearing_loss : ndarray, shape (n,), int
         Index into `scow.data.tables.HEARING_LOSSES`.
 
     Returns
     -------
     ndarray, shape (3, 99)
-        Per severity, at the levels 0.01 to 0.99. A severity without signals takes the quantiles of all.
+        Per hearing loss, at the levels 0.01 to 0.99; quantiles of all signals where a hearing loss has none.
     """
     distance = np.abs(truth - predicted) / spread(predicted)
-    rows = []
-    for i in range(len(HEARING_LOSSES)):
-        mine = distance[severity == i]
-        rows.append(np.quantile(mine if len(mine) else distance, LEVELS))
-    return np.stack(rows)
+    groups = [distance[hearing_loss == i] for i in range(len(HEARING_LOSSES))]
+    return np.stack([np.quantile(group if len(group) else distance, LEVELS) for group in groups])
 
 
 def interval(
-    predicted: np.ndarray, severity: np.ndarray, quantiles: np.ndarray, level: float
+    predicted: np.ndarray, hearing_loss: np.ndarray, quantiles: np.ndarray, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends of the interval that holds one listener's correctness with probability `level`.
+    """Ends, in 0-1, of the interval that holds one listener's correctness with probability `level`.
 
     Parameters
     ----------
     predicted : ndarray, shape (n,)
         Correctness in 0-1.
-    severity : ndarray, shape (n,), int
+    hearing_loss : ndarray, shape (n,), int
     quantiles : ndarray, shape (3, 99)
         As `calibrate` makes them.
     level : float
         In 0.01 to 0.99.
-
-    Returns
-    -------
-    low, high : ndarray, shape (n,)
-        In 0-1.
     """
-    times = np.array([np.interp(level, LEVELS, row) for row in quantiles])[severity]
-    half = times * spread(predicted)
+    factor = np.array([np.interp(level, LEVELS, row) for row in quantiles])[hearing_loss]
+    half = factor * spread(predicted)
     return np.clip(predicted - half, 0.0, 1.0), np.clip(predicted + half, 0.0, 1.0)

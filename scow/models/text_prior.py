@@ -1,162 +1,192 @@
-"""The text prior: how likely a word is written down, from the prompt and the severity alone.
+"""The text prior: how likely a word is written down, from the prompt and the hearing loss alone.
 
-A word-level logistic model fitted to the prompts and responses of many labelled signals, of which no audio is needed.
+A word-level logistic regression fitted to the prompts and responses of many labelled signals; no audio is needed.
 Its features are
 
-- dense, standardised: the word's own text (`scow.models.word_text`), the number of words, the prompt's mean Zipf frequency,
-  length and share of function words, the severity (one-hot), the Zipf frequency of the neighbours, the prompt's
-  smallest Zipf frequency, log of the number of words, the prompt's length in characters, (position - 1/2)^2, Zipf^2;
+- dense, standardised: the word's text features (`scow.models.word_features`), the number of words, the prompt's mean
+  Zipf frequency, length and share of function words, the hearing loss (one-hot), the Zipf frequency of the neighbours,
+  the prompt's smallest Zipf frequency, log of the number of words, the prompt's length in characters,
+  (position - 1/2)^2, Zipf^2;
 - identities, 0/1 columns: the word, the previous and the next word, both bigrams, and the word's character bi- and
   trigrams with its ends marked; only those that occur in at least three tracks.
 
 An identity is known by a 64-bit hash, so that the model consists of tensors alone. Its logit per word, and the logit's
 mean over the sentence, are two features of the word model.
+
+The word model is fitted with logits of priors that did not see the responses to these words (`PriorCorpus`): where
+its signals are in the corpus, their logits come from priors of other folds, by group. Where a cross-validation holds
+out groups, no prior sees them either.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.sparse import csr_matrix, hstack
-from torch import Tensor
 
+from scow.data.metadata import SignalRecord
 from scow.data.tables import HEARING_LOSSES
-from scow.models.logistic import Standardised, fit_logistic
-from scow.models.word_text import FUNCTION_WORDS, word_text
+from scow.errors import UserError
+from scow.models.groups import group_folds
+from scow.models.inputs import ModelInput
+from scow.models.word_features import FUNCTION_WORDS, word_text
+from scow.text.labels import word_labels
 from scow.text.normalize import prompt_words
 
 EDGE_ZIPF = 7.0  # stands for the neighbour beyond either end of a prompt; about as common as "the"
 MIN_TRACKS = 3
-PRIOR_C = 0.02
+PRIOR_FOLDS = 5
 
-
-@dataclass(frozen=True)
-class PriorText:
-    """A prompt and the severity at which it is heard."""
-
-    prompt: str
-    hearing_loss: str
+Text = tuple[str, str]  # a prompt and a hearing loss
 
 
 @dataclass(frozen=True)
 class TextPrior:
-    """A fitted text prior.
+    """A fitted text prior."""
 
-    Attributes
-    ----------
-    identities : ndarray, shape (k,), int64
-        Hashes, ascending.
-    identity_weights : ndarray, shape (k,)
-    dense : Standardised
-    dense_weights : ndarray, shape (p,)
-    intercept : float
-    """
+    identities: np.ndarray  # shape (k,), int64, hashes in ascending order
+    identity_weights: np.ndarray  # shape (k,)
+    dense_mean: np.ndarray  # shape (p,)
+    dense_scale: np.ndarray  # shape (p,)
+    dense_weights: np.ndarray  # shape (p,)
+    intercept: np.ndarray  # shape ()
 
-    identities: np.ndarray
-    identity_weights: np.ndarray
-    dense: Standardised
-    dense_weights: np.ndarray
-    intercept: float
-
-    def logits(self, texts: Sequence[PriorText]) -> np.ndarray:
+    def logits(self, texts: Sequence[Text]) -> np.ndarray:
         """Logit of each word of each prompt, in order, shape (n_words,)."""
         dense, hashes = _features(texts)
+        standardised = (dense - self.dense_mean) / self.dense_scale
         found = _columns(hashes, self.identities)
-        logits: np.ndarray = self.dense(dense) @ self.dense_weights + found @ self.identity_weights + self.intercept
+        logits: np.ndarray = standardised @ self.dense_weights + found @ self.identity_weights + self.intercept
         return logits
 
-    def tensors(self) -> dict[str, Tensor]:
-        """The prior as tensors, for a checkpoint."""
-        import torch
 
-        arrays = {
-            "identities": self.identities,
-            "identity_weights": self.identity_weights,
-            "dense_mean": self.dense.mean,
-            "dense_scale": self.dense.scale,
-            "dense_weights": self.dense_weights,
-            "intercept": np.array(self.intercept),
-        }
-        return {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+class PriorCorpus:
+    """Prompts with responses, and the text priors fitted to parts of them, each fitted once."""
 
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor]) -> TextPrior:
-        """The prior that `tensors` describes."""
-        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-        return cls(
-            identities=arrays["identities"],
-            identity_weights=arrays["identity_weights"],
-            dense=Standardised(arrays["dense_mean"], arrays["dense_scale"]),
-            dense_weights=arrays["dense_weights"],
-            intercept=float(arrays["intercept"]),
-        )
+    def __init__(self, records: Iterable[SignalRecord] = ()) -> None:
+        self.records = tuple(records)
+        self._labels = [word_labels(prompt_words(record.prompt), record.response) for record in self.records]
+        self._priors: dict[tuple[frozenset[int], float], TextPrior] = {}
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def prior(self, c: float, held: frozenset[str] = frozenset()) -> TextPrior:
+        """The prior of all records but those of the tracks, prompts or signals `held`."""
+        kept = [i for i, r in enumerate(self.records) if held.isdisjoint((r.track, r.prompt, r.signal))]
+        key = (frozenset(kept), c)
+        if key not in self._priors:
+            if not kept:
+                raise UserError("data.prior_metadata: expected prompts beyond the held-out groups, found none")
+            records = [self.records[i] for i in kept]
+            self._priors[key] = fit_text_prior(
+                [(record.prompt, record.hearing_loss) for record in records],
+                np.array([label for i in kept for label in self._labels[i]], dtype=np.float64),
+                [record.track or record.prompt for record in records],
+                c,
+            )
+        return self._priors[key]
+
+    def unseen_logits(
+        self, inputs: ModelInput, groups: Sequence[str], c: float, held: frozenset[str], seed: int
+    ) -> np.ndarray:
+        """Logits of the words of `inputs`, shape (n_words,), of priors that saw none of the responses to them."""
+        logits = self.prior(c, held).logits(inputs.prior_texts)
+        known = {record.signal for record in self.records}
+        inside = np.array([i for i, signal in enumerate(inputs.signals) if signal in known], dtype=np.int64)
+        groups_inside = [groups[i] for i in inside]
+        n_folds = min(PRIOR_FOLDS, len(set(groups_inside)))
+        folds = [np.arange(len(inside))]
+        if n_folds > 1:
+            folds = group_folds(groups_inside, n_folds, np.random.default_rng(seed))
+        for index in (inside[fold] for fold in folds if len(fold)):
+            own = {name for i in index for name in (groups[i], inputs.prompts[i], inputs.signals[i])}
+            part = inputs.take(torch.from_numpy(index))
+            logits[np.isin(inputs.word_signals, index)] = self.prior(c, held | own).logits(part.prior_texts)
+        return logits
 
 
-def fit_text_prior(
-    texts: Sequence[PriorText], labels: np.ndarray, groups: Sequence[str], c: float = PRIOR_C
-) -> TextPrior:
+def fit_text_prior(texts: Sequence[Text], labels: np.ndarray, groups: Sequence[str], c: float) -> TextPrior:
     """Fit a text prior.
 
     Parameters
     ----------
-    texts : sequence of PriorText, length n
+    texts : sequence of (str, str), length n
     labels : ndarray, shape (n_words,)
         1 for a word that was written down, in the order of the prompts.
     groups : sequence of str, length n
-        Track of each text: an identity that fewer than three of them share says nothing of others.
+        Track of each text; identities of fewer than three tracks are left out.
     c : float
         Inverse strength of the regularisation.
-
-    Returns
-    -------
-    TextPrior
     """
     dense, hashes = _features(texts)
     tracks: dict[int, set[str]] = defaultdict(set)
-    owner = [group for text, group in zip(texts, groups, strict=True) for _ in prompt_words(text.prompt)]
-    for group, of_word in zip(owner, hashes, strict=True):
-        for identity in of_word:
-            tracks[identity].add(group)
+    track_of_word = [group for (prompt, _), group in zip(texts, groups, strict=True) for _ in prompt_words(prompt)]
+    for track, identities in zip(track_of_word, hashes, strict=True):
+        for identity in identities:
+            tracks[identity].add(track)
     known = np.array(sorted(key for key, seen in tracks.items() if len(seen) >= MIN_TRACKS), dtype=np.int64)
-    standardised = Standardised.of(dense)
-    features = hstack([csr_matrix(standardised(dense)), _columns(hashes, known)]).tocsr()
+    mean, scale = standardisation(dense)
+    features = hstack([csr_matrix((dense - mean) / scale), _columns(hashes, known)]).tocsr()
     weights, intercept = fit_logistic(features, labels, c)
     n_dense = dense.shape[1]
-    return TextPrior(known, weights[n_dense:], standardised, weights[:n_dense], intercept)
+    return TextPrior(known, weights[n_dense:], mean, scale, weights[:n_dense], intercept)
 
 
-def _features(texts: Sequence[PriorText]) -> tuple[np.ndarray, list[list[int]]]:
+def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each column; a constant column has the scale 1."""
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(features)
+    return scaler.mean_, scaler.scale_
+
+
+def fit_logistic(features: np.ndarray | csr_matrix, labels: np.ndarray, c: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weights, shape (p,), and intercept that minimise ``sum_i log-loss_i + sum_j w_j^2 / (2 c)``.
+
+    Labels are 0 or 1, or a share between: such a row counts as a hit and as a miss, weighted.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    hits, misses = labels > 0, labels < 1
+    hits[0] = misses[0] = True  # scikit-learn wants both classes, even if one has no weight
+    rows = np.concatenate([np.flatnonzero(hits), np.flatnonzero(misses)])
+    classes = np.repeat([1, 0], [hits.sum(), misses.sum()])
+    weights = np.concatenate([labels[hits], 1.0 - labels[misses]])
+    regression = LogisticRegression(C=c, tol=1e-8, max_iter=2000).fit(features[rows], classes, sample_weight=weights)
+    return regression.coef_[0], regression.intercept_[0]
+
+
+def _features(texts: Sequence[Text]) -> tuple[np.ndarray, list[list[int]]]:
     """Dense features, shape (n_words, p), and hashed identities of each word."""
     dense: list[np.ndarray] = []
     hashes: list[list[int]] = []
-    for text in texts:
-        words = [word.lower() for word in prompt_words(text.prompt)]
-        dense.append(_dense(words, text))
+    for prompt, hearing_loss in texts:
+        words = [word.lower() for word in prompt_words(prompt)]
+        dense.append(_dense(words, prompt, hearing_loss))
         hashes += [[_hash(name) for name in _identities(words, i)] for i in range(len(words))]
     return np.concatenate(dense), hashes
 
 
-def _dense(words: Sequence[str], text: PriorText) -> np.ndarray:
-    own = word_text(words)
+def _dense(words: Sequence[str], prompt: str, hearing_loss: str) -> np.ndarray:
+    text = word_text(words)
     n = len(words)
-    frequency, length, position = own[:, 0], own[:, 1], own[:, 4]
+    frequency, length, position = text[:, 0], text[:, 1], text[:, 4]
     function = np.mean([word in FUNCTION_WORDS for word in words])
-    severity = [float(text.hearing_loss == name) for name in HEARING_LOSSES]
-    sentence = [n, frequency.mean(), length.mean(), function, *severity]
-    last = [frequency.min(), np.log(n), len(text.prompt)]
-    neighbours = np.stack(
-        [np.append(EDGE_ZIPF, frequency[:-1]), np.append(frequency[1:], EDGE_ZIPF)],
-        axis=1,
-    )
+    one_hot = [float(hearing_loss == name) for name in HEARING_LOSSES]
+    sentence = [n, frequency.mean(), length.mean(), function, *one_hot]
+    neighbours = np.stack([np.append(EDGE_ZIPF, frequency[:-1]), np.append(frequency[1:], EDGE_ZIPF)], axis=1)
+    last = [frequency.min(), np.log(n), len(prompt)]
     squares = np.stack([(position - 0.5) ** 2, frequency**2], axis=1)
-    return np.concatenate([own, np.tile(sentence, (n, 1)), neighbours, np.tile(last, (n, 1)), squares], axis=1)
+    return np.concatenate([text, np.tile(sentence, (n, 1)), neighbours, np.tile(last, (n, 1)), squares], axis=1)
 
 
-def _identities(words: Sequence[str], i: int) -> Iterable[str]:
+def _identities(words: Sequence[str], i: int) -> Iterator[str]:
     word = words[i]
     previous = words[i - 1] if i else "<s>"
     following = words[i + 1] if i + 1 < len(words) else "</s>"
@@ -173,8 +203,8 @@ def _hash(name: str) -> int:
 
 def _columns(hashes: Sequence[Sequence[int]], known: np.ndarray) -> csr_matrix:
     """How often each known identity is one of each word's, shape (n_words, k)."""
-    flat = np.fromiter((identity for of_word in hashes for identity in of_word), dtype=np.int64)
-    rows = np.repeat(np.arange(len(hashes)), [len(of_word) for of_word in hashes])
-    at = np.searchsorted(known, flat)
-    hit = (at < len(known)) & (known[np.minimum(at, max(len(known) - 1, 0))] == flat if len(known) else False)
-    return csr_matrix((np.ones(int(hit.sum())), (rows[hit], at[hit])), shape=(len(hashes), len(known)))
+    flat = np.fromiter((identity for identities in hashes for identity in identities), dtype=np.int64)
+    rows = np.repeat(np.arange(len(hashes)), [len(identities) for identities in hashes])
+    hit = np.isin(flat, known)
+    columns = np.searchsorted(known, flat[hit])
+    return csr_matrix((np.ones(len(columns)), (rows[hit], columns)), shape=(len(hashes), len(known)))

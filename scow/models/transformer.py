@@ -1,14 +1,16 @@
-"""The models as torch modules: the published network, and the logistic regression of the word model.
+"""The transformer: two channels, one small encoder each, one score.
 
-The published network: two ears, one small transformer each, one score.
+Per channel, the rows of a signal (SENTENCE_SCORE first, then its words) are projected from the features to ``d_model``
+dimensions by a layer that both channels share. Two tokens come first: a learned CLS vector and the embedding of the
+hearing loss. Sinusoidal positions are added, and a transformer encoder of that channel (post-norm, ReLU, 2048 wide,
+padding masked) turns the CLS token into a summary of the channel. Both summaries, side by side, give the score by a
+linear layer: correctness as a share, about 0 to 1, not clamped. The names of the parameters are those of the published
+state dict.
 
-Per ear, the rows of a signal (SENTENCE_SCORE first, then its words) are projected from the features to ``d_model``
-dimensions by a layer that both ears share. Two tokens stand in front: a learned CLS vector and the embedding of the
-severity. Sinusoidal positions are added, and a transformer encoder of that ear (post-norm, ReLU, 2048 wide, padding
-masked) makes of the CLS token what the ear has to say. Both CLS outputs, side by side, give the score by a linear
-layer: correctness as a share, about 0 to 1, not clamped.
-
-Only tensors here: no file, no table. The names of the parameters are those of the published state dict.
+Training is as published: the loss of a batch is MSE + `corr_lambda` * (1 - Pearson), on correctness in 0-1; the
+optimiser is AdamW; the signals are split 80/20 into training and validation by prompt, so that no lyrics are on both
+sides; the epoch with the lowest validation RMSE is kept. Everything random follows from the seed: a second run on the
+same machine with the same number of threads is identical to the bit.
 
 Reference: the system description of T045 in the Cadenza CLIP1 challenge, ICASSP 2026; Vaswani et al., "Attention Is
 All You Need", 2017, for the encoder and the positions (section 3.5).
@@ -17,72 +19,24 @@ All You Need", 2017, for the encoder and the positions (section 3.5).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError
+from scow.metrics import agreement
+from scow.models.config import TrainOptions, TransformerConfig
+from scow.models.groups import split_by_group
+from scow.models.inputs import FRONT_TOKENS, MAX_ROWS, ModelInput
+from scow.models.model import PERCENT, Epoch, FitSetup, Model, Prediction, to_scores
 
-MAX_ROWS = 512  # positions, the two front tokens included
-FRONT_TOKENS = 2
-
-
-@dataclass(frozen=True)
-class TransformerConfig:
-    """Section ``model:`` of a checkpoint's config.
-
-    Attributes
-    ----------
-    d_model : int
-        Width of a token.
-    nhead : int
-        Attention heads; must divide `d_model`.
-    num_layers : int
-        Encoder layers per ear.
-    dropout : float
-        Share of activations dropped in training, 0 to 1.
-    n_hearing : int
-        Number of severities.
-    """
-
-    d_model: int = 64
-    nhead: int = 4
-    num_layers: int = 1
-    dropout: float = 0.1
-    n_hearing: int = 3
-
-    def validate(self) -> None:
-        """Check the ranges.
-
-        Raises
-        ------
-        UserError
-        """
-        if self.d_model < 2 or self.d_model % 2:
-            raise UserError(f"model.d_model: expected an even number from 2, found {self.d_model}; mend it")
-        if self.nhead < 1 or self.d_model % self.nhead:
-            raise UserError(f"model.nhead: expected a divisor of d_model {self.d_model}, found {self.nhead}; mend it")
-        if self.num_layers < 1:
-            raise UserError(f"model.num_layers: expected at least 1, found {self.num_layers}; mend it")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"model.dropout: expected a share from 0 to below 1, found {self.dropout:g}; mend it")
-        if self.n_hearing < len(HEARING_LOSSES):
-            raise UserError(
-                f"model.n_hearing: expected at least {len(HEARING_LOSSES)}, found {self.n_hearing}; mend it"
-            )
+SIGNALS_PER_FORWARD = 1024
 
 
 class SinusoidalPositions(nn.Module):
-    """Adds the sinusoidal position vectors (Vaswani et al., section 3.5).
-
-    Parameters
-    ----------
-    d_model : int
-        Even width of a token.
-    dropout : float
-    """
+    """Adds the sinusoidal position vectors (Vaswani et al., section 3.5)."""
 
     pe: Tensor
 
@@ -102,38 +56,33 @@ class SinusoidalPositions(nn.Module):
         return added
 
 
-class Transformer(nn.Module):
-    """The network of the published system.
+class Transformer(nn.Module, Model):
+    """The network of the published system."""
 
-    Parameters
-    ----------
-    n_features : int
-        Features per row.
-    options : TransformerConfig
-    """
-
-    def __init__(self, n_features: int, options: TransformerConfig) -> None:
+    def __init__(self, config: TransformerConfig, feature_cols: Sequence[str]) -> None:
         super().__init__()
-        d = options.d_model
+        self.config = config
+        self.feature_cols = tuple(feature_cols)
+        d = config.d_model
         self.cls_token = nn.Parameter(torch.randn(1, 1, d))
-        self.linear_in = nn.Linear(n_features, d)
-        self.hearing_embedding = nn.Embedding(options.n_hearing, d)
-        self.pos_encoder = SinusoidalPositions(d, options.dropout)
-        self.transformer_l = _encoder(options)
-        self.transformer_r = _encoder(options)
+        self.linear_in = nn.Linear(len(feature_cols), d)
+        self.hearing_embedding = nn.Embedding(config.n_hearing, d)
+        self.pos_encoder = SinusoidalPositions(d, config.dropout)
+        self.transformer_l = _encoder(config)
+        self.transformer_r = _encoder(config)
         self.fc_out = nn.Linear(2 * d, 1)
 
-    def forward(self, features: Tensor, n_rows: Tensor, severity: Tensor) -> Tensor:
+    def forward(self, features: Tensor, n_rows: Tensor, hearing_loss: Tensor) -> Tensor:
         """Predict correctness.
 
         Parameters
         ----------
         features : Tensor, shape (n, 2, rows, n_features), float32
-            Left and right ear; rows beyond a signal's own are padding.
+            Left and right channel; rows beyond a signal's own are padding.
         n_rows : Tensor, shape (n,), int64
-            Rows of each signal, the same for both ears.
-        severity : Tensor, shape (n,), int64
-            Index of the severity: No Loss 0, Mild 1, Moderate 2.
+            Rows of each signal, the same for both channels.
+        hearing_loss : Tensor, shape (n,), int64
+            No Loss 0, Mild 1, Moderate 2.
 
         Returns
         -------
@@ -142,20 +91,109 @@ class Transformer(nn.Module):
         """
         n, _, rows, _ = features.shape
         padding = torch.arange(rows + FRONT_TOKENS, device=features.device) >= (n_rows + FRONT_TOKENS).unsqueeze(1)
-        front = torch.stack([self.cls_token[0].expand(n, -1), self.hearing_embedding(severity)], dim=1)
-        ears = []
-        for ear, encoder in enumerate((self.transformer_l, self.transformer_r)):
-            tokens = torch.cat([front, self.linear_in(features[:, ear])], dim=1)
-            ears.append(_first_token(encoder, self.pos_encoder(tokens), padding))
-        score: Tensor = self.fc_out(torch.cat(ears, dim=-1)).squeeze(-1)
+        front = torch.stack([self.cls_token[0].expand(n, -1), self.hearing_embedding(hearing_loss)], dim=1)
+        summaries = []
+        for channel, encoder in enumerate((self.transformer_l, self.transformer_r)):
+            tokens = torch.cat([front, self.linear_in(features[:, channel])], dim=1)
+            summaries.append(_first_token(encoder, self.pos_encoder(tokens), padding))
+        score: Tensor = self.fc_out(torch.cat(summaries, dim=-1)).squeeze(-1)
         return score
+
+    def predict(self, inputs: ModelInput, device: str = "cpu") -> Prediction:
+        """Predicted correctness of many signals, without dropout."""
+        self.to(device).eval()
+        with torch.inference_mode():
+            parts = [inputs.take(index) for index in torch.arange(len(inputs)).split(SIGNALS_PER_FORWARD)]
+            predicted = [self._on(device, part).cpu().numpy().astype(np.float64) for part in parts]
+        return Prediction(np.concatenate(predicted))
+
+    @classmethod
+    def fit(cls, inputs: ModelInput, config: TransformerConfig, setup: FitSetup) -> Transformer:
+        """Train on labelled signals; the seed decides split, initial weights, order of the signals and dropout."""
+        assert setup.train is not None
+        options, device = setup.train, setup.device
+        rng = np.random.default_rng(setup.seed)
+        split = split_by_group(inputs.prompts, options.val_split, rng)
+        train, val = (inputs.take(torch.from_numpy(index)) for index in split)
+        val_scores = to_scores(val.target.double().numpy())
+        log: list[Epoch] = []
+        best: dict[str, Tensor] = {}
+        devices = [torch.cuda.current_device()] if device == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # weights and dropout draw from torch's global generator
+            torch.manual_seed(int(rng.integers(2**31)))
+            model = cls(config, inputs.feature_cols).to(device)
+            optimiser = torch.optim.AdamW(model.parameters(), lr=options.lr)
+            for number in range(1, options.epochs + 1):
+                loss, train_rmse = model._train_epoch(train, optimiser, options, rng, device)
+                predicted = model.predict(val, device).correctness
+                if not (math.isfinite(loss) and np.isfinite(predicted).all()):
+                    raise UserError(f"training diverged in epoch {number}: expected a finite loss; lower train.lr")
+                score = agreement(to_scores(predicted), val_scores)
+                epoch = Epoch(number, loss, train_rmse, score.rmse, score.r)
+                if not log or epoch.val_rmse < min(earlier.val_rmse for earlier in log):
+                    best = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+                log.append(epoch)
+                if setup.on_epoch is not None:
+                    setup.on_epoch(epoch)
+        model.load_state_dict(best)
+        model.log = tuple(log)
+        return model.eval()
+
+    @classmethod
+    def from_state_dict(
+        cls, config: TransformerConfig, feature_cols: Sequence[str], state: dict[str, Tensor]
+    ) -> Transformer:
+        """The network with these weights, in evaluation mode."""
+        width = state["linear_in.weight"].shape[-1]
+        if width != len(feature_cols):
+            raise ValueError(f"takes {width} features, but data.feature_cols has {len(feature_cols)}")
+        model = cls(config, feature_cols)
+        model.load_state_dict(state)
+        return model.eval()
+
+    def _on(self, device: str, inputs: ModelInput) -> Tensor:
+        """Predicted correctness of a few signals, on the device."""
+        predicted: Tensor = self(inputs.features.to(device), inputs.n_rows.to(device), inputs.hearing_loss.to(device))
+        return predicted
+
+    def _train_epoch(
+        self,
+        train: ModelInput,
+        optimiser: torch.optim.Optimizer,
+        options: TrainOptions,
+        rng: np.random.Generator,
+        device: str,
+    ) -> tuple[float, float]:
+        """One pass over the training signals; mean loss, and RMSE in points of the predictions on the way."""
+        self.train()
+        losses, squares = [], 0.0
+        for index in torch.from_numpy(rng.permutation(len(train))).split(options.batch_size):
+            part = train.take(index)
+            predicted, target = self._on(device, part), part.target.to(device)
+            loss = correlation_loss(predicted, target, options.corr_lambda)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            losses.append(float(loss.detach()))
+            squares += float(((predicted.detach() - target) ** 2).sum())
+        return float(np.mean(losses)), PERCENT * math.sqrt(squares / len(train))
+
+
+def correlation_loss(predicted: Tensor, target: Tensor, corr_lambda: float) -> Tensor:
+    """MSE + corr_lambda * (1 - Pearson) over a batch; the second term is left out for a batch of one signal."""
+    mse = torch.mean((predicted - target) ** 2)
+    if len(predicted) < 2:
+        return mse
+    x, y = predicted - predicted.mean(), target - target.mean()
+    pearson = (x * y).sum() / (x.norm() * y.norm()).clamp_min(1e-8)
+    return mse + corr_lambda * (1.0 - pearson)
 
 
 def _first_token(encoder: nn.TransformerEncoder, tokens: Tensor, padding: Tensor) -> Tensor:
-    """What the encoder makes of token 0, shape (n, d_model).
+    """Output of the encoder at token 0, shape (n, d_model).
 
-    Nothing else leaves the last layer, so it is computed for token 0 alone: the same numbers at a fraction of the
-    work, which in this network is nearly all in the 2048-wide feed-forward part.
+    Only token 0 is used, so the last layer is computed for it alone: the same numbers at a fraction of the work,
+    which in this network is nearly all in the 2048-wide feed-forward part.
     """
     *before, last = encoder.layers
     for layer in before:
@@ -168,33 +206,9 @@ def _first_token(encoder: nn.TransformerEncoder, tokens: Tensor, padding: Tensor
     return out.squeeze(1)
 
 
-def _encoder(options: TransformerConfig) -> nn.TransformerEncoder:
+def _encoder(config: TransformerConfig) -> nn.TransformerEncoder:
     layer = nn.TransformerEncoderLayer(
-        d_model=options.d_model, nhead=options.nhead, dropout=options.dropout, batch_first=True
+        d_model=config.d_model, nhead=config.nhead, dropout=config.dropout, batch_first=True
     )
     # Nested tensors would save nothing on sentences of a dozen words, and warn.
-    return nn.TransformerEncoder(layer, num_layers=options.num_layers, enable_nested_tensor=False)
-
-
-class WordLogistic(nn.Module):
-    """Logistic regression on standardised features: the probability that a word is written down.
-
-    Parameters
-    ----------
-    mean, scale, weight : Tensor, shape (p,), float64
-    bias : Tensor, shape (), float64
-    """
-
-    mean: Tensor
-    scale: Tensor
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, mean: Tensor, scale: Tensor, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        for name, tensor in (("mean", mean), ("scale", scale), ("weight", weight), ("bias", bias)):
-            self.register_buffer(name, tensor)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Probabilities, shape (n,), of words with `features` of shape (n, p)."""
-        return torch.sigmoid(((features - self.mean) / self.scale) @ self.weight + self.bias)
+    return nn.TransformerEncoder(layer, num_layers=config.num_layers, enable_nested_tensor=False)

@@ -2,221 +2,163 @@
 
 A sentence's score is the mean over its words.
 
-A logistic regression on the features of `scow.models.word_features`, among them the logit of a text prior (`scow.models.text_prior`).
-It is fitted with the log-loss of words, standardised columns and an L2 penalty of 1/C, a quarter of that for the blocks
-`sent`, `prior` and `hinge`, whose few columns carry most of what is known. Labels are `scow.text.labels.word_labels`.
+A logistic regression on the features of `scow.models.word_features`, among them the logit of a text prior
+(`scow.models.text_prior`). It is fitted with the log-loss of words, standardised columns and an L2 penalty of 1/C, a
+quarter of that for the blocks `sent`, `prior` and `knots`, whose few columns carry most of the information. Labels are
+`scow.text.labels.word_labels`.
 
 A model that takes DNSMOS also holds a second regression without it, for tables that lack these columns.
 
-In a checkpoint the model is tensors alone: buffers of `WordLogistic` and of the prior, and interval quantiles.
+In a checkpoint the model is tensors alone: the regressions under ``full.`` and ``without_dnsmos.``, the text prior
+under ``prior.``, and the quantiles of intervals (`scow.models.intervals`) under ``interval.quantiles``.
 """
 
 from __future__ import annotations
 
+import dataclasses
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from scow.data.tables import DNSMOS_COLUMNS, METRIC_COLUMNS, WHISPER_COLUMNS
-from scow.errors import UserError, nearest
+from scow.errors import UserError
+from scow.models.config import WordModelConfig
 from scow.models.inputs import ModelInput
-from scow.models.intervals import interval
-from scow.models.logistic import Standardised, fit_logistic
-from scow.models.prediction import Prediction
-from scow.models.text_prior import PRIOR_C, TextPrior
-from scow.models.transformer import WordLogistic
-from scow.models.word_features import BLOCKS, WordTable, prior_texts, word_table
+from scow.models.model import FitSetup, Model, Prediction
+from scow.models.text_prior import TextPrior, fit_logistic, standardisation
+from scow.models.word_features import mean_per_signal, word_features
 from scow.text.labels import word_labels
 
-FREER_BLOCKS = ("sent", "prior", "hinge")
-FREER_PENALTY = 0.25
+WEAK_PENALTY_BLOCKS = ("sent", "prior", "knots")
+WEAK_PENALTY = 0.25
+WITHOUT_RESPONSES = (
+    "join them with metadata_to_csv.py --responses, or train a model that needs none, -cp checkpoints/published"
+)
 
 
 @dataclass(frozen=True)
-class WordModelConfig:
-    """Section ``model:`` of a checkpoint's config, for ``name: word``.
+class WordRegression:
+    """A logistic regression on standardised word features."""
 
-    Attributes
-    ----------
-    c : float
-        Inverse strength of the regularisation.
-    prior_c : float
-        The same, of the text prior.
-    ear : str
-        ``both``, or ``left`` or ``right`` to listen with one ear only.
-    without : tuple of str
-        Blocks of features to leave out, for ablations.
-    """
-
-    c: float = 0.001
-    prior_c: float = PRIOR_C
-    ear: str = "both"
-    without: tuple[str, ...] = ()
-
-    def validate(self) -> None:
-        """Check the values.
-
-        Raises
-        ------
-        UserError
-        """
-        for name, value in (("c", self.c), ("prior_c", self.prior_c)):
-            if not (value > 0 and np.isfinite(value)):
-                raise UserError(f"model.{name}: expected a positive number, found {value:g}; mend it")
-        if self.ear not in ("both", "left", "right"):
-            raise UserError(f"model.ear: expected both, left or right, found {self.ear!r}; mend it")
-        for block in self.without:
-            if block not in BLOCKS:
-                raise UserError(f"model.without: no block {block!r}; {nearest(block, BLOCKS)}")
-
-
-@dataclass(frozen=True)
-class WordModel:
-    """A fitted word model.
-
-    Attributes
-    ----------
-    options : WordModelConfig
-    feature_cols : tuple of str
-        Whisper columns, and metric columns if it takes any.
-    heads : dict of str to WordLogistic
-        ``full``, and ``without_dnsmos`` where `feature_cols` has DNSMOS.
-    prior : TextPrior or None
-    quantiles : ndarray, shape (3, 99), or None
-        For intervals (`scow.models.intervals`).
-    """
-
-    options: WordModelConfig
-    feature_cols: tuple[str, ...]
-    heads: dict[str, WordLogistic]
-    prior: TextPrior | None
-    quantiles: np.ndarray | None = None
-
-    def predict(self, batch: ModelInput) -> Prediction:
-        """Predict the words and sentences of a batch that has all of `feature_cols`, or all but DNSMOS."""
-        logits = self.prior.logits(prior_texts(batch)) if self.prior else None
-        table = features(batch, logits, self.options)
-        head = self.heads["full" if set(self.feature_cols) <= set(batch.feature_cols) else "without_dnsmos"]
-        with torch.inference_mode():
-            words = head(torch.from_numpy(table.features)).numpy()
-        return Prediction(sentence_means(words, table.owner, len(batch)), words)
-
-    def interval(self, correctness: np.ndarray, severity: np.ndarray, level: float) -> tuple[np.ndarray, np.ndarray]:
-        """Ends of the interval for one listener's correctness, each shape (n,), in 0-1."""
-        if self.quantiles is None:
-            raise UserError("this checkpoint holds no interval calibration; train it again with train.py")
-        return interval(correctness, severity, self.quantiles, level)
-
-    def state(self) -> dict[str, Tensor]:
-        """The model as a flat state dict."""
-        state = {
-            f"{name}.{key}": tensor for name, head in self.heads.items() for key, tensor in head.state_dict().items()
-        }
-        if self.prior is not None:
-            state |= {f"prior.{key}": tensor for key, tensor in self.prior.tensors().items()}
-        if self.quantiles is not None:
-            state["interval.quantiles"] = torch.from_numpy(self.quantiles)
-        return state
+    mean: np.ndarray  # shape (p,), as scale and weight
+    scale: np.ndarray
+    weight: np.ndarray
+    bias: np.ndarray  # shape ()
 
     @classmethod
-    def from_state(cls, options: WordModelConfig, feature_cols: Sequence[str], state: dict[str, Tensor]) -> WordModel:
-        """The model that a state dict describes.
+    def fit(cls, features: pd.DataFrame, labels: np.ndarray, c: float) -> WordRegression:
+        """Fit to words; dividing a column by sqrt(penalty) is the same as a penalty of its own."""
+        mean, scale = standardisation(features.to_numpy())
+        blocks = features.columns.str.partition(".").get_level_values(0)
+        root = np.sqrt(np.where(blocks.isin(WEAK_PENALTY_BLOCKS), WEAK_PENALTY, 1.0))
+        weight, bias = fit_logistic((features.to_numpy() - mean) / scale / root, labels, c)
+        return cls(mean, scale, weight / root, bias)
 
-        Raises
-        ------
-        KeyError
-            The state dict lacks a part.
-        """
-        parts: dict[str, dict[str, Tensor]] = {}
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Probability of each word, shape (n_words,)."""
+        probabilities: np.ndarray = 1 / (1 + np.exp(-((features - self.mean) / self.scale @ self.weight + self.bias)))
+        return probabilities
+
+
+class WordModel(Model):
+    """A fitted word model."""
+
+    predicts_words = True
+
+    def __init__(
+        self,
+        config: WordModelConfig,
+        feature_cols: Sequence[str],
+        regressions: dict[str, WordRegression],
+        prior: TextPrior | None,
+        quantiles: np.ndarray | None = None,
+    ) -> None:
+        self.config = config
+        self.feature_cols = tuple(feature_cols)  # Whisper columns, and metric columns if it takes any
+        self.regressions = regressions  # `full`, and `without_dnsmos` where the features have DNSMOS
+        self.prior = prior
+        self.quantiles = quantiles  # of intervals, shape (3, 99)
+        self.optional_cols = DNSMOS_COLUMNS if "without_dnsmos" in regressions else ()
+
+    @classmethod
+    def fit(cls, inputs: ModelInput, config: WordModelConfig, setup: FitSetup) -> WordModel:
+        """Fit to labelled signals with responses; without quantiles for intervals."""
+        _check(inputs)
+        corpus, held = setup.corpus, setup.held_groups
+        prior = corpus.prior(config.prior_c, held) if len(corpus) else None
+        logits = None
+        if prior:
+            logits = corpus.unseen_logits(inputs, setup.groups, config.prior_c, held, setup.seed)
+        labels = labels_of(inputs)
+        regressions = {"full": WordRegression.fit(word_features(inputs, logits, config), labels, config.c)}
+        if any(column in DNSMOS_COLUMNS for column in inputs.feature_cols):
+            fewer = word_features(inputs, logits, dataclasses.replace(config, without=(*config.without, "dns")))
+            regressions["without_dnsmos"] = WordRegression.fit(fewer, labels, config.c)
+        return cls(config, inputs.feature_cols, regressions, prior)
+
+    def predict(self, inputs: ModelInput, device: str = "cpu") -> Prediction:  # noqa: ARG002 - too small for a GPU
+        """Predict words and sentences."""
+        logits = self.prior.logits(inputs.prior_texts) if self.prior else None
+        features = word_features(inputs, logits, self.config).to_numpy()
+        complete = set(self.feature_cols) <= set(inputs.feature_cols)
+        words = self.regressions["full" if complete else "without_dnsmos"].probabilities(features)
+        return Prediction(mean_per_signal(words, inputs), words)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The model as tensors; see the module's docstring."""
+        parts = {name: vars(regression) for name, regression in self.regressions.items()}
+        if self.prior is not None:
+            parts["prior"] = vars(self.prior)
+        if self.quantiles is not None:
+            parts["interval"] = {"quantiles": self.quantiles}
+        return {
+            f"{part}.{key}": torch.from_numpy(np.array(array))
+            for part, arrays in parts.items()
+            for key, array in arrays.items()
+        }
+
+    @classmethod
+    def from_state_dict(
+        cls, config: WordModelConfig, feature_cols: Sequence[str], state: dict[str, Tensor]
+    ) -> WordModel:
+        """The model that a state dict describes."""
+        parts: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
         for name, tensor in state.items():
             part, _, key = name.partition(".")
-            parts.setdefault(part, {})[key] = tensor
-        heads = {name: WordLogistic(**part) for name, part in parts.items() if name not in ("prior", "interval")}
-        if "full" not in heads:
+            parts[part][key] = tensor.numpy()
+        prior = TextPrior(**parts.pop("prior")) if "prior" in parts else None
+        quantiles = parts.pop("interval")["quantiles"] if "interval" in parts else None
+        regressions = {name: WordRegression(**part) for name, part in parts.items()}
+        if "full" not in regressions:
             raise KeyError("full")
-        return cls(
-            options=options,
-            feature_cols=tuple(feature_cols),
-            heads=heads,
-            prior=TextPrior.from_tensors(parts["prior"]) if "prior" in parts else None,
-            quantiles=parts["interval"]["quantiles"].numpy() if "interval" in parts else None,
-        )
+        return cls(config, feature_cols, regressions, prior, quantiles)
 
 
-def check_word_columns(feature_cols: Sequence[str]) -> None:
-    """Refuse columns of which the word model makes nothing.
-
-    Raises
-    ------
-    UserError
-    """
-    if not any(column in WHISPER_COLUMNS for column in feature_cols):
-        raise UserError(
-            "data.feature_cols: expected at least one Whisper column for the word model, found none; add one"
-        )
-    for column in feature_cols:
-        if column not in WHISPER_COLUMNS + METRIC_COLUMNS:
-            raise UserError(
-                f"data.feature_cols: the word model takes Whisper and metric columns, not {column!r}; drop it"
-            )
-    some = [column for column in DNSMOS_COLUMNS if column in feature_cols]
-    if some and len(some) < len(DNSMOS_COLUMNS):
-        raise UserError(
-            f"data.feature_cols: expected all of {', '.join(DNSMOS_COLUMNS)} or none, found {', '.join(some)}"
-        )
-
-
-def fit_word_model(
-    batch: ModelInput, prior: TextPrior | None, prior_logits: np.ndarray | None, options: WordModelConfig
-) -> WordModel:
-    """Fit a word model to labelled signals.
-
-    Parameters
-    ----------
-    batch : ModelInput
-        With responses.
-    prior : TextPrior or None
-        For predictions to come.
-    prior_logits : ndarray, shape (n_words,), or None
-        Logits of these words by a prior that was not fitted to their responses.
-    options : WordModelConfig
-
-    Returns
-    -------
-    WordModel
-        Without interval calibration.
-    """
-    labels = batch_labels(batch)
-    heads = {"full": _fit_head(features(batch, prior_logits, options), labels, options.c)}
-    if any(column in DNSMOS_COLUMNS for column in batch.feature_cols):
-        fewer = WordModelConfig(**{**vars(options), "without": (*options.without, "dns")})
-        heads["without_dnsmos"] = _fit_head(features(batch, prior_logits, fewer), labels, options.c)
-    return WordModel(options, batch.feature_cols, heads, prior)
-
-
-def features(batch: ModelInput, prior_logits: np.ndarray | None, options: WordModelConfig) -> WordTable:
-    """The features that a model of these options takes."""
-    return word_table(batch, prior_logits, ear=options.ear, without=options.without)
-
-
-def batch_labels(batch: ModelInput) -> np.ndarray:
-    """Word labels of a batch, shape (n_words,), 0 or 1, or between where several listeners answered."""
-    pairs = zip(batch.words, batch.responses, strict=True)
+def labels_of(inputs: ModelInput) -> np.ndarray:
+    """Word labels, shape (n_words,), 0 or 1, or between where several listeners answered."""
+    pairs = zip(inputs.words, inputs.responses, strict=True)
     return np.array([label for words, response in pairs for label in word_labels(words, response)], dtype=np.float64)
 
 
-def sentence_means(values: np.ndarray, owner: np.ndarray, n: int) -> np.ndarray:
-    """Mean of word values per signal, shape (n,)."""
-    means: np.ndarray = np.bincount(owner, values, minlength=n) / np.bincount(owner, minlength=n)
-    return means
-
-
-def _fit_head(table: WordTable, labels: np.ndarray, c: float) -> WordLogistic:
-    standardised = Standardised.of(table.features)
-    penalty = [FREER_PENALTY if name.partition(".")[0] in FREER_BLOCKS else 1.0 for name in table.names]
-    weight, bias = fit_logistic(standardised(table.features), labels, c, np.array(penalty))
-    arrays = {"mean": standardised.mean, "scale": standardised.scale, "weight": weight, "bias": np.array(bias)}
-    return WordLogistic(**{name: torch.from_numpy(array) for name, array in arrays.items()})
+def _check(inputs: ModelInput) -> None:
+    """Refuse signals from which the word model cannot learn."""
+    columns = set(inputs.feature_cols)
+    strange = columns - set(WHISPER_COLUMNS + METRIC_COLUMNS)
+    if strange or not columns & set(WHISPER_COLUMNS):
+        found = ", ".join(sorted(strange)) or "no Whisper column"
+        raise UserError(f"data.feature_cols: expected Whisper and metric columns for the word model, found {found}")
+    if columns & set(DNSMOS_COLUMNS) and not columns >= set(DNSMOS_COLUMNS):
+        raise UserError(f"data.feature_cols: expected all of {', '.join(DNSMOS_COLUMNS)} or none, found some")
+    pairs = zip(inputs.target.tolist(), inputs.responses, strict=True)
+    lost = [i for i, (share, response) in enumerate(pairs) if share > 0 and not response]
+    if lost or not any(inputs.responses):
+        n, first = len(inputs), inputs.signals[lost[0] if lost else 0]
+        raise UserError(
+            f"expected responses in the training tables, found none for {len(lost) or n} of {n} signals, for instance "
+            f"{first}; {WITHOUT_RESPONSES}"
+        )

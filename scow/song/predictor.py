@@ -28,10 +28,10 @@ from scow.features.dnsmos import Dnsmos
 from scow.features.extract import transcribe_channels, word_and_sentence_scores
 from scow.features.whisper import Segment, Transcriber, Transcript, load_transcriber, resolve_model
 from scow.io import read_yaml
-from scow.models.checkpoint import load_checkpoint, model_options
+from scow.models.checkpoint import load_checkpoint
+from scow.models.config import model_config
 from scow.models.inputs import Excerpt, input_of
-from scow.models.prediction import PERCENT, to_scores
-from scow.models.word_model import WordModel
+from scow.models.model import NO_WORDS, PERCENT, Model, to_scores
 from scow.song.hearing_loss import Progress
 from scow.song.results import INTERVAL, ChannelTranscript, HearingLossPrediction, WordProbability
 
@@ -45,7 +45,7 @@ class Predictor:
     """A loaded checkpoint and its Whisper models."""
 
     name: str  # of the checkpoint
-    model: WordModel
+    model: Model
     transcribers: Mapping[str, Transcriber]  # by Whisper column, in the order of the features, the largest last
     dnsmos: Dnsmos | None  # None if the checkpoint does not take it
 
@@ -105,7 +105,7 @@ class Predictor:
         predicted = self.model.predict(inputs)
         assert predicted.words is not None  # the model predicts words
         scores = to_scores(predicted.correctness)
-        low, high = self.model.interval(predicted.correctness, inputs.severity.numpy(), INTERVAL)
+        low, high = self.model.interval(predicted.correctness, inputs.hearing_loss.numpy(), INTERVAL)
         ends = np.cumsum([len(words) for _, words, _ in excerpts])
         probabilities = np.split(predicted.words, ends[:-1])
         return tuple(
@@ -176,13 +176,15 @@ def _checkpoint_folder(checkpoint: str | Path, checkpoint_dir: Path | None) -> P
     raise UserError(f"no checkpoint {str(checkpoint)!r} in {known}; {nearest(str(checkpoint), names)}")
 
 
-def _load_model(folder: Path) -> WordModel:
+def _load_model(folder: Path) -> Model:
     """The model of a checkpoint; a `UserError` if it cannot predict the words of a song."""
     config = read_yaml(folder / "config.yaml")
     columns = as_section(config.get("data"), "data").get("feature_cols") or ()
-    model = load_checkpoint(folder / "model.pt", model_options(config.get("model")), columns).word_model()
+    model = load_checkpoint(folder / "model.pt", model_config(config.get("model")), columns).model
     needed = set(model.feature_cols) & set(INTRUSIVE_COLUMNS)
-    if needed:
+    if not model.predicts_words:
+        reason = NO_WORDS
+    elif needed:
         reason = (
             f"expected features of the signal alone, found {', '.join(sorted(needed))} (needs the unprocessed file)"
         )
@@ -193,7 +195,7 @@ def _load_model(folder: Path) -> WordModel:
     raise UserError(f"checkpoint {folder.name}: {reason}; choose another --checkpoint")
 
 
-def _best_checkpoint(checkpoint_dir: Path, model_dir: Path) -> tuple[Path, WordModel]:
+def _best_checkpoint(checkpoint_dir: Path, model_dir: Path) -> tuple[Path, Model]:
     """The usable checkpoint with the lowest cross-validated RMSE whose Whisper weights are in `model_dir`."""
     paths = checkpoint_dir.glob("*/cross_validation.json")
     ranked = sorted((json.loads(path.read_text(encoding="utf-8"))["rmse"], path.parent) for path in paths)

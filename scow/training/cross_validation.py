@@ -18,15 +18,14 @@ import torch
 from scow.data.tables import HEARING_LOSSES
 from scow.io import write_json
 from scow.metrics import Agreement, agreement, equal_bins, group_standard_error, roc_auc
-from scow.models.checkpoint import Checkpoint
+from scow.models.groups import group_folds
 from scow.models.inputs import ModelInput
 from scow.models.intervals import calibrate, interval
-from scow.models.prediction import PERCENT, to_scores
-from scow.models.word_model import batch_labels
-from scow.training.groups import group_folds
+from scow.models.model import PERCENT, Model, to_scores
+from scow.models.word_model import labels_of
 
 # Takes labelled signals, their groups, the groups that are held out, and a seed.
-Fitter = Callable[[ModelInput, Sequence[str], frozenset[str], int], Checkpoint]
+Fitter = Callable[[ModelInput, Sequence[str], frozenset[str], int], Model]
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class CrossValidation:
         Probabilities of the words, where the model gives them.
     truth : ndarray, shape (n,)
         Correctness in points.
-    severity : ndarray, shape (n,), int
+    hearing_loss : ndarray, shape (n,), int
     groups : tuple of str, length n
     labels : ndarray, shape (n_words,), or None
         Word labels, where `words` are given and the tables have responses.
@@ -53,7 +52,7 @@ class CrossValidation:
     folds: np.ndarray
     words: np.ndarray | None
     truth: np.ndarray
-    severity: np.ndarray
+    hearing_loss: np.ndarray
     groups: tuple[str, ...]
     labels: np.ndarray | None = None
 
@@ -83,7 +82,7 @@ class CrossValidation:
         """Agreement per severity, over all repeats together."""
         found = {}
         for i, name in enumerate(HEARING_LOSSES):
-            mine = self.severity == i
+            mine = self.hearing_loss == i
             if mine.any():
                 found[name] = agreement(self.scores[:, mine].ravel(), np.tile(self.truth[mine], len(self.scores)))
         return found
@@ -110,14 +109,14 @@ class CrossValidation:
         for repeat, (row, folds) in enumerate(zip(self.scores / PERCENT, self.folds, strict=True)):
             for fold in np.unique(folds):
                 held, rest = folds == fold, folds != fold
-                quantiles = calibrate(row[rest], truth[rest], self.severity[rest])
-                low, high = interval(row[held], self.severity[held], quantiles, level)
+                quantiles = calibrate(row[rest], truth[rest], self.hearing_loss[rest])
+                low, high = interval(row[held], self.hearing_loss[held], quantiles, level)
                 tolerance = 1e-6  # correctness is float32 in the tables' tensors
                 inside[repeat, held] = (truth[held] >= low - tolerance) & (truth[held] <= high + tolerance)
         shares = {"all": float(inside.mean())}
         for i, name in enumerate(HEARING_LOSSES):
-            if (self.severity == i).any():
-                shares[name] = float(inside[:, self.severity == i].mean())
+            if (self.hearing_loss == i).any():
+                shares[name] = float(inside[:, self.hearing_loss == i].mean())
         return shares
 
     def __str__(self) -> str:
@@ -174,8 +173,8 @@ def cross_validate(
             if on_fold is not None:
                 on_fold(repeat, number)
     truth = to_scores(batch.target.double().numpy())
-    labels = batch_labels(batch) if words is not None and any(batch.responses) else None
-    return CrossValidation(scores, folds, words, truth, batch.severity.numpy(), tuple(groups), labels)
+    labels = labels_of(batch) if words is not None and any(batch.responses) else None
+    return CrossValidation(scores, folds, words, truth, batch.hearing_loss.numpy(), tuple(groups), labels)
 
 
 def write_cross_validation(path: Path, result: CrossValidation, *, grouped_by: str, seed: int) -> None:

@@ -1,8 +1,8 @@
 """Stage 4: labelled feature tables to a checkpoint, for either model, and cross-validated figures of a config.
 
-The word model (`scow.training.fit_word_model`) is fitted to all labelled signals; five folds of cross-validation by track then
-calibrate its intervals and say how well it does on signals that it was not fitted to. The published network
-(`scow.training.fit_transformer`) holds out a fifth of the prompts to choose the epoch.
+The word model (`scow.models.word_model`) is fitted to all labelled signals; five folds of cross-validation by track then
+calibrate its intervals and say how well it does on signals that it was not fitted to. The transformer
+(`scow.models.transformer`) holds out a fifth of the prompts to choose the epoch.
 """
 
 from __future__ import annotations
@@ -23,15 +23,13 @@ from scow.data.provenance import sources_of
 from scow.device import resolve_device
 from scow.errors import UserError
 from scow.io import atomic_write
-from scow.models.checkpoint import Checkpoint, ModelOptions, fingerprint, model_options, save_checkpoint
-from scow.models.inputs import DataOptions, ModelInput, data_options, join_inputs, load_input
+from scow.models.checkpoint import MODELS, fingerprint, save_checkpoint
+from scow.models.config import DataOptions, ModelConfig, TrainOptions, data_options, model_config
+from scow.models.inputs import ModelInput, join_inputs, load_input
 from scow.models.intervals import calibrate
-from scow.models.prediction import PERCENT
-from scow.models.transformer import TransformerConfig
-from scow.models.word_model import WordModelConfig
+from scow.models.model import PERCENT, Epoch, FitSetup, Model
+from scow.models.text_prior import PriorCorpus
 from scow.training.cross_validation import CrossValidation, Fitter, cross_validate
-from scow.training.fit_transformer import Epoch, Fit, TrainOptions, fit_ensemble
-from scow.training.fit_word_model import WordFitter
 
 CALIBRATION_FOLDS = 5
 
@@ -55,7 +53,7 @@ class TrainConfig:
 
     exp_name: str
     data: DataOptions
-    model: ModelOptions
+    model: ModelConfig
     train: TrainOptions
     cv: CvOptions
     seed: int = 42
@@ -64,23 +62,12 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Trained:
-    """What stage 4 made.
+    """What stage 4 made."""
 
-    Attributes
-    ----------
-    folder : Path
-        The checkpoint's folder.
-    checkpoint : Checkpoint
-    fits : tuple of Fit
-        Of the networks; empty for the word model.
-    out_of_fold : CrossValidation or None
-        Of the word model; None for networks.
-    """
-
-    folder: Path
-    checkpoint: Checkpoint
-    fits: tuple[Fit, ...]
-    out_of_fold: CrossValidation | None
+    folder: Path  # the checkpoint's folder
+    model: Model
+    facts: dict[str, Any]  # of the checkpoint
+    out_of_fold: CrossValidation | None  # of a model that predicts words, which calibrates its intervals
 
 
 @dataclass(frozen=True)
@@ -105,7 +92,7 @@ def train_config(config: Mapping[str, Any]) -> TrainConfig:
     return TrainConfig(
         exp_name=top.exp_name,
         data=data_options(config.get("data")),
-        model=model_options(config.get("model")),
+        model=model_config(config.get("model")),
         train=options_from(TrainOptions, config.get("train"), "train"),
         cv=options_from(CvOptions, as_section(config.get("cross_validation"), "cross_validation"), "cross_validation"),
         seed=top.seed,
@@ -140,51 +127,19 @@ def training_groups(config: TrainConfig, batch: ModelInput) -> tuple[list[str], 
 
 
 def fitter(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = None) -> Fitter:
-    """The way of fitting that a config describes.
+    """The way of fitting that a config describes."""
+    model, device = MODELS[config.model.name], resolve_device(config.device)
+    corpus = PriorCorpus(_prior_records(config) if model.predicts_words else ())
 
-    Raises
-    ------
-    UserError
-        The prior's metadata cannot be read, or holds no responses.
-    """
-    options, device = config.model, resolve_device(config.device)
-    if isinstance(options, WordModelConfig):
-        return WordFitter(_prior_corpus(config), options)
+    def fit(inputs: ModelInput, groups: Sequence[str], held_groups: frozenset[str], seed: int) -> Model:
+        setup = FitSetup(groups, seed, held_groups, corpus, config.train, device, on_epoch)
+        return model.fit(inputs, config.model, setup)
 
-    def fit_network(batch: ModelInput, _groups: Sequence[str], _held: frozenset[str], seed: int) -> Checkpoint:
-        fits = fit_ensemble(batch, options, config.train, seed=seed, device=device, on_epoch=on_epoch)
-        return network_checkpoint(options, batch.feature_cols, fits)
-
-    return fit_network
-
-
-def network_checkpoint(options: TransformerConfig, feature_cols: tuple[str, ...], fits: Sequence[Fit]) -> Checkpoint:
-    """Networks as a checkpoint; a single one under the published names."""
-    states = [fitted.network.state_dict() for fitted in fits]
-    if len(states) == 1:
-        return Checkpoint(options, feature_cols, states[0])
-    members = {f"{i}.{name}": tensor for i, state in enumerate(states) for name, tensor in state.items()}
-    return Checkpoint(options, feature_cols, members)
+    return fit
 
 
 def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = None) -> Trained:
-    """Stage 4: fit a model to the training tables, write model.pt, and train_log.csv for a network.
-
-    Parameters
-    ----------
-    config : TrainConfig
-    on_epoch : callable, optional
-        Told of each epoch as it ends.
-
-    Returns
-    -------
-    Trained
-
-    Raises
-    ------
-    UserError
-        Whatever is wrong with config, tables or metadata.
-    """
+    """Stage 4: fit a model to the training tables, write model.pt, and train_log.csv of a model fitted in epochs."""
     batch = load_training_batch(config)
     folder = config.train.save_dir
     tables = [path for pair in config.data.train_tables for path in pair]
@@ -196,37 +151,36 @@ def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = Non
         "seed": config.seed,
         "versions": {name: version(name) for name in ("torch", "numpy", "pandas")},
     }
-    fits: list[Fit] = []
+    fit = fitter(config, on_epoch=on_epoch)
+    groups: Sequence[str] = batch.prompts
     out_of_fold: CrossValidation | None = None
-    if isinstance(config.model, TransformerConfig):
-        device = resolve_device(config.device)
-        fits = fit_ensemble(batch, config.model, config.train, seed=config.seed, device=device, on_epoch=on_epoch)
-        checkpoint = network_checkpoint(config.model, config.data.feature_cols, fits)
-        facts["train"] = {**dataclasses.asdict(config.train), "save_dir": str(folder)}
-        facts["kept_epochs"] = [fitted.kept.epoch for fitted in fits]
-        facts["val_rmse"] = [fitted.kept.val_rmse for fitted in fits]
-        facts["val_r"] = [fitted.kept.val_r for fitted in fits]
-    else:
-        groups, facts["grouped_by"] = training_groups(config, batch)
-        if len(set(groups)) < 2:
-            raise UserError(f"expected training signals of at least 2 {facts['grouped_by']}s, found 1; add tables")
-        fit_words = fitter(config)
-        out_of_fold = cross_validate(
-            batch, groups, fit_words, n_folds=min(CALIBRATION_FOLDS, len(set(groups))), n_repeats=1, seed=config.seed
-        )
-        quantiles = calibrate(out_of_fold.scores[0] / PERCENT, out_of_fold.truth / PERCENT, out_of_fold.severity)
-        fitted_words = fit_words(batch, groups, frozenset(), config.seed)
-        state = {**fitted_words.state, "interval.quantiles": torch.from_numpy(quantiles)}
-        checkpoint = dataclasses.replace(fitted_words, state=state)
+    if MODELS[config.model.name].predicts_words:
+        groups, grouped_by = training_groups(config, batch)
+        n_groups = len(set(groups))
+        if n_groups < 2:
+            raise UserError(f"expected training signals of at least 2 {grouped_by}s, found 1; add tables")
+        n_folds = min(CALIBRATION_FOLDS, n_groups)
+        out_of_fold = cross_validate(batch, groups, fit, n_folds=n_folds, n_repeats=1, seed=config.seed)
+        facts["grouped_by"] = grouped_by
         facts["out_of_fold"] = {"rmse": out_of_fold.rmse, "r": out_of_fold.r}
-    checkpoint = dataclasses.replace(checkpoint, facts=facts)
-    save_checkpoint(folder / "model.pt", checkpoint)
-    if fits:
-        lines = [{"member": i, **vars(epoch)} for i, fitted in enumerate(fits) for epoch in fitted.log]
-        log = pd.DataFrame(lines) if len(fits) > 1 else pd.DataFrame(lines).drop(columns="member")
+    model = fit(batch, groups, frozenset(), config.seed)
+    if out_of_fold is not None:
+        predicted, truth = out_of_fold.scores[0] / PERCENT, out_of_fold.truth / PERCENT
+        model.quantiles = calibrate(predicted, truth, out_of_fold.hearing_loss)
+    if model.log:
+        best = best_epoch(model.log)
+        facts["train"] = {**dataclasses.asdict(config.train), "save_dir": str(folder)}
+        facts |= {"kept_epochs": [best.epoch], "val_rmse": [best.val_rmse], "val_r": [best.val_r]}
+    save_checkpoint(folder / "model.pt", model, facts)
+    if model.log:
         with atomic_write(folder / "train_log.csv") as temporary:
-            log.to_csv(temporary, index=False, lineterminator="\n")
-    return Trained(folder, checkpoint, tuple(fits), out_of_fold)
+            pd.DataFrame([vars(epoch) for epoch in model.log]).to_csv(temporary, index=False, lineterminator="\n")
+    return Trained(folder, model, facts, out_of_fold)
+
+
+def best_epoch(log: Sequence[Epoch]) -> Epoch:
+    """The epoch whose weights a model has."""
+    return min(log, key=lambda epoch: epoch.val_rmse)
 
 
 def cross_validation(
@@ -256,7 +210,7 @@ def cross_validation(
     return result, grouped_by
 
 
-def _prior_corpus(config: TrainConfig) -> list[SignalRecord]:
+def _prior_records(config: TrainConfig) -> list[SignalRecord]:
     """Labelled records of the prior's metadata whose response is known; it is empty where a listener got nothing."""
     paths = config.data.prior_metadata
     joined = zip(paths, config.data.prior_responses or [None] * len(paths), strict=True)

@@ -17,8 +17,9 @@ from scow.errors import UserError
 from scow.evaluation.evaluate import Evaluation, EvaluationOptions, evaluate, figures, write_evaluation
 from scow.evaluation.text import agreement_rows, difference_line, ends, value, with_error
 from scow.metrics import Estimate
-from scow.models.checkpoint import Checkpoint, fingerprint, save_checkpoint
-from scow.models.transformer import Transformer, TransformerConfig
+from scow.models.checkpoint import fingerprint, save_checkpoint
+from scow.models.config import TransformerConfig
+from scow.models.transformer import Transformer
 from scow.text.labels import word_labels
 
 N = 60
@@ -196,10 +197,10 @@ def test_options_that_do_not_go_together(files: EvaluationOptions, changes: dict
 
 
 def test_checkpoint_that_was_trained_on_these_signals(files: EvaluationOptions, records) -> None:
-    network = Transformer(2, TransformerConfig(d_model=8, nhead=2))
+    network = Transformer(TransformerConfig(d_model=8, nhead=2), ("a", "b"))
     facts = {"trained_on": fingerprint([r.signal for r in records])}
     path = files.scores.parent / "model.pt"
-    save_checkpoint(path, Checkpoint(TransformerConfig(d_model=8, nhead=2), ("a", "b"), network.state_dict(), facts))
+    save_checkpoint(path, network, facts)
     (line,) = evaluate(files).notes
     assert f"beside {files.scores} was trained on just these signals: the figures flatter it" in line
     write_metadata(files.metadata, records[:-1])

@@ -13,7 +13,8 @@ import torch
 from helpers import make_tables
 
 from scow.errors import UserError
-from scow.models.inputs import data_options, join_inputs, load_input
+from scow.models.config import data_options
+from scow.models.inputs import join_inputs, load_input
 
 COLUMNS = ["n_words", "tiny.en", "stoi", "pesq"]
 SEVERITIES = ["No Loss", "Mild", "Moderate"]
@@ -44,7 +45,7 @@ def same_batch(one, other) -> bool:
         and (one.prompts, one.responses, one.words) == (other.prompts, other.responses, other.words)
         and torch.equal(one.features, other.features)
         and torch.equal(one.n_rows, other.n_rows)
-        and torch.equal(one.severity, other.severity)
+        and torch.equal(one.hearing_loss, other.hearing_loss)
         and torch.equal(torch.nan_to_num(one.target, nan=-1.0), torch.nan_to_num(other.target, nan=-1.0))
     )
 
@@ -73,7 +74,7 @@ def test_batch_is_what_a_reader_of_the_files_sees(tmp_path, encoding):
         assert batch.prompts[i] == own[0]["prompt"]
         assert batch.responses[i] == own[0]["response"] == "something"
         assert batch.words[i] == tuple(row["word"] for row in ordered[1:])
-        assert SEVERITIES[int(batch.severity[i])] == own[0]["hearing_loss"]
+        assert SEVERITIES[int(batch.hearing_loss[i])] == own[0]["hearing_loss"]
         assert float(batch.target[i]) == float(own[0]["correctness"])
         longest = max(longest, len(ordered))
     assert batch.features.shape == (15, 2, longest, 4)
@@ -126,15 +127,21 @@ def without_last_word_of(signal: str) -> Callable[[Rows], Rows]:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (without("0004"), "disagree: 1 signals stand in only one of them, for instance 0004"),
-        (setting("word", "went", lambda row: row["word"] == "go"), "disagree on word of signal 0000"),
+        (without("0004"), "1 in only one, for instance 0004"),
+        (setting("word", "went", lambda row: row["word"] == "go"), "expected the same word in both, found signal 0000"),
         (
             setting("hearing_loss", "Mild", lambda row: row["signal"] == "0002"),
-            "disagree on hearing_loss of signal 0002",
+            "expected the same hearing_loss in both, found signal 0002",
         ),
-        (setting("correctness", "0.9", lambda row: row["signal"] == "0001"), "disagree on correctness of signal 0001"),
-        (setting("correctness", "", lambda row: row["signal"] == "0003"), "disagree on correctness of signal 0003"),
-        (without_last_word_of("0005"), "disagree on word of signal 0005"),
+        (
+            setting("correctness", "0.9", lambda row: row["signal"] == "0001"),
+            "expected the same correctness in both, found signal 0001",
+        ),
+        (
+            setting("correctness", "", lambda row: row["signal"] == "0003"),
+            "expected the same correctness in both, found signal 0003",
+        ),
+        (without_last_word_of("0005"), "expected the same word in both, found signal 0005"),
     ],
 )
 @pytest.mark.parametrize("ear", [0, 1])
@@ -150,7 +157,7 @@ def test_tables_that_disagree_are_refused(tmp_path, change, says, ear):
 def test_words_in_another_order_are_refused(tmp_path):
     left, right = make_tables(tmp_path)
     edit(right, lambda rows: rows[::-1])
-    with pytest.raises(UserError, match="disagree on word of signal 0000"):
+    with pytest.raises(UserError, match="expected the same word in both, found signal 0000"):
         load_input(left, right, COLUMNS)
 
 
@@ -158,7 +165,7 @@ def test_words_in_another_order_are_refused(tmp_path):
 def test_missing_sentence_rows_name_the_stage(tmp_path, ear):
     paths = make_tables(tmp_path)
     edit(paths[ear], lambda rows: [r for r in rows if r["word_count"] == "1" or r["signal"] not in ("0003", "0001")])
-    with pytest.raises(UserError, match=r"2 of 6 signals, for instance 0001, .*run python whisper_inference.py"):
+    with pytest.raises(UserError, match=r"2 of 6, for instance 0001; run python whisper_inference.py"):
         load_input(*paths, COLUMNS)
 
 
@@ -238,7 +245,7 @@ def test_take(tmp_path):
     assert len(taken) == 4
     assert taken.features.shape == (4, 2, 6, 4)  # five words and the sentence row
     assert torch.equal(taken.features, batch.features[index][:, :, :6])
-    for name in ("n_rows", "severity", "target"):
+    for name in ("n_rows", "hearing_loss", "target"):
         assert torch.equal(getattr(taken, name), getattr(batch, name)[index])
     assert batch.take(torch.tensor([12])).features.shape == (1, 2, 2, 4)
     nothing = batch.take(torch.tensor([], dtype=torch.int64))
@@ -261,7 +268,7 @@ def test_as_many_words_as_there_are_positions(tmp_path):
     longest = one_signal_table(tmp_path / "longest.csv", 509)
     assert load_input(longest, longest, ["tiny"]).n_rows.tolist() == [510]
     longer = one_signal_table(tmp_path / "longer.csv", 510)
-    with pytest.raises(UserError, match="signal a has 510 words; expected at most 509"):
+    with pytest.raises(UserError, match="signal a: expected at most 509 words, found 510"):
         load_input(longer, longer, ["tiny"])
 
 
@@ -298,7 +305,7 @@ def test_data_options():
         ({"feature_cols": []}, "data.feature_cols"),
         ({"feature_cols": "tiny"}, "data.feature_cols: .*found 'tiny'"),
         ({"feature_cols": ["tiny", 3]}, "data.feature_cols"),
-        ({"feature_cols": ["tiny", "stoi", "tiny"]}, "data.feature_cols: expected each column once, found tiny twice"),
+        ({"feature_cols": ["tiny", "stoi", "tiny"]}, "data.feature_cols: expected each column once"),
         ({"feature_cols": ["tiny"], "tables": ["l.csv", "r.csv"]}, "data.tables: expected pairs of tables"),
         ({"feature_cols": ["tiny"], "tables": [["l.csv"]]}, "data.tables: expected pairs of tables"),
         ({"feature_cols": ["tiny"], "tables": "l.csv"}, "data.tables: expected pairs of tables"),
@@ -342,7 +349,7 @@ def test_joined_batches_are_those_of_one_table(tmp_path):
     assert joined.feature_cols == whole.feature_cols
     assert same_batch(joined, whole.take(torch.tensor([12, 13, 14, *range(12)])))
     assert join_inputs(parts[:1]) is parts[0]
-    with pytest.raises(UserError, match=r"signal 0003 stands in more than one pair of tables"):
+    with pytest.raises(UserError, match=r"expected each signal once, found 0003 twice"):
         join_inputs([whole.take(torch.tensor([3, 4])), whole.take(torch.tensor([5, 3]))])
 
 
@@ -350,7 +357,7 @@ def test_signal_without_words_is_refused(tmp_path):
     paths = make_tables(tmp_path)
     for path in paths:
         edit(path, lambda rows: [r for r in rows if r["word_count"] == "0" or r["signal"] != "0002"])
-    with pytest.raises(UserError, match=r"signal 0002 has no word rows; make the table again"):
+    with pytest.raises(UserError, match=r"signal 0002: expected word rows"):
         load_input(*paths, COLUMNS)
 
 

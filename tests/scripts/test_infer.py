@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import ROOT, assert_user_error, make_records, make_tables, write_metadata
-from test_model import FLOAT32, random_state, reference_share
+from reference_transformer import FLOAT32, random_state, reference_share
 from test_train import one_thread as one_thread  # for every test here
 from test_train import start
 
@@ -100,7 +100,9 @@ def reference_points(left: Path, right: Path) -> tuple[tuple[str, ...], np.ndarr
     """Signals, unclamped scores by the float64 reference, and labels, in points."""
     batch, state = load_input(left, right, FEATURES), published_state()
     shares = [
-        reference_share(state, *batch.features[i, :, : int(batch.n_rows[i])].numpy(), severity=int(batch.severity[i]))
+        reference_share(
+            state, *batch.features[i, :, : int(batch.n_rows[i])].numpy(), hearing_loss=int(batch.hearing_loss[i])
+        )
         for i in range(len(batch))
     ]
     return batch.signals, 100 * np.array(shares), 100 * batch.target.double().numpy()
@@ -249,7 +251,7 @@ MISTAKES = {
     "section": (["infer=5"], ["infer: expected a mapping"]),
     "details of a network": (
         ["+infer.details=true", "infer.splits=[valid]", "infer.output_name.valid=details.csv"],
-        ["expected a word model for words and intervals, found a network; use -cp checkpoints/final"],
+        ["expected a word model for words and intervals, found a transformer; use -cp checkpoints/final"],
     ),
 }
 

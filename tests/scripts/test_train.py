@@ -25,13 +25,13 @@ from helpers import (
     write_metadata,
 )
 
+from scow.config import options_from
 from scow.io import read_yaml
-from scow.models.checkpoint import load_checkpoint, model_options
-from scow.models.inputs import DataOptions, load_input
-from scow.models.prediction import forward
-from scow.models.transformer import TransformerConfig
-from scow.models.word_model import WordModelConfig
-from scow.training.fit_transformer import TrainOptions, fit
+from scow.models.checkpoint import load_checkpoint
+from scow.models.config import DataOptions, TrainOptions, TransformerConfig, WordModelConfig, model_config
+from scow.models.inputs import load_input
+from scow.models.model import FitSetup
+from scow.models.transformer import Transformer
 
 COLUMNS = ("n_words", "tiny.en", "stoi")
 SMALL = ("model.d_model=8", "model.nhead=2", "train.batch_size=8", "train.lr=1e-2", "device=cpu", "data.metadata=null")
@@ -111,7 +111,9 @@ def test_second_run_is_identical(runs):
     ours, theirs = folder / "first", folder / "sub" / "second"
     assert (ours / "train_log.csv").read_bytes() == (theirs / "train_log.csv").read_bytes()
     assert first.stdout.splitlines()[-1] == second.stdout.splitlines()[-1]
-    states = [load_checkpoint(path / "model.pt", TransformerConfig(), COLUMNS).state for path in (ours, theirs)]
+    states = [
+        load_checkpoint(path / "model.pt", TransformerConfig(), COLUMNS).model.state_dict() for path in (ours, theirs)
+    ]
     assert states[0].keys() == states[1].keys()
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
@@ -119,7 +121,7 @@ def test_second_run_is_identical(runs):
 def test_overrides_reach_the_checkpoint(runs):
     folder, _ = runs
     checkpoint = load_checkpoint(folder / "first" / "model.pt", TransformerConfig(), COLUMNS)
-    assert (checkpoint.options.d_model, checkpoint.options.nhead, checkpoint.facts["seed"]) == (8, 2, 5)
+    assert (checkpoint.model.config.d_model, checkpoint.model.config.nhead, checkpoint.facts["seed"]) == (8, 2, 5)
     assert checkpoint.facts["train"]["epochs"] == 12
     config = read_yaml(folder / "first" / "config.yaml")
     assert (config["seed"], config["model"]["d_model"], config["train"]["lr"]) == (5, 8, 1e-2)
@@ -136,9 +138,10 @@ def test_inference_gives_the_scores_of_the_fit(runs):
     assert done.returncode == 0, done.stderr
     config = read_yaml(folder / "sub" / "second" / "config.yaml")
     batch = load_input(left, right, DataOptions(COLUMNS, {}).feature_cols)
-    network_options = model_options(config["model"])
-    trained = fit(batch, network_options, TrainOptions(**config["train"]), seed=5)
-    expected = 100 * np.clip(forward(trained.network, batch), 0, 1)
+    network_options = model_config(config["model"])
+    options = options_from(TrainOptions, config["train"], "train")
+    model = Transformer.fit(batch, network_options, FitSetup(batch.prompts, 5, train=options))
+    expected = 100 * np.clip(model.predict(batch).correctness, 0, 1)
     assert np.std(expected) > 1
     for split in ("valid", "train"):
         with (folder / "sub" / "second" / f"{split}_inference.csv").open(encoding="utf-8", newline="") as handle:
@@ -293,7 +296,7 @@ def test_word_model_prints_out_of_fold_figures(word_runs):
     done = runs["first"]
     assert done.returncode == 0, done.stderr
     checkpoint = load_checkpoint(folder / "first" / "model.pt", TransformerConfig(), HEARD_COLUMNS)
-    assert checkpoint.options == WordModelConfig(c=0.1)
+    assert checkpoint.model.config == WordModelConfig(c=0.1)
     out_of_fold = checkpoint.facts["out_of_fold"]
     assert done.stdout.splitlines() == [
         f"wrote {folder / 'first' / 'model.pt'}",
@@ -310,7 +313,7 @@ def test_second_run_of_the_word_model_is_identical(word_runs):
     folder, runs = word_runs
     assert runs["second"].returncode == 0, runs["second"].stderr
     states = [
-        load_checkpoint(folder / name / "model.pt", TransformerConfig(), HEARD_COLUMNS).state
+        load_checkpoint(folder / name / "model.pt", TransformerConfig(), HEARD_COLUMNS).model.state_dict()
         for name in ("first", "second")
     ]
     assert states[0].keys() == states[1].keys()
@@ -343,20 +346,6 @@ def test_word_model_cross_validated(word_runs):
     assert f"mean of 2 repeats of 3 folds by track: RMSE {figures['rmse']:.2f}, r {figures['r']:.3f}" in done.stdout
 
 
-def test_ensemble_loads_and_predicts_the_mean(tmp_path, run_script_file):
-    arguments = [*training_tables(tmp_path), *SMALL, "train.epochs=2", "train.folds=3", "train.save_dir=out"]
-    done = run_script_file("train.py", *arguments, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert len([line for line in done.stdout.splitlines() if re.match(r"kept epoch [12] of 2: ", line)]) == 3
-    checkpoint = load_checkpoint(tmp_path / "out" / "model.pt", TransformerConfig(), COLUMNS)
-    assert {name.partition(".")[0] for name in checkpoint.state} == {"0", "1", "2"}
-    batch = load_input(tmp_path / "t_l.csv", tmp_path / "t_r.csv", COLUMNS)
-    members = [forward(network, batch) for network in checkpoint.networks()]
-    assert len(members) == 3
-    assert np.ptp(members, axis=0).min() > 0
-    np.testing.assert_allclose(checkpoint.predict(batch).correctness, np.mean(members, axis=0), rtol=0, atol=1e-12)
-
-
 def test_challenge_data(tmp_path, clip1, run_script_file):
     metadata = clip1 / "cadenza_data_valid" / "metadata"
     done = run_script_file(
@@ -369,7 +358,7 @@ def test_challenge_data(tmp_path, clip1, run_script_file):
     )
     assert done.returncode == 0, done.stderr
     checkpoint = load_checkpoint(tmp_path / "out" / "model.pt", TransformerConfig(), ())
-    assert len(checkpoint.feature_cols) == 19
+    assert len(checkpoint.model.feature_cols) == 19
     assert checkpoint.facts["n_signals"] == 1175
     # Two epochs find out at least about where the scores lie: the labels' own spread is 37 points.
     assert checkpoint.facts["val_rmse"][0] < 45

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 import torch
 from helpers import make_heard_tables
-from test_model import one_thread as one_thread  # for every test here
-from test_network_fit import SMALL, invented, options
+from reference_transformer import SMALL, invented
+from reference_transformer import train_options as options
 
 from scow.errors import UserError
 from scow.metrics import roc_auc
 from scow.models.inputs import ModelInput, load_input
-from scow.models.prediction import Prediction
+from scow.models.model import FitSetup, Prediction
+from scow.models.transformer import Transformer
 from scow.training.cross_validation import CrossValidation, cross_validate, write_cross_validation
-from scow.training.fit_transformer import fit_ensemble
-from scow.training.train import network_checkpoint
 
 
 class Spy:
@@ -46,7 +45,7 @@ def random_result(seed: int = 0, n: int = 240, n_repeats: int = 2, **changes) ->
     truth = rng.integers(0, 9, n) * 12.5
     scores = (truth + rng.normal(scale=20, size=(n_repeats, n))).clip(0, 100)
     folds = np.stack([rng.permutation(n) % 4 for _ in range(n_repeats)])
-    values = {"words": None, "severity": rng.integers(0, 3, n), "groups": tuple(str(i // 3) for i in range(n))}
+    values = {"words": None, "hearing_loss": rng.integers(0, 3, n), "groups": tuple(str(i // 3) for i in range(n))}
     return CrossValidation(**{"scores": scores, "folds": folds, "truth": truth, **values, **changes})
 
 
@@ -56,9 +55,8 @@ def test_each_signal_is_predicted_by_a_network_that_saw_nothing_of_its_group():
     spies: list[Spy] = []
 
     def fitter(part, part_groups, held, seed):
-        fits = fit_ensemble(part, SMALL, options(epochs=2), seed=seed)
-        checkpoint = network_checkpoint(SMALL, part.feature_cols, fits)
-        spies.append(Spy(checkpoint.predict, part, part_groups, held, seed))
+        model = Transformer.fit(part, SMALL, FitSetup(part_groups, seed, train=options(epochs=2)))
+        spies.append(Spy(model.predict, part, part_groups, held, seed))
         return spies[-1]
 
     told = []
@@ -133,14 +131,14 @@ def test_figures_by_severity_are_over_all_repeats_together():
         pairs = [
             (score, true)
             for row in result.scores
-            for score, true, severity in zip(row, result.truth, result.severity, strict=True)
+            for score, true, severity in zip(row, result.truth, result.hearing_loss, strict=True)
             if severity == i
         ]
         scores, truth = np.array(pairs).T
         assert agreement.n_signals == len(pairs)
         assert agreement.rmse == pytest.approx(np.sqrt(np.mean((scores - truth) ** 2)), rel=1e-12)
         assert agreement.r == pytest.approx(np.corrcoef(scores, truth)[0, 1], rel=1e-9)
-    only_mild = random_result(severity=np.ones(240, dtype=np.int64))
+    only_mild = random_result(hearing_loss=np.ones(240, dtype=np.int64))
     assert list(only_mild.by_severity()) == ["Mild"]
 
 
@@ -153,13 +151,13 @@ def test_coverage_is_that_of_intervals_of_the_other_folds(level):
     inside = np.zeros(p.shape, dtype=bool)
     for repeat in range(2):
         for i in range(90):
-            others = (result.folds[repeat] != result.folds[repeat, i]) & (result.severity == result.severity[i])
+            others = (result.folds[repeat] != result.folds[repeat, i]) & (result.hearing_loss == result.hearing_loss[i])
             half = np.quantile(distance[repeat, others], level) * (p[repeat, i] * (1 - p[repeat, i]) + 0.02)
             inside[repeat, i] = abs(p[repeat, i] - t[i]) <= half + 1e-6
     found = result.coverage(level)
     assert found["all"] == pytest.approx(inside.mean(), abs=1e-12)
     for i, name in enumerate(("No Loss", "Mild", "Moderate")):
-        assert found[name] == pytest.approx(inside[:, result.severity == i].mean(), abs=1e-12)
+        assert found[name] == pytest.approx(inside[:, result.hearing_loss == i].mean(), abs=1e-12)
 
 
 def test_coverage_of_exchangeable_signals_is_the_level():
@@ -230,5 +228,5 @@ def test_written_figures(tmp_path: Path):
 
 def test_fewer_groups_than_folds():
     batch = invented(n_prompts=2)
-    with pytest.raises(UserError, match=r"expected 2 to 2 .*found 3"):
+    with pytest.raises(UserError, match=r"expected 2 to 2, .*found 3"):
         cross_validate(batch, batch.prompts, lambda *given: Spy(names, *given), n_folds=3, n_repeats=1, seed=0)

@@ -19,19 +19,18 @@ from helpers import (
     training_data,
     write_metadata,
 )
-from test_model import one_thread as one_thread  # for every test here
-from test_network_fit import COLUMNS, SMALL, options
+from reference_transformer import COLUMNS, SMALL
+from reference_transformer import train_options as options
 
 import scow.training.train
 from scow.errors import UserError
 from scow.io import read_yaml
 from scow.models.checkpoint import fingerprint, load_checkpoint
-from scow.models.inputs import DataOptions, data_options, load_input
+from scow.models.config import DataOptions, TrainOptions, TransformerConfig, WordModelConfig, data_options
+from scow.models.inputs import load_input
 from scow.models.intervals import LEVELS, calibrate
-from scow.models.prediction import forward
-from scow.models.transformer import TransformerConfig
-from scow.models.word_model import WordModelConfig
-from scow.training.fit_transformer import TrainOptions, fit_ensemble
+from scow.models.model import FitSetup
+from scow.models.transformer import Transformer
 from scow.training.train import (
     CvOptions,
     TrainConfig,
@@ -78,40 +77,23 @@ def test_train_writes_what_it_returns(tmp_path):
     folder = trained.folder
     assert folder == tmp_path / "out"
     assert sorted(path.name for path in folder.iterdir()) == ["model.pt", "train_log.csv"]
-    (fitted,) = trained.fits
+    model = trained.model
+    best = min(model.log, key=lambda epoch: epoch.val_rmse)
     assert trained.out_of_fold is None
     log = pd.read_csv(folder / "train_log.csv")
     assert list(log.columns) == ["epoch", "train_loss", "train_rmse", "val_rmse", "val_r"]
-    np.testing.assert_array_equal(log.to_numpy(dtype=float), [[*vars(epoch).values()] for epoch in fitted.log])
+    np.testing.assert_array_equal(log.to_numpy(dtype=float), [[*vars(epoch).values()] for epoch in model.log])
     checkpoint = load_checkpoint(folder / "model.pt", TransformerConfig(), COLUMNS)
-    assert checkpoint.options == SMALL
+    assert checkpoint.model.config == SMALL
     batch = load_input(*tables, COLUMNS)
-    np.testing.assert_array_equal(forward(checkpoint.network(), batch), forward(fitted.network, batch))
-    np.testing.assert_array_equal(checkpoint.predict(batch).correctness, forward(fitted.network, batch))
+    np.testing.assert_array_equal(checkpoint.model.predict(batch).correctness, model.predict(batch).correctness)
     facts = checkpoint.facts
     assert facts["trained_on"] == fingerprint(batch.signals)
     assert facts["n_signals"] == 18
-    assert (facts["kept_epochs"], facts["val_rmse"]) == ([fitted.kept.epoch], [fitted.kept.val_rmse])
-    assert facts["val_r"] == [fitted.kept.val_r]
+    assert (facts["kept_epochs"], facts["val_rmse"]) == ([best.epoch], [best.val_rmse])
+    assert facts["val_r"] == [best.val_r]
     assert facts["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert (facts["seed"], facts["train"]["epochs"], facts["target"]) == (42, 6, "correctness")
-
-
-def test_ensemble_predicts_the_mean_of_its_members(tmp_path):
-    tables = make_tables(tmp_path, 18)
-    settings = config(tmp_path, tables, train=options(save_dir=tmp_path / "out", epochs=3, folds=3))
-    trained = train(settings)
-    assert len(trained.fits) == 3
-    batch = load_input(*tables, COLUMNS)
-    expected = [forward(fitted.network, batch) for fitted in fit_ensemble(batch, SMALL, settings.train, seed=42)]
-    assert np.ptp(expected, axis=0).min() > 0
-    loaded = load_checkpoint(tmp_path / "out" / "model.pt", TransformerConfig(), COLUMNS)
-    np.testing.assert_allclose(loaded.predict(batch).correctness, np.mean(expected, axis=0), rtol=0, atol=1e-12)
-    assert [forward(network, batch).tolist() for network in loaded.networks()] == [e.tolist() for e in expected]
-    assert len(loaded.facts["kept_epochs"]) == len(loaded.facts["val_rmse"]) == 3
-    log = pd.read_csv(tmp_path / "out" / "train_log.csv")
-    assert list(log.columns) == ["member", "epoch", "train_loss", "train_rmse", "val_rmse", "val_r"]
-    assert list(zip(log["member"], log["epoch"], strict=True)) == [(m, e) for m in range(3) for e in (1, 2, 3)]
 
 
 # --- the word model
@@ -127,15 +109,15 @@ def words(tmp_path_factory):
 def test_word_checkpoint(words):
     trained, settings, batch = words
     assert [path.name for path in trained.folder.iterdir()] == ["model.pt"]
-    assert trained.fits == ()
+    assert trained.model.log == ()
     loaded = load_checkpoint(trained.folder / "model.pt", TransformerConfig(), HEARD_COLUMNS)
-    assert loaded.options == settings.model
-    assert loaded.facts == trained.checkpoint.facts
+    assert loaded.model.config == settings.model
+    assert loaded.facts == trained.facts
     facts = loaded.facts
     assert facts["trained_on"] == fingerprint(batch.signals)
     assert (facts["n_signals"], facts["seed"], facts["grouped_by"]) == (60, 42, "track")
     assert facts["out_of_fold"] == {"rmse": trained.out_of_fold.rmse, "r": trained.out_of_fold.r}
-    ours, theirs = trained.checkpoint.predict(batch), loaded.predict(batch)
+    ours, theirs = trained.model.predict(batch), loaded.model.predict(batch)
     np.testing.assert_array_equal(ours.correctness, theirs.correctness)
     np.testing.assert_array_equal(ours.words, theirs.words)
 
@@ -147,8 +129,8 @@ def test_word_model_is_calibrated_on_out_of_fold_scores(words):
     assert len(set(out.folds[0])) == 5
     for track in set(out.groups):  # whole tracks in a fold
         assert len({fold for fold, group in zip(out.folds[0], out.groups, strict=True) if group == track}) == 1
-    expected = calibrate(out.scores[0] / 100, out.truth / 100, out.severity)
-    np.testing.assert_array_equal(trained.checkpoint.word_model().quantiles, expected)
+    expected = calibrate(out.scores[0] / 100, out.truth / 100, out.hearing_loss)
+    np.testing.assert_array_equal(trained.model.quantiles, expected)
     assert expected.shape == (3, len(LEVELS))
 
 
@@ -157,23 +139,25 @@ def test_word_model_of_all_signals_is_not_one_of_a_fold(words):
     trained, settings, batch = words
     groups, _ = training_groups(settings, batch)
     again = fitter(settings)(batch, groups, frozenset(), 42)
-    for name, tensor in again.state.items():
-        assert torch.equal(trained.checkpoint.state[name], tensor), name
-    assert trained.checkpoint.state.keys() - again.state.keys() == {"interval.quantiles"}
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(trained.model.state_dict()[name], tensor), name
+    assert trained.model.state_dict().keys() - again.state_dict().keys() == {"interval.quantiles"}
 
 
 def test_same_config_same_tensors(words, tmp_path):
     trained, settings, _ = words
     second = train(dataclasses.replace(settings, train=options(save_dir=tmp_path / "again")))
-    assert second.checkpoint.state.keys() == trained.checkpoint.state.keys()
-    assert all(torch.equal(tensor, trained.checkpoint.state[name]) for name, tensor in second.checkpoint.state.items())
+    assert second.model.state_dict().keys() == trained.model.state_dict().keys()
+    assert all(
+        torch.equal(tensor, trained.model.state_dict()[name]) for name, tensor in second.model.state_dict().items()
+    )
     assert second.out_of_fold.rmse == trained.out_of_fold.rmse
 
 
 def test_word_model_without_a_prior(tmp_path):
     trained = train(word_config(tmp_path, 24, prior=False))
-    assert not any(name.startswith("prior.") for name in trained.checkpoint.state)
-    assert trained.checkpoint.word_model().prior is None
+    assert not any(name.startswith("prior.") for name in trained.model.state_dict())
+    assert trained.model.prior is None
 
 
 def test_two_pairs_of_tables_are_one_training_set(tmp_path):
@@ -184,9 +168,9 @@ def test_two_pairs_of_tables_are_one_training_set(tmp_path):
     data = DataOptions(("tiny.en",), {}, train_tables=tuple(pairs))
     trained = train(config(tmp_path, None, data=data, model=WordModelConfig(c=0.1)))
     signals = [signal for pair in pairs for signal in load_input(*pair, ("tiny.en",)).signals]
-    assert trained.checkpoint.facts["n_signals"] == len(signals) == 45
-    assert trained.checkpoint.facts["trained_on"] == fingerprint(signals)
-    with pytest.raises(UserError, match=r"data.tables: signal 0000 stands in more than one pair"):
+    assert trained.facts["n_signals"] == len(signals) == 45
+    assert trained.facts["trained_on"] == fingerprint(signals)
+    with pytest.raises(UserError, match=r"data.tables: expected each signal once, found 0000 twice"):
         load_training_batch(config(tmp_path, None, data=dataclasses.replace(data, train_tables=(pairs[0], pairs[0]))))
 
 
@@ -265,18 +249,18 @@ def test_cross_validation_takes_the_configs_folds_repeats_and_seed(tmp_path, mon
 
 
 def test_networks_are_cross_validated_with_their_own_seed(tmp_path):
-    """The fitter of a network is fit_ensemble, whatever the groups are."""
+    """The fitter of a network is Transformer.fit, whatever the groups are."""
     tables = make_tables(tmp_path, 18)
     settings = config(tmp_path, tables)
     batch = load_input(*tables, COLUMNS)
-    checkpoint = fitter(settings)(batch, list(batch.prompts), frozenset({"elsewhere"}), 5)
-    (expected,) = fit_ensemble(batch, SMALL, settings.train, seed=5)
-    assert all(torch.equal(checkpoint.state[name], tensor) for name, tensor in expected.network.state_dict().items())
+    state = fitter(settings)(batch, list(batch.prompts), frozenset({"elsewhere"}), 5).state_dict()
+    expected = Transformer.fit(batch, SMALL, FitSetup(batch.prompts, 5, train=settings.train)).state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
 
 
 def test_too_many_folds_name_their_key(tmp_path):
     settings = config(tmp_path, make_tables(tmp_path, 18), cv=CvOptions(folds=50))
-    with pytest.raises(UserError, match=r"cross_validation.folds: expected 2 to 6 .*found 50"):
+    with pytest.raises(UserError, match=r"cross_validation.folds: expected 2 to 6, .*found 50"):
         cross_validation(settings)
 
 
@@ -316,7 +300,7 @@ def test_train_config():
         ({"model": {"d_model": "wide"}}, "model.d_model: expected int"),
         ({"cross_validation": [1]}, "cross_validation: expected a mapping"),
         ({"seed": -1}, "seed: expected 0 or a positive number, found -1"),
-        ({"model": {"name": "wrod"}}, "model.name: no model 'wrod'; did you mean word"),
+        ({"model": {"name": "wrod"}}, "model.name: expected published or word, found 'wrod'"),
         ({"model": {"name": "word", "c": "weak"}}, "model.c: expected float"),
         ({"seed": "x"}, "config.seed: expected int"),
         ({"exp_name": None}, "exp_name: expected str"),

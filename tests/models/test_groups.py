@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from scow.errors import UserError
-from scow.training.groups import group_folds, split_by_group
+from scow.models.groups import group_folds, split_by_group
 
 GROUPS = [f"g{i}" for i in np.random.default_rng(0).integers(0, 23, 200)]
 
@@ -47,7 +47,7 @@ def test_folds_are_a_partition_by_group(n_folds):
 
 @pytest.mark.parametrize("n_folds", [-1, 0, 1, 24])
 def test_folds_out_of_range(n_folds):
-    with pytest.raises(UserError, match=f"cross_validation.folds: expected 2 to 23 .*found {n_folds}"):
+    with pytest.raises(UserError, match=f"cross_validation.folds: expected 2 to 23, .*found {n_folds}"):
         group_folds(GROUPS, n_folds, np.random.default_rng(0))
 
 

@@ -1,0 +1,168 @@
+"""The sections of a checkpoint's ``config.yaml`` that describe a model, how it is trained, and its data.
+
+Each section is a dataclass whose fields are the keys of the section. Ranges are checked where an object is made.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from scow.config import as_section, options_from
+from scow.data.metadata import metadata_beside
+from scow.data.tables import HEARING_LOSSES
+from scow.errors import UserError, nearest
+from scow.io import portable_path
+
+# Blocks of features of the word model (`scow.models.word_features`), and names that they had before.
+BLOCKS = ("agg", "nb", "sent", "n", "hearing_loss", "text", "prior", "dns", "quality", "knots")
+OLD_BLOCK_NAMES = {"severity": "hearing_loss", "hinge": "knots"}
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """Section ``model:`` for ``name: published``."""
+
+    name: ClassVar[str] = "published"
+    d_model: int = 64  # width of a token
+    nhead: int = 4  # attention heads; must divide d_model
+    num_layers: int = 1  # encoder layers per channel
+    dropout: float = 0.1  # share of activations dropped in training
+    n_hearing: int = 3  # number of hearing losses
+
+    def __post_init__(self) -> None:
+        expect(self.d_model >= 2 and self.d_model % 2 == 0, "model.d_model", "an even number from 2", self.d_model)
+        divides = self.nhead >= 1 and self.d_model % self.nhead == 0
+        expect(divides, "model.nhead", f"a divisor of d_model {self.d_model}", self.nhead)
+        expect(self.num_layers >= 1, "model.num_layers", "at least 1", self.num_layers)
+        expect(0 <= self.dropout < 1, "model.dropout", "a share from 0 to below 1", self.dropout)
+        fewest = len(HEARING_LOSSES)
+        expect(self.n_hearing >= fewest, "model.n_hearing", f"at least {fewest}", self.n_hearing)
+
+
+@dataclass(frozen=True)
+class WordModelConfig:
+    """Section ``model:`` for ``name: word``."""
+
+    name: ClassVar[str] = "word"
+    c: float = 0.001  # inverse strength of the regularisation
+    prior_c: float = 0.02  # the same, of the text prior
+    ear: str = "both"  # channels to use: both, left or right
+    without: tuple[str, ...] = ()  # blocks of features to leave out, for ablations
+
+    def __post_init__(self) -> None:
+        for key, value in (("c", self.c), ("prior_c", self.prior_c)):
+            expect(0 < value < math.inf, f"model.{key}", "a positive number", value)
+        expect(self.ear in ("both", "left", "right"), "model.ear", "both, left or right", self.ear)
+        blocks = tuple(OLD_BLOCK_NAMES.get(block, block) for block in self.without)
+        for block in blocks:
+            expect(block in BLOCKS, "model.without", f"blocks of features ({nearest(block, BLOCKS)})", block)
+        object.__setattr__(self, "without", blocks)
+
+
+ModelConfig = TransformerConfig | WordModelConfig
+MODEL_CONFIGS: dict[str, type[TransformerConfig] | type[WordModelConfig]] = {
+    config.name: config for config in (TransformerConfig, WordModelConfig)
+}
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Section ``train:``; all but `save_dir` is for the transformer."""
+
+    save_dir: Path  # where model.pt and train_log.csv go
+    batch_size: int = 1024  # signals per step; the correlation in the loss is over a batch
+    epochs: int = 100
+    lr: float = 1e-4  # learning rate of AdamW
+    corr_lambda: float = 0.4  # weight of the correlation term
+    val_split: float = 0.2  # share of the prompts held out to choose the epoch
+
+    def __post_init__(self) -> None:
+        expect(self.batch_size >= 2, "train.batch_size", "at least 2, for a correlation", self.batch_size)
+        expect(self.epochs >= 1, "train.epochs", "at least 1", self.epochs)
+        expect(0 < self.lr < math.inf, "train.lr", "a positive number", self.lr)
+        expect(0 <= self.corr_lambda < math.inf, "train.corr_lambda", "0 or a positive number", self.corr_lambda)
+        expect(0 < self.val_split < 1, "train.val_split", "a share between 0 and 1", self.val_split)
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Section ``data:``."""
+
+    feature_cols: tuple[str, ...]  # columns that become features, in order
+    tables: dict[str, tuple[Path, Path]]  # left and right table by split: <split>_path_l and _r, csv_path_l for train
+    target: str = "correctness"  # column that becomes the target
+    train_tables: tuple[tuple[Path, Path], ...] = ()  # `tables:` of the config, else the tables of the split train
+    metadata: tuple[Path, ...] = ()  # of the training tables, for the track of each signal; for cross-validation
+    prior_metadata: tuple[Path, ...] = ()  # labelled prompts and responses that the text prior learns from
+    prior_responses: tuple[Path, ...] = ()  # responses to join to each of prior_metadata, as CLIP2 has them; or none
+    split_metadata: dict[str, Path] = field(default_factory=dict)  # <split>_metadata, for submissions
+
+    def metadata_of(self, split: str) -> Path:
+        """Metadata of a split, by default beside its left table."""
+        return self.split_metadata.get(split) or metadata_beside(self.tables[split][0])
+
+
+def model_config(section: object) -> ModelConfig:
+    """The section ``model:``; without a name it is the transformer."""
+    given = as_section(section, "model")
+    name = given.pop("name", "published")
+    expect(name in MODEL_CONFIGS, "model.name", " or ".join(MODEL_CONFIGS), name)
+    return options_from(MODEL_CONFIGS[name], given, "model")
+
+
+def data_options(section: object) -> DataOptions:
+    """The section ``data:``."""
+    given = {key: value for key, value in as_section(section, "data").items() if value is not None}
+    channels: tuple[dict[str, Path], dict[str, Path]] = ({}, {})
+    for key, value in given.items():
+        for suffix, paths in zip(("_path_l", "_path_r"), channels, strict=True):
+            if key.endswith(suffix):
+                split = key.removesuffix(suffix)
+                paths["train" if split == "csv" else split] = portable_path(str(value))
+    left, right = channels
+    for split in left.keys() ^ right.keys():
+        raise UserError(f"data: expected a left and a right table, found only one for the split {split}")
+    tables = {split: (left[split], right[split]) for split in left}
+    columns = given.get("feature_cols")
+    named = isinstance(columns, list) and columns and all(isinstance(column, str) for column in columns)
+    expect(named, "data.feature_cols", "a list of column names", columns)
+    assert isinstance(columns, list)
+    twice = [column for column in columns if columns.count(column) > 1]
+    expect(not twice, "data.feature_cols", "each column once", f"{', '.join(twice)}")
+    pairs = given.get("tables", [])
+    paired = isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
+    expect(paired, "data.tables", "pairs of tables [[left, right], ...]", pairs)
+    train_tables = tuple((portable_path(str(one)), portable_path(str(other))) for one, other in pairs)
+    prior_metadata, prior_responses = _paths(given, "prior_metadata"), _paths(given, "prior_responses")
+    fits = len(prior_responses) in (0, len(prior_metadata))
+    expect(fits, "data.prior_responses", "a file for each of data.prior_metadata, or none", len(prior_responses))
+    return DataOptions(
+        feature_cols=tuple(columns),
+        tables=tables,
+        target=str(given.get("target", "correctness")),
+        train_tables=train_tables or ((tables["train"],) if "train" in tables else ()),
+        metadata=_paths(given, "metadata"),
+        prior_metadata=prior_metadata,
+        prior_responses=prior_responses,
+        split_metadata={
+            split: portable_path(str(given[f"{split}_metadata"])) for split in tables if f"{split}_metadata" in given
+        },
+    )
+
+
+def expect(holds: object, key: str, expected: str, found: object) -> None:
+    """Refuse the value of a key in one line."""
+    if not holds:
+        raise UserError(f"{key}: expected {expected}, found {found!r}")
+
+
+def _paths(section: dict[str, Any], key: str) -> tuple[Path, ...]:
+    """A path, a list of paths or nothing, as a tuple."""
+    paths = section.get(key, [])
+    paths = [paths] if isinstance(paths, str) else paths
+    valid = isinstance(paths, list) and all(isinstance(path, str) for path in paths)
+    expect(valid, f"data.{key}", "a path or a list of paths", paths)
+    return tuple(portable_path(path) for path in paths)

@@ -1,0 +1,98 @@
+"""The interface that both models share: what they predict, how they are fitted, saved and loaded.
+
+The models are the transformer (`scow.models.transformer`) and the word model (`scow.models.word_model`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from scow.errors import UserError
+from scow.models.config import TrainOptions
+from scow.models.inputs import ModelInput
+from scow.models.intervals import interval
+from scow.models.text_prior import PriorCorpus
+
+PERCENT = 100.0
+NO_WORDS = "expected a word model for words and intervals, found a transformer"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model predicts for many signals."""
+
+    correctness: np.ndarray  # shape (n,), share of words, about 0-1, not clamped
+    words: np.ndarray | None = None  # shape (n_words,), probability of each prompt word; None for the transformer
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A line of train_log.csv; RMSE in points of 0-100, r None where it is not defined."""
+
+    epoch: int
+    train_loss: float
+    train_rmse: float
+    val_rmse: float
+    val_r: float | None
+
+
+@dataclass(frozen=True)
+class FitSetup:
+    """What a fit may use beside the labelled signals and the model's config; each model uses its part."""
+
+    groups: Sequence[str]  # track or prompt of each signal
+    seed: int
+    held_groups: frozenset[str] = frozenset()  # groups to be predicted later, which no part of the model may see
+    corpus: PriorCorpus = field(default_factory=PriorCorpus)  # what the text prior learns from; may be empty
+    train: TrainOptions | None = None
+    device: str = "cpu"
+    on_epoch: Callable[[Epoch], None] | None = None  # called after each epoch
+
+
+class Model(ABC):
+    """A fitted model."""
+
+    predicts_words: ClassVar[bool] = False  # whether it predicts words and intervals, not scores alone
+    config: Any  # section ``model:`` that it was made with
+    feature_cols: tuple[str, ...]  # features in the order that the model takes
+    optional_cols: tuple[str, ...] = ()  # those of them that it can do without
+    quantiles: np.ndarray | None = None  # of intervals, shape (3, 99), see scow.models.intervals
+    log: tuple[Epoch, ...] = ()  # of a model that was just fitted in epochs
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, inputs: ModelInput, config: Any, setup: FitSetup) -> Model:
+        """Fit to labelled signals."""
+
+    @abstractmethod
+    def predict(self, inputs: ModelInput, device: str = "cpu") -> Prediction:
+        """Predict signals that have `feature_cols`, or all of them but `optional_cols`."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Tensor]:
+        """The fitted values, for a checkpoint."""
+
+    @classmethod
+    @abstractmethod
+    def from_state_dict(cls, config: Any, feature_cols: Sequence[str], state: dict[str, Tensor]) -> Model:
+        """The model with these values; any exception means that they do not fit the config."""
+
+    def interval(
+        self, correctness: np.ndarray, hearing_loss: np.ndarray, level: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ends of the interval for one listener's correctness, each shape (n,), in 0-1."""
+        if self.quantiles is None:
+            raise UserError("expected an interval calibration in the checkpoint, found none; train it with train.py")
+        return interval(correctness, hearing_loss, self.quantiles, level)
+
+
+def to_scores(correctness: np.ndarray, *, clamp: bool = True, percentage: bool = True) -> np.ndarray:
+    """Scores from predicted correctness: clamped to 0-1, then in points of 0-100."""
+    clamped = np.clip(correctness, 0.0, 1.0) if clamp else correctness
+    return clamped * PERCENT if percentage else clamped

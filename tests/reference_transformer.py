@@ -1,0 +1,177 @@
+"""The published network for tests: its state dict with random weights, a second implementation in float64, inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+
+from scow.data.metadata import SignalRecord, metadata_table
+from scow.data.tables import HEARING_LOSSES, with_sentence_rows, write_table
+from scow.models.config import TrainOptions, TransformerConfig
+from scow.models.inputs import ModelInput, load_input
+from scow.models.transformer import Transformer
+
+# The published state dict, as its documentation has it: 19 features, 64 dimensions, one layer per ear.
+PUBLISHED_SHAPES = {
+    "cls_token": (1, 1, 64),
+    "linear_in.weight": (64, 19),
+    "linear_in.bias": (64,),
+    "hearing_embedding.weight": (3, 64),
+    "pos_encoder.pe": (1, 512, 64),
+    **{
+        f"transformer_{ear}.layers.0.{name}": shape
+        for ear in "lr"
+        for name, shape in {
+            "self_attn.in_proj_weight": (192, 64),
+            "self_attn.in_proj_bias": (192,),
+            "self_attn.out_proj.weight": (64, 64),
+            "self_attn.out_proj.bias": (64,),
+            "linear1.weight": (2048, 64),
+            "linear1.bias": (2048,),
+            "linear2.weight": (64, 2048),
+            "linear2.bias": (64,),
+            "norm1.weight": (64,),
+            "norm1.bias": (64,),
+            "norm2.weight": (64,),
+            "norm2.bias": (64,),
+        }.items()
+    },
+    "fc_out.weight": (1, 128),
+    "fc_out.bias": (1,),
+}
+
+# float32 against float64 through some 2,000-wide sums: differences of about 3e-7 are measured; a wrong mask, order,
+# scale or activation is off by more than 1e-3.
+FLOAT32 = 1e-5
+
+
+def sinusoids(rows: int, d_model: int) -> np.ndarray:
+    """Sinusoidal positions in float64, shape (rows, d_model), cell by cell from the paper's equation."""
+    pe = np.zeros((rows, d_model))
+    for position in range(rows):
+        for i in range(0, d_model, 2):
+            angle = position / 10_000.0 ** (i / d_model)
+            pe[position, i], pe[position, i + 1] = np.sin(angle), np.cos(angle)
+    return pe
+
+
+def random_state(seed: int, n_features: int = 19, num_layers: int = 1) -> dict[str, torch.Tensor]:
+    """A state dict of the published names with random weights: scores spread about 0.5, attention far from uniform."""
+    rng = np.random.default_rng(seed)
+    state = {}
+    for name, shape in PUBLISHED_SHAPES.items():
+        if name == "linear_in.weight":
+            shape = (64, n_features)
+        for layer in range(num_layers if ".layers.0." in name else 1):
+            values = rng.standard_normal(shape) * (0.5 if len(shape) == 1 else 2.0 / np.sqrt(shape[-1]))
+            if name.endswith(("norm1.weight", "norm2.weight")):
+                values = 1.0 + 0.3 * rng.standard_normal(shape)
+            if name == "pos_encoder.pe":
+                values = sinusoids(512, 64)[None]
+            if name.startswith("fc_out"):
+                values = values * 0.1 if name.endswith("weight") else np.array([0.5])
+            state[name.replace(".layers.0.", f".layers.{layer}.")] = torch.tensor(values, dtype=torch.float32)
+    return state
+
+
+def reference_share(
+    state: Mapping[str, torch.Tensor], left: np.ndarray, right: np.ndarray, hearing_loss: int, nhead: int = 4
+) -> float:
+    """The published network on one signal, in float64: features of shape (rows, n_features) per ear, no padding."""
+    w = {name: tensor.double().numpy() for name, tensor in state.items()}
+    d_model = w["cls_token"].shape[-1]
+
+    def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
+        return np.einsum("ri,oi->ro", x, weight) + bias
+
+    def norm(x: np.ndarray, name: str) -> np.ndarray:
+        centred = x - x.mean(axis=-1, keepdims=True)
+        spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
+        return centred / spread * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    def attention(x: np.ndarray, name: str) -> np.ndarray:
+        stacked = linear(x, w[f"{name}.in_proj_weight"], w[f"{name}.in_proj_bias"])
+        query, key, value = stacked[:, :d_model], stacked[:, d_model : 2 * d_model], stacked[:, 2 * d_model :]
+        width = d_model // nhead
+        heads = []
+        for head in range(nhead):
+            part = slice(head * width, (head + 1) * width)
+            logits = query[:, part] @ key[:, part].T / np.sqrt(width)
+            weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
+            heads.append(weights / weights.sum(axis=-1, keepdims=True) @ value[:, part])
+        return linear(np.concatenate(heads, axis=-1), w[f"{name}.out_proj.weight"], w[f"{name}.out_proj.bias"])
+
+    ears = []
+    for features, encoder in ((left, "transformer_l"), (right, "transformer_r")):
+        rows = linear(features.astype(np.float64), w["linear_in.weight"], w["linear_in.bias"])
+        x = np.concatenate([w["cls_token"][0], w["hearing_embedding.weight"][[hearing_loss]], rows])
+        x = x + sinusoids(len(x), d_model)
+        layer = 0
+        while f"{encoder}.layers.{layer}.linear1.weight" in w:
+            name = f"{encoder}.layers.{layer}"
+            x = norm(x + attention(x, f"{name}.self_attn"), f"{name}.norm1")
+            hidden = np.maximum(linear(x, w[f"{name}.linear1.weight"], w[f"{name}.linear1.bias"]), 0.0)
+            x = norm(x + linear(hidden, w[f"{name}.linear2.weight"], w[f"{name}.linear2.bias"]), f"{name}.norm2")
+            layer += 1
+        ears.append(x[0])
+    return float(np.concatenate(ears) @ w["fc_out.weight"][0] + w["fc_out.bias"][0])
+
+
+def random_signals(
+    lengths: Sequence[int], n_features: int = 19, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Features padded with zeros, rows of each signal, severities in turn."""
+    rng = np.random.default_rng(seed)
+    features = np.zeros((len(lengths), 2, max(lengths), n_features), dtype=np.float32)
+    for i, rows in enumerate(lengths):
+        features[i, :, :rows] = rng.random((2, rows, n_features))
+    return torch.from_numpy(features), torch.tensor(lengths), torch.arange(len(lengths)) % 3
+
+
+def network_of(state: Mapping[str, torch.Tensor], *, num_layers: int = 1, dropout: float = 0.1) -> Transformer:
+    config = TransformerConfig(num_layers=num_layers, dropout=dropout)
+    feature_cols = [f"f{i}" for i in range(state["linear_in.weight"].shape[1])]
+    return Transformer.from_state_dict(config, feature_cols, dict(state))
+
+
+def run(network: Transformer, *signals: torch.Tensor) -> np.ndarray:
+    with torch.inference_mode():
+        return network(*signals).double().numpy()
+
+
+def test_names_and_shapes_are_those_of_the_published_state_dict():
+    state = Transformer(19, TransformerConfig()).state_dict()
+    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == PUBLISHED_SHAPES
+    assert all(tensor.dtype == torch.float32 for tensor in state.values())
+
+
+SMALL = TransformerConfig(d_model=8, nhead=2)
+COLUMNS = ("tiny", "stoi", "pesq")
+
+
+def train_options(**changes: object) -> TrainOptions:
+    return TrainOptions(**{"save_dir": Path("unused"), "batch_size": 16, "epochs": 6, "lr": 1e-3, **changes})
+
+
+def invented(n_prompts: int = 20, seed: int = 0, noise: float = 0.0) -> ModelInput:
+    """Three signals of each prompt, by way of tables; every row's first feature is the correctness before the noise."""
+    rng = np.random.default_rng(seed)
+    shares = rng.random(3 * n_prompts)
+    labels = (shares + noise * rng.standard_normal(len(shares))).clip(0, 1)
+    records = []
+    for i, label in enumerate(labels):
+        prompt = f"prompt{i // 3}" + " word" * (i // 3 % 7)
+        n_words = len(prompt.split())
+        records.append(SignalRecord(f"{i:04d}", prompt, HEARING_LOSSES[i % 3], "", n_words, 0, label, f"track{i // 6}"))
+    plain = with_sentence_rows(metadata_table(records))
+    with TemporaryDirectory() as folder:
+        paths = (Path(folder) / "l.csv", Path(folder) / "r.csv")
+        for path in paths:
+            features = {"tiny": shares[plain["signal"].astype(int)]}
+            features |= {column: rng.random(len(plain)) for column in ("stoi", "pesq")}
+            write_table(plain.assign(**features), path)
+        return load_input(*paths, COLUMNS)
