@@ -31,10 +31,10 @@ def run(cfg: DictConfig) -> None:
     """Predict each split and print how well."""
     chosen = HydraConfig.get()
     overridden = [override.partition("=")[0].lstrip("+~") for override in chosen.overrides.task]
-    result = infer(infer_config(plain_config(cfg), config_folder(chosen), overridden))
-    for split in result.done:
-        says = f"{len(split.signals)} signals, no labels" if split.agreement is None else str(split.agreement)
-        print(f"{split.split}: {says} -> {split.path}")
+    done, missing = infer(infer_config(plain_config(cfg), config_folder(chosen), overridden))
+    for split in done:
+        score = f"{len(split.signals)} signals, no labels" if split.agreement is None else str(split.agreement)
+        print(f"{split.split}: {score} -> {split.path}")
         for path in split.details:
             print(f"  words and intervals -> {path}")
         if split.form is not None:
@@ -44,8 +44,8 @@ def run(cfg: DictConfig) -> None:
             print(f"note: {note}", file=sys.stderr)
         if split.trained_on:
             print("  note: this checkpoint was trained on these signals; its model card says how it does on new ones")
-    for line in result.missing:
-        print(f"passed over: {line}", file=sys.stderr)
+    for line in missing:
+        print(f"skipped: {line}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -16,12 +16,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from scow.cli import config_folder, flag, outcome_of, plain_config, run_hydra
-from scow.io import atomic_write
+from scow.cli import Progress, config_folder, outcome_of, plain_config, run_hydra
+from scow.io import atomic_write, write_json
+from scow.metrics import agreement
 from scow.models.model import Epoch
-from scow.training.cross_validation import write_cross_validation
-from scow.training.sweep import Figures, figures_of, report_sweep, run_of_sweep, write_sweep
-from scow.training.train import TrainConfig, best_epoch, cross_validation, train, train_config
+from scow.training.cross_validation import figures
+from scow.training.sweep import report_sweep, run_of_sweep, write_sweep
+from scow.training.train import Figures, TrainConfig, cross_validation, figures_of, train, train_config
 
 outcomes: list[Figures | Exception] = []  # of a single run
 sweep: list[dict[str, str]] = []  # rows of a sweep's table
@@ -38,29 +39,28 @@ def main(cfg: DictConfig) -> None:
 
 
 def run(cfg: DictConfig) -> Figures:
-    """Train, or cross-validate, and say how well."""
-    plain = plain_config(cfg)
-    config = train_config(plain)
-    if flag(plain, "cv"):
+    """Train, or cross-validate, and print how well the model predicts."""
+    config = train_config(plain_config(cfg))
+    if config.run.cv:
         return report_cross_validation(config)
-    trained = train(config, on_epoch=say_epoch)
-    if trained.folder.resolve() != config_folder(HydraConfig.get()).resolve():
-        with atomic_write(trained.folder / "config.yaml") as temporary:  # infer.py -cp reads it beside model.pt
+    folder = config.train.save_dir
+    checkpoint = train(config, on_epoch=print_epoch)
+    if folder.resolve() != config_folder(HydraConfig.get()).resolve():
+        with atomic_write(folder / "config.yaml") as temporary:  # infer.py -cp reads it beside model.pt
             OmegaConf.save(cfg, temporary)
-    print(
-        f"wrote {trained.folder / 'model.pt'}"
-        + (f" and {trained.folder / 'train_log.csv'}" if trained.model.log else "")
-    )
-    if trained.model.log:
-        best = best_epoch(trained.model.log)
-        r = "undefined" if best.val_r is None else f"{best.val_r:.3f}"
-        print(f"kept epoch {best.epoch} of {len(trained.model.log)}: validation RMSE {best.val_rmse:.2f}, r {r}")
-    if trained.out_of_fold is not None:
-        print(f"fitted to all {trained.facts['n_signals']} signals; out of fold: {trained.out_of_fold}")
-    return figures_of(trained.facts)
+    result = figures_of(checkpoint.facts)
+    score = f"RMSE {result.rmse:.2f}, r {'undefined' if result.r is None else f'{result.r:.3f}'}"
+    if checkpoint.model.log:
+        best = checkpoint.facts["kept_epochs"][0]
+        print(f"wrote {folder / 'model.pt'} and {folder / 'train_log.csv'}")
+        print(f"best epoch {best} of {len(checkpoint.model.log)}: {result.kind} {score}")
+    else:
+        print(f"wrote {folder / 'model.pt'}")
+        print(f"fitted to all {checkpoint.facts['n_signals']} signals; {result.kind}: {score}")
+    return result
 
 
-def say_epoch(epoch: Epoch) -> None:
+def print_epoch(epoch: Epoch) -> None:
     """A line every tenth epoch."""
     if epoch.epoch == 1 or epoch.epoch % 10 == 0:
         print(f"epoch {epoch.epoch}: loss {epoch.train_loss:.4f}, validation RMSE {epoch.val_rmse:.2f}", flush=True)
@@ -68,15 +68,13 @@ def say_epoch(epoch: Epoch) -> None:
 
 def report_cross_validation(config: TrainConfig) -> Figures:
     """Cross-validate, print RMSE and r per repeat and their means, and write cross_validation.json."""
-    result, grouped_by = cross_validation(
-        config,
-        on_fold=lambda repeat, fold: print(f"repeat {repeat + 1}, fold {fold + 1} done", file=sys.stderr, flush=True),
-    )
-    for number, repeat in enumerate(result.repeats, start=1):
-        print(f"repeat {number}: {repeat}")
+    result, grouped_by = cross_validation(config, progress=Progress())
+    for number, row in enumerate(result.scores, start=1):
+        print(f"repeat {number}: {agreement(row, result.truth)}")
+    folds = config.cross_validation.folds
+    print(f"mean of {len(result.scores)} repeats of {folds} folds by {grouped_by}: {result}")
     path = config.train.save_dir / "cross_validation.json"
-    write_cross_validation(path, result, grouped_by=grouped_by, seed=config.seed)
-    print(f"mean of {config.cv.repeats} repeats of {config.cv.folds} folds by {grouped_by}: {result}")
+    write_json(path, figures(result, grouped_by=grouped_by, seed=config.run.seed))
     print(f"wrote {path}")
     return Figures("cross-validated", result.rmse, result.r)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -134,8 +134,12 @@ def run_hydra(main: Callable[[], None], outcomes: Sequence[object]) -> int:
 
 def outcome_of(task: Callable[[], Result]) -> Result | Exception:
     """Result of a hydra task, or the error that ended it: hydra prints errors that a task raises in its own way."""
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         return task()
+    except OmegaConfBaseException as error:
+        return UserError(f"config: {' '.join(str(error).split())}")
     except Exception as error:  # noqa: BLE001  reported by run_hydra, or in the table of a sweep
         return error
 
@@ -143,12 +147,8 @@ def outcome_of(task: Callable[[], Result]) -> Result | Exception:
 def plain_config(cfg: DictConfig) -> dict[str, Any]:
     """A composed config as plain values, interpolations resolved."""
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
 
-    try:
-        return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
-    except OmegaConfBaseException as error:
-        raise UserError(f"config: {' '.join(str(error).split())}") from error
+    return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
 
 
 def swept_overrides(sweep_dir: str, overrides: Sequence[str]) -> list[str]:
@@ -160,14 +160,6 @@ def swept_overrides(sweep_dir: str, overrides: Sequence[str]) -> list[str]:
     given = OverridesParser.create().parse_overrides(texts)
     swept = {override.get_key_element() for override in given if override.is_sweep_override()}
     return [text for text in overrides if text.partition("=")[0] in swept] or list(overrides)
-
-
-def flag(config: Mapping[str, Any], name: str) -> bool:
-    """A true-or-false value at the top of a config; false where it is absent."""
-    value = config.get(name, False)
-    if not isinstance(value, bool):
-        raise UserError(f"{name}: expected true or false, found {value!r}")
-    return value
 
 
 def config_folder(chosen: HydraConf) -> Path:

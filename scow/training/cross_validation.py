@@ -1,196 +1,142 @@
-"""Repeated cross-validation by group: figures for a model that was never shown the track that it is asked about.
+"""Repeated cross-validation by group: how well a recipe predicts tracks that the model has not seen.
 
-Each repeat deals the groups into folds anew; each signal is predicted by a model that was fitted to the other folds.
-Whatever a model chooses (an epoch, a prior) it chooses inside its own folds.
+In each repeat the groups are dealt into folds anew, and each signal is predicted by a model fitted to the other folds.
+Whatever a model chooses (an epoch, a text prior) is chosen without the held-out fold.
 
-The coverage of intervals is measured likewise: a fold's intervals are calibrated on the scores of the other folds.
+The coverage of intervals is measured likewise: the intervals of a fold are calibrated on the scores of the other folds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from scow.data.tables import HEARING_LOSSES
-from scow.io import write_json
-from scow.metrics import Agreement, agreement, equal_bins, group_standard_error, roc_auc
+from scow.metrics import agreement, equal_bins, group_standard_error, roc_auc
 from scow.models.groups import group_folds
 from scow.models.inputs import ModelInput
 from scow.models.intervals import calibrate, interval
-from scow.models.model import PERCENT, Model, to_scores
+from scow.models.model import PERCENT, FitSetup, Model, to_scores
 from scow.models.word_model import labels_of
-
-# Takes labelled signals, their groups, the groups that are held out, and a seed.
-Fitter = Callable[[ModelInput, Sequence[str], frozenset[str], int], Model]
 
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """Out-of-fold scores, each signal predicted by a model that saw nothing of its group.
+    """Scores and word probabilities of models that saw nothing of a signal's group."""
 
-    Attributes
-    ----------
-    scores : ndarray, shape (n_repeats, n)
-        In points of 0-100, clamped.
-    folds : ndarray, shape (n_repeats, n), int
-        Fold of each signal.
-    words : ndarray, shape (n_repeats, n_words), or None
-        Probabilities of the words, where the model gives them.
-    truth : ndarray, shape (n,)
-        Correctness in points.
-    hearing_loss : ndarray, shape (n,), int
-    groups : tuple of str, length n
-    labels : ndarray, shape (n_words,), or None
-        Word labels, where `words` are given and the tables have responses.
-    """
-
-    scores: np.ndarray
-    folds: np.ndarray
-    words: np.ndarray | None
-    truth: np.ndarray
-    hearing_loss: np.ndarray
-    groups: tuple[str, ...]
-    labels: np.ndarray | None = None
-
-    @property
-    def repeats(self) -> tuple[Agreement, ...]:
-        """RMSE and r over all signals, per repeat."""
-        return tuple(agreement(row, self.truth) for row in self.scores)
+    scores: np.ndarray  # shape (n_repeats, n), points of 0-100, clamped
+    folds: np.ndarray  # shape (n_repeats, n), fold of each signal
+    words: np.ndarray | None  # shape (n_repeats, n_words), probabilities; None where the model predicts no words
+    truth: np.ndarray  # shape (n,), correctness in points
+    hearing_loss: np.ndarray  # shape (n,), index into scow.data.tables.HEARING_LOSSES
+    groups: tuple[str, ...]  # track or prompt of each signal
+    labels: np.ndarray | None = None  # shape (n_words,), where there are words and responses
 
     @property
     def rmse(self) -> float:
-        """Mean over repeats, in points."""
-        return float(np.mean([repeat.rmse for repeat in self.repeats]))
+        """Mean over repeats."""
+        return float(np.mean([agreement(row, self.truth).rmse for row in self.scores]))
 
     @property
     def r(self) -> float | None:
-        """Mean over repeats; None where a repeat has none."""
-        rs = [repeat.r for repeat in self.repeats]
+        """Mean over repeats; None where it is undefined in one of them."""
+        rs = [agreement(row, self.truth).r for row in self.scores]
         return None if None in rs else float(np.mean([r for r in rs if r is not None]))
-
-    @property
-    def rmse_error(self) -> float:
-        """Standard error of the RMSE, from resampling whole groups; mean over repeats."""
-        rng = np.random.default_rng(0)
-        return float(np.mean([group_standard_error(row, self.truth, self.groups, rng) for row in self.scores]))
-
-    def by_severity(self) -> dict[str, Agreement]:
-        """Agreement per severity, over all repeats together."""
-        found = {}
-        for i, name in enumerate(HEARING_LOSSES):
-            mine = self.hearing_loss == i
-            if mine.any():
-                found[name] = agreement(self.scores[:, mine].ravel(), np.tile(self.truth[mine], len(self.scores)))
-        return found
-
-    @property
-    def word_auc(self) -> float | None:
-        """Area under the ROC curve of words, mean over repeats; None without words, or where all labels are alike."""
-        if self.words is None or self.labels is None or len(np.unique(self.labels > 0.5)) < 2:
-            return None
-        return float(np.mean([roc_auc(row, self.labels) for row in self.words]))
-
-    def calibration(self, n_bins: int = 10) -> list[dict[str, float]]:
-        """Mean predicted and true score of signals in bins of equal size, over all repeats together."""
-        predicted, true = self.scores.ravel(), np.tile(self.truth, len(self.scores))
-        return [
-            {"predicted": float(predicted[i].mean()), "true": float(true[i].mean()), "n": len(i)}
-            for i in equal_bins(predicted, n_bins)
-        ]
-
-    def coverage(self, level: float = 0.8) -> dict[str, float]:
-        """Share of signals inside their interval, in all and per severity, mean over repeats."""
-        inside = np.zeros(self.scores.shape, dtype=bool)
-        truth = self.truth / PERCENT
-        for repeat, (row, folds) in enumerate(zip(self.scores / PERCENT, self.folds, strict=True)):
-            for fold in np.unique(folds):
-                held, rest = folds == fold, folds != fold
-                quantiles = calibrate(row[rest], truth[rest], self.hearing_loss[rest])
-                low, high = interval(row[held], self.hearing_loss[held], quantiles, level)
-                tolerance = 1e-6  # correctness is float32 in the tables' tensors
-                inside[repeat, held] = (truth[held] >= low - tolerance) & (truth[held] <= high + tolerance)
-        shares = {"all": float(inside.mean())}
-        for i, name in enumerate(HEARING_LOSSES):
-            if (self.hearing_loss == i).any():
-                shares[name] = float(inside[:, self.hearing_loss == i].mean())
-        return shares
 
     def __str__(self) -> str:
         return f"RMSE {self.rmse:.2f}, r {'undefined' if self.r is None else f'{self.r:.3f}'}"
 
 
 def cross_validate(
-    batch: ModelInput,
-    groups: Sequence[str],
-    fitter: Fitter,
+    inputs: ModelInput,
+    model_class: type[Model],
+    config: Any,
+    setup: FitSetup,
     *,
     n_folds: int,
-    n_repeats: int,
-    seed: int,
-    device: str = "cpu",
-    on_fold: Callable[[int, int], None] | None = None,
+    n_repeats: int = 1,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> CrossValidation:
-    """Cross-validate a way of fitting.
+    """Cross-validate models of `config` on labelled signals.
 
-    Parameters
-    ----------
-    batch : ModelInput
-        All with a label.
-    groups : sequence of str, length n
-        Track (or prompt) of each signal.
-    fitter : callable
-        See `Fitter`.
-    n_folds, n_repeats : int
-    seed : int
-        Repeat k uses seed + k, for the folds and for the fits.
-    device : str
-    on_fold : callable, optional
-        Told of repeat and fold as each ends.
-
-    Returns
-    -------
-    CrossValidation
+    Folds keep the groups of `setup` whole. Repeat k uses the seed of `setup` + k, for the folds and for the fits.
+    `progress` is called after each fit, with a label, the number of fits done, and of all fits.
     """
-    scores = np.zeros((n_repeats, len(batch)))
-    folds = np.zeros((n_repeats, len(batch)), dtype=np.int64)
-    owner = np.repeat(np.arange(len(batch)), [len(words) for words in batch.words])
-    words: np.ndarray | None = np.zeros((n_repeats, len(owner)))
+    scores = np.zeros((n_repeats, len(inputs)))
+    folds = np.zeros((n_repeats, len(inputs)), dtype=np.int64)
+    words = np.zeros((n_repeats, len(inputs.word_signals))) if model_class.predicts_words else None
     for repeat in range(n_repeats):
-        for number, held in enumerate(group_folds(groups, n_folds, np.random.default_rng(seed + repeat))):
-            rest = np.setdiff1d(np.arange(len(batch)), held)
-            held_groups = frozenset(groups[i] for i in held)
-            fitted = fitter(batch.take(torch.from_numpy(rest)), [groups[i] for i in rest], held_groups, seed + repeat)
-            predicted = fitted.predict(batch.take(torch.from_numpy(held)), device)
-            scores[repeat, held], folds[repeat, held] = to_scores(predicted.correctness), number
-            if predicted.words is None:
-                words = None
-            elif words is not None:
-                words[repeat, np.isin(owner, held)] = predicted.words
-            if on_fold is not None:
-                on_fold(repeat, number)
-    truth = to_scores(batch.target.double().numpy())
-    labels = labels_of(batch) if words is not None and any(batch.responses) else None
-    return CrossValidation(scores, folds, words, truth, batch.hearing_loss.numpy(), tuple(groups), labels)
+        seed = setup.seed + repeat
+        for fold, held in enumerate(group_folds(setup.groups, n_folds, np.random.default_rng(seed))):
+            rest = np.setdiff1d(np.arange(len(inputs)), held)
+            held_groups = frozenset(setup.groups[i] for i in held)
+            groups = [setup.groups[i] for i in rest]
+            fold_setup = dataclasses.replace(setup, groups=groups, seed=seed, held_groups=held_groups, on_epoch=None)
+            model = model_class.fit(inputs.take(torch.from_numpy(rest)), config, fold_setup)
+            predicted = model.predict(inputs.take(torch.from_numpy(held)), setup.device)
+            scores[repeat, held], folds[repeat, held] = to_scores(predicted.correctness), fold
+            if words is not None:
+                words[repeat, np.isin(inputs.word_signals, held)] = predicted.words
+            if progress is not None:
+                progress("cross-validation", repeat * n_folds + fold + 1, n_repeats * n_folds)
+    truth = to_scores(inputs.target.double().numpy())
+    labels = labels_of(inputs) if words is not None and any(inputs.responses) else None
+    return CrossValidation(scores, folds, words, truth, inputs.hearing_loss.numpy(), tuple(setup.groups), labels)
 
 
-def write_cross_validation(path: Path, result: CrossValidation, *, grouped_by: str, seed: int) -> None:
-    """Write what was done and found as JSON."""
-    content = {
+def figures(result: CrossValidation, *, grouped_by: str, seed: int) -> dict[str, Any]:
+    """The content of cross_validation.json."""
+    repeats = [agreement(row, result.truth) for row in result.scores]
+    predicted, true = result.scores.ravel(), np.tile(result.truth, len(result.scores))
+    hearing_loss = np.tile(result.hearing_loss, len(result.scores))
+    by_loss = {
+        name: agreement(predicted[hearing_loss == i], true[hearing_loss == i])
+        for i, name in enumerate(HEARING_LOSSES)
+        if (hearing_loss == i).any()
+    }
+    rng = np.random.default_rng(0)
+    errors = [group_standard_error(row, result.truth, result.groups, rng) for row in result.scores]
+    return {
         "n_signals": result.scores.shape[1],
         "grouped_by": grouped_by,
         "folds": int(result.folds.max()) + 1,
         "seeds": [seed + repeat for repeat in range(len(result.scores))],
         "rmse": result.rmse,
-        "rmse_standard_error": result.rmse_error,
+        "rmse_standard_error": float(np.mean(errors)),
         "r": result.r,
-        "repeats": [{"rmse": repeat.rmse, "r": repeat.r} for repeat in result.repeats],
-        "by_severity": {name: {"rmse": found.rmse, "r": found.r} for name, found in result.by_severity().items()},
-        "coverage_of_80_percent_intervals": result.coverage(),
-        "word_auc": result.word_auc,
-        "calibration": result.calibration(),
+        "repeats": [{"rmse": repeat.rmse, "r": repeat.r} for repeat in repeats],
+        "by_severity": {name: {"rmse": found.rmse, "r": found.r} for name, found in by_loss.items()},
+        "coverage_of_80_percent_intervals": coverage(result),
+        "word_auc": word_auc(result),
+        "calibration": [
+            {"predicted": float(predicted[i].mean()), "true": float(true[i].mean()), "n": len(i)}
+            for i in equal_bins(predicted, 10)
+        ],
     }
-    write_json(path, content)
+
+
+def word_auc(result: CrossValidation) -> float | None:
+    """Area under the ROC curve of words, mean over repeats; None without words, or where all labels are equal."""
+    if result.words is None or result.labels is None or len(np.unique(result.labels > 0.5)) < 2:
+        return None
+    return float(np.mean([roc_auc(row, result.labels) for row in result.words]))
+
+
+def coverage(result: CrossValidation, level: float = 0.8) -> dict[str, float]:
+    """Share of signals inside their interval, of all and per hearing loss, mean over repeats."""
+    inside = np.zeros(result.scores.shape, dtype=bool)
+    truth, hearing_loss = result.truth / PERCENT, result.hearing_loss
+    for repeat, (row, folds) in enumerate(zip(result.scores / PERCENT, result.folds, strict=True)):
+        for fold in np.unique(folds):
+            held, rest = folds == fold, folds != fold
+            quantiles = calibrate(row[rest], truth[rest], hearing_loss[rest])
+            low, high = interval(row[held], hearing_loss[held], quantiles, level)
+            tolerance = 1e-6  # correctness is float32 in the tensors
+            inside[repeat, held] = (truth[held] >= low - tolerance) & (truth[held] <= high + tolerance)
+    present = {name: hearing_loss == i for i, name in enumerate(HEARING_LOSSES) if (hearing_loss == i).any()}
+    return {"all": float(inside.mean()), **{name: float(inside[:, of].mean()) for name, of in present.items()}}

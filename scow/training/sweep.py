@@ -10,9 +10,8 @@ A run is skipped where its folder has a model.pt of the same config that is newe
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -30,22 +29,7 @@ from scow.cli import (
 from scow.data.scores import write_rows
 from scow.errors import UserError
 from scow.models.checkpoint import checkpoint_facts
-from scow.training.train import train_config
-
-
-class Figures(NamedTuple):
-    """How well a run did: ``out of fold`` (word model), ``validation`` (transformer, best epoch), ``cross-validated``."""
-
-    kind: str
-    rmse: float  # in points of 0-100; mean over repeats where cross-validated
-    r: float | None  # None where undefined
-
-
-def figures_of(facts: Mapping[str, Any]) -> Figures:
-    """Figures in the facts of a checkpoint."""
-    if "out_of_fold" in facts:
-        return Figures("out of fold", **facts["out_of_fold"])
-    return Figures("validation", facts["val_rmse"][0], facts["val_r"][0])
+from scow.training.train import Figures, figures_of, train_config
 
 
 def run_of_sweep(cfg: DictConfig, run: Callable[[DictConfig], Figures]) -> dict[str, str]:

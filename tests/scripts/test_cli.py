@@ -13,7 +13,7 @@ from helpers import assert_user_error, run_script, start_script, wait_until
 from omegaconf import OmegaConf
 
 from scow import cli
-from scow.cli import Progress, aligned, listed, plain_config, report_failures
+from scow.cli import Progress, aligned, listed, outcome_of, plain_config, report_failures
 from scow.errors import SignalError, UserError
 
 
@@ -155,8 +155,9 @@ def test_run_hydra_mistake_is_one_line(hydra_script, arguments, fragments):
 def test_plain_config_resolves_interpolations():
     cfg = OmegaConf.create({"exp": "final", "train": {"save_dir": "checkpoints/${exp}"}, 3: "three"})
     assert plain_config(cfg) == {"exp": "final", "train": {"save_dir": "checkpoints/final"}, 3: "three"}
-    with pytest.raises(UserError, match="exp_name"):
-        plain_config(OmegaConf.create({"train": {"save_dir": "${exp_name}"}}))
+    outcome = outcome_of(lambda: plain_config(OmegaConf.create({"train": {"save_dir": "${exp_name}"}})))
+    assert isinstance(outcome, UserError)
+    assert "exp_name" in str(outcome)
 
 
 # --- progress
@@ -179,4 +180,4 @@ def test_progress_is_a_bar_on_a_terminal_and_a_line_every_30_s_in_a_log(monkeypa
             now[0] += 16.0
             progress("transcribing", done, 4)
     assert "\rtranscribing: 100%" in terminal.getvalue()
-    assert log.getvalue() == "transcribing: 2/4, 16 s\ntranscribing: 4/4, 48 s\n"
+    assert log.getvalue() == "transcribing: 3/4, 32 s\n"

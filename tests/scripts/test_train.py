@@ -1,364 +1,206 @@
-"""train.py as a user runs it."""
+"""train.py as a user runs it: both models, cross-validation, mistakes, kills."""
 
 from __future__ import annotations
 
 import csv
 import json
-import os
-import re
-import subprocess
-import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from helpers import (
     HEARD_COLUMNS,
-    ROOT,
     assert_user_error,
     heard_records,
     make_heard_tables,
     make_tables,
+    run_script,
+    start_script,
+    wait_until,
     write_metadata,
 )
 
-from scow.config import options_from
 from scow.io import read_yaml
-from scow.models.checkpoint import load_checkpoint
-from scow.models.config import DataOptions, TrainOptions, TransformerConfig, WordModelConfig, model_config
+from scow.models.checkpoint import Checkpoint, load_checkpoint
+from scow.models.config import TransformerConfig, WordModelConfig
 from scow.models.inputs import load_input
-from scow.models.model import FitSetup
-from scow.models.transformer import Transformer
 
+pytestmark = pytest.mark.slow
 COLUMNS = ("n_words", "tiny.en", "stoi")
 SMALL = ("model.d_model=8", "model.nhead=2", "train.batch_size=8", "train.lr=1e-2", "device=cpu", "data.metadata=null")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """One thread, here and in the scripts: the same sums in the same order, and no fight for busy cores."""
-    before, variable = torch.get_num_threads(), os.environ.get("OMP_NUM_THREADS")
-    torch.set_num_threads(1)
-    os.environ["OMP_NUM_THREADS"] = "1"
-    yield
-    torch.set_num_threads(before)
-    del os.environ["OMP_NUM_THREADS"]
-    if variable is not None:
-        os.environ["OMP_NUM_THREADS"] = variable
-
-
-def start(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess:
-    """The same as the fixture run_script_file, to be had by fixtures of the whole module."""
-    return subprocess.run(
-        [sys.executable, str(ROOT / script), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-
-
-def training_tables(folder: Path) -> list[str]:
-    """The published network, to be trained on small tables; first, because options go before overrides."""
+def transformer_arguments(folder: Path) -> list[object]:
     left, right = make_tables(folder, 18)
-    return [
-        "-cp",
-        "checkpoints/published",
-        f"data.csv_path_l={left}",
-        f"data.csv_path_r={right}",
-        f"data.feature_cols=[{','.join(COLUMNS)}]",
-    ]
+    tables = [f"data.csv_path_l={left}", f"data.csv_path_r={right}", f"data.feature_cols=[{','.join(COLUMNS)}]"]
+    return ["-cp", "checkpoints/published", *tables, *SMALL]
+
+
+def load(folder: Path, columns: tuple[str, ...] = COLUMNS) -> Checkpoint:
+    return load_checkpoint(folder / "model.pt", TransformerConfig(), columns)
+
+
+def same_state(one: Checkpoint, other: Checkpoint) -> bool:
+    ours, theirs = one.model.state_dict(), other.model.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+# --- the transformer
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory) -> tuple[Path, list[subprocess.CompletedProcess]]:
-    """Two runs of the same training into two folders, the second given relative to the working folder."""
+def runs(tmp_path_factory) -> SimpleNamespace:
+    """The same training twice, into two folders, the second given relative to the working folder."""
     folder = tmp_path_factory.mktemp("runs")
-    common = [*training_tables(folder), *SMALL, "train.epochs=12", "seed=5"]
-    with ThreadPoolExecutor(2) as pool:
-        done = pool.map(
-            lambda save_dir: start("train.py", *common, f"train.save_dir={save_dir}", cwd=folder),
-            (folder / "first", "sub/second"),
-        )
-    return folder, list(done)
+    arguments = [*transformer_arguments(folder), "train.epochs=12", "seed=5"]
+    first = run_script("train.py", *arguments, f"train.save_dir={folder / 'first'}", cwd=folder)
+    second = run_script("train.py", *arguments, "train.save_dir=sub/second", cwd=folder)
+    return SimpleNamespace(folder=folder, first=first, second=second)
 
 
-def test_what_it_writes_and_says(runs):
-    folder, (first, second) = runs
-    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+def test_train_transformer_output(runs):
+    folder, first = runs.folder, runs.first
+    assert (first.returncode, runs.second.returncode, first.stderr) == (0, 0, ""), first.stderr
     assert sorted(path.name for path in (folder / "first").iterdir()) == ["config.yaml", "model.pt", "train_log.csv"]
     assert sorted(path.name for path in folder.iterdir()) == ["first", "sub", "t_l.csv", "t_r.csv"]
     with (folder / "first" / "train_log.csv").open(encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
     assert list(rows[0]) == ["epoch", "train_loss", "train_rmse", "val_rmse", "val_r"]
     assert [row["epoch"] for row in rows] == [str(number) for number in range(1, 13)]
-    assert all(0 < float(row["val_rmse"]) < 100 and float(row["train_rmse"]) > 0 for row in rows)
-    kept = min(rows, key=lambda row: float(row["val_rmse"]))
-    r = f"{float(kept['val_r']):.3f}" if kept["val_r"] else "undefined"
+    best = min(rows, key=lambda row: float(row["val_rmse"]))
     lines = first.stdout.splitlines()
     assert [line.split(":")[0] for line in lines[:-2]] == ["epoch 1", "epoch 10"]
-    assert lines[-2] == f"wrote {folder / 'first' / 'model.pt'} and {folder / 'first' / 'train_log.csv'}"
-    assert lines[-1] == f"kept epoch {kept['epoch']} of 12: validation RMSE {float(kept['val_rmse']):.2f}, r {r}"
-    assert first.stderr == ""
+    assert str(folder / "first" / "model.pt") in lines[-2]
+    assert f"epoch {best['epoch']} of 12: validation RMSE {float(best['val_rmse']):.2f}, r " in lines[-1]
 
 
-def test_second_run_is_identical(runs):
-    folder, (first, second) = runs
-    ours, theirs = folder / "first", folder / "sub" / "second"
+def test_train_second_run_is_identical_to_the_bit(runs):
+    ours, theirs = runs.folder / "first", runs.folder / "sub" / "second"
     assert (ours / "train_log.csv").read_bytes() == (theirs / "train_log.csv").read_bytes()
-    assert first.stdout.splitlines()[-1] == second.stdout.splitlines()[-1]
-    states = [
-        load_checkpoint(path / "model.pt", TransformerConfig(), COLUMNS).model.state_dict() for path in (ours, theirs)
-    ]
-    assert states[0].keys() == states[1].keys()
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert same_state(load(ours), load(theirs))
 
 
-def test_overrides_reach_the_checkpoint(runs):
-    folder, _ = runs
-    checkpoint = load_checkpoint(folder / "first" / "model.pt", TransformerConfig(), COLUMNS)
-    assert (checkpoint.model.config.d_model, checkpoint.model.config.nhead, checkpoint.facts["seed"]) == (8, 2, 5)
-    assert checkpoint.facts["train"]["epochs"] == 12
-    config = read_yaml(folder / "first" / "config.yaml")
+def test_train_overrides_reach_the_checkpoint(runs):
+    checkpoint = load(runs.folder / "first")
+    assert (checkpoint.model.config.d_model, checkpoint.facts["seed"], checkpoint.facts["n_signals"]) == (8, 5, 18)
+    config = read_yaml(runs.folder / "first" / "config.yaml")
     assert (config["seed"], config["model"]["d_model"], config["train"]["lr"]) == (5, 8, 1e-2)
-    assert tuple(config["data"]["feature_cols"]) == COLUMNS
     assert "hydra" not in config
 
 
-def test_inference_gives_the_scores_of_the_fit(runs):
-    """train.py and infer.py agree with a fit in this process, to the six decimals of a score of 0-100."""
-    folder, _ = runs
-    left, right = folder / "t_l.csv", folder / "t_r.csv"
-    paths = (f"data.valid_path_l={left}", f"data.valid_path_r={right}")
-    done = start("infer.py", "-cp", folder / "sub" / "second", *paths, "infer.splits=[valid,train]", cwd=folder)
+def test_infer_takes_a_trained_folder(runs):
+    folder = runs.folder / "sub" / "second"
+    tables = [runs.folder / "t_l.csv", runs.folder / "t_r.csv"]
+    paths = [f"data.valid_path_{side}={path}" for side, path in zip("lr", tables, strict=True)]
+    done = run_script("infer.py", "-cp", folder, *paths, "infer.splits=[valid,train]", cwd=runs.folder)
     assert done.returncode == 0, done.stderr
-    config = read_yaml(folder / "sub" / "second" / "config.yaml")
-    batch = load_input(left, right, DataOptions(COLUMNS, {}).feature_cols)
-    network_options = model_config(config["model"])
-    options = options_from(TrainOptions, config["train"], "train")
-    model = Transformer.fit(batch, network_options, FitSetup(batch.prompts, 5, train=options))
-    expected = 100 * np.clip(model.predict(batch).correctness, 0, 1)
+    expected = 100 * np.clip(load(folder).model.predict(load_input(*tables, COLUMNS)).correctness, 0, 1)
     assert np.std(expected) > 1
     for split in ("valid", "train"):
-        with (folder / "sub" / "second" / f"{split}_inference.csv").open(encoding="utf-8", newline="") as handle:
-            written = dict(csv.reader(handle))
-        assert tuple(written) == batch.signals
-        np.testing.assert_allclose([float(score) for score in written.values()], expected, rtol=0, atol=1e-6)
+        with (folder / f"{split}_inference.csv").open(encoding="utf-8", newline="") as handle:
+            written = [float(score) for _, score in csv.reader(handle)]
+        np.testing.assert_allclose(written, expected, rtol=0, atol=1e-6)
     assert done.stdout.count("note: this checkpoint was trained on these signals") == 2
 
 
-def test_folder_with_a_config_of_its_own(tmp_path, run_script_file):
-    """-cp to a folder anywhere; where the checkpoint stays in that folder, its config.yaml is left as it is."""
+def test_train_keeps_the_config_of_a_users_own_folder(tmp_path):
     folder = tmp_path / "mine"
     folder.mkdir()
     left, right = make_tables(tmp_path, 18)
     text = f"""# my own
 exp_name: mine
-data:
-  csv_path_l: {left}
-  csv_path_r: {right}
-  feature_cols: [tiny.en]
+data: {{csv_path_l: {left}, csv_path_r: {right}, feature_cols: [tiny.en]}}
 model: {{d_model: 8, nhead: 2}}
 train:
-  save_dir: ${{exp_name}}  # relative to where it is run
+  save_dir: ${{exp_name}}  # relative to the working folder
   epochs: 3
+  folds: 1  # of an older version
 """
     (folder / "config.yaml").write_text(text, encoding="utf-8")
-    done = run_script_file("train.py", "-cp", folder, "train.epochs=1", cwd=tmp_path)
+    done = run_script("train.py", "-cp", folder, "train.epochs=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-2] == "wrote mine/model.pt and mine/train_log.csv"
-    assert "kept epoch 1 of 1" in done.stdout
     assert sorted(path.name for path in folder.iterdir()) == ["config.yaml", "model.pt", "train_log.csv"]
     assert (folder / "config.yaml").read_text(encoding="utf-8") == text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "t_l.csv", "t_r.csv"]
+    assert_user_error(run_script("train.py", "-cp", folder, "train.folds=5", cwd=tmp_path), "train.folds")
 
 
-def test_option_after_an_override(tmp_path, run_script_file):
-    """As with any hydra script, options and overrides come in any order."""
-    done = run_script_file("train.py", "exp_name=mine", "--cfg", "job", cwd=tmp_path)
+def test_train_killed_leaves_no_half_file(tmp_path):
+    arguments = [*transformer_arguments(tmp_path), "train.save_dir=out"]
+    done = run_script("train.py", *arguments, "train.epochs=2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "exp_name: mine" in done.stdout
+    before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    with start_script("train.py", *arguments, "train.epochs=1000000", cwd=tmp_path) as process:
+        wait_until(lambda: "epoch 10:" in process.stdout, "training")
+        process.kill()
+        process.wait()
+    assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
-def test_folder_named_like_an_override(tmp_path, run_script_file):
-    """As folders of experiments often are."""
-    folder = tmp_path / "lr=1e-3"
-    folder.mkdir()
-    (folder / "config.yaml").write_text("exp_name: theirs\n", encoding="utf-8")
-    done = run_script_file("train.py", "-cp", folder, "exp_name=mine", "--cfg", "job", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "exp_name: mine"
-
-
-def test_cross_validation_prints_figures_and_leaves_no_checkpoint(tmp_path, run_script_file):
-    arguments = [*training_tables(tmp_path), *SMALL, f"train.save_dir={tmp_path / 'out'}", "train.epochs=2"]
-    done = run_script_file(
-        "train.py",
-        *arguments,
-        "cv=true",
-        "cross_validation.folds=3",
-        "cross_validation.repeats=2",
-        "seed=7",
-        cwd=tmp_path,
-    )
+def test_train_cross_validation(tmp_path):
+    options = ["cv=true", "cross_validation.folds=3", "cross_validation.repeats=2", "seed=7", "train.epochs=2"]
+    arguments = [*transformer_arguments(tmp_path), f"train.save_dir={tmp_path / 'out'}"]
+    done = run_script("train.py", *arguments, *options, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["cross_validation.json"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "t_l.csv", "t_r.csv"]
     figures = json.loads((tmp_path / "out" / "cross_validation.json").read_text(encoding="utf-8"))
-    assert (figures["folds"], figures["seeds"], figures["grouped_by"], figures["n_signals"]) == (
-        3,
-        [7, 8],
-        "prompt",
-        18,
-    )
-
-    def said(of: dict) -> str:
-        return f"RMSE {of['rmse']:.2f}, r " + ("undefined" if of["r"] is None else f"{of['r']:.3f}")
-
+    assert (figures["folds"], figures["seeds"], figures["grouped_by"]) == (3, [7, 8], "prompt")
     lines = done.stdout.splitlines()
     for number, repeat in enumerate(figures["repeats"]):
-        assert lines[number].startswith(f"repeat {number + 1}: {said(repeat)}")
-        assert lines[number].endswith(", 18 signals")
-    assert lines[2:] == [
-        f"mean of 2 repeats of 3 folds by prompt: {said(figures)}",
-        f"wrote {tmp_path / 'out' / 'cross_validation.json'}",
-    ]
-    assert len(re.findall(r"^repeat [12], fold [123] done$", done.stderr, flags=re.MULTILINE)) == 6
+        assert lines[number].startswith(f"repeat {number + 1}: RMSE {repeat['rmse']:.2f}, r ")
+    assert lines[2].startswith(f"mean of 2 repeats of 3 folds by prompt: RMSE {figures['rmse']:.2f}, r ")
 
 
-MISTAKES = {
-    "unknown key": (["train.epoch=3"], ["config or override: ", "train.epoch"]),
-    "no override": (["train.epochs"], ["config or override: ", "train.epochs"]),
-    "wrong type": (["train.epochs=many"], ["train.epochs: expected int, found 'many'"]),
-    "no such tables": (["data.csv_path_l=gone.csv"], ["gone.csv: expected a feature table", "metadata_to_csv.py"]),
-    "no such folder": (["-cp", "checkpoints/finl"], ["-cp: expected a folder with config.yaml", "did you mean final"]),
-    "no such value": (["exp_name=${nobody}"], ["nobody"]),
-    "model": (["model.nhead=5"], ["model.nhead"]),
-    "section": (["data=5"], ["data: expected a mapping"]),
-    "cv": (["cv=often"], ["cv: expected true or false, found 'often'"]),
-}
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (["train.epoch=3"], ["config or override: ", "train.epoch"]),
+        (["train.epochs"], ["config or override: ", "train.epochs"]),
+        (["train.epochs=many"], ["train.epochs: expected int, found 'many'"]),
+        (["data.csv_path_l=gone.csv"], ["gone.csv", "metadata_to_csv.py"]),
+        (["exp_name=${nobody}"], ["nobody"]),
+        (["model.nhead=5"], ["model.nhead"]),
+        (["data=5"], ["data"]),
+        (["cv=often"], ["cv: expected bool, found 'often'"]),
+        (["seed=-1"], ["seed"]),
+        (["cross_validation.repeats=0"], ["cross_validation.repeats"]),
+        (["cv=true", "cross_validation.folds=40"], ["cross_validation.folds"]),
+    ],
+    ids=str,
+)
+def test_train_mistake_is_one_line(tmp_path, arguments, fragments):
+    right = [*transformer_arguments(tmp_path), "train.epochs=1", "train.save_dir=out"]
+    done = run_script("train.py", *right, *arguments, cwd=tmp_path)
+    assert_user_error(done, *fragments)
+    assert done.stdout == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["t_l.csv", "t_r.csv"]
 
 
-@pytest.fixture(scope="module")
-def mistaken(tmp_path_factory) -> tuple[Path, dict[str, subprocess.CompletedProcess]]:
-    """All mistakes at once, two at a time: starting a script takes seconds, reading its message none."""
-    folder = tmp_path_factory.mktemp("mistakes")
-    right = [*training_tables(folder), *SMALL, "train.epochs=1", "train.save_dir=out"]
-
-    def run(wrong: list[str]) -> subprocess.CompletedProcess:
-        return start("train.py", *right, *wrong, cwd=folder)
-
-    with ThreadPoolExecutor(2) as pool:
-        return folder, dict(zip(MISTAKES, pool.map(run, [wrong for wrong, _ in MISTAKES.values()]), strict=True))
+# --- the word model
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_mistake_is_one_line(mistaken, name):
-    folder, done = mistaken
-    assert_user_error(done[name], *MISTAKES[name][1])
-    assert done[name].stdout == ""
-    assert sorted(path.name for path in folder.iterdir()) == ["t_l.csv", "t_r.csv"]
-
-
-# --- the word model, and ensembles
-
-
-@pytest.fixture(scope="module")
-def word_runs(tmp_path_factory) -> tuple[Path, dict[str, subprocess.CompletedProcess]]:
-    """What the shipped word config does on small tables: twice, on two pairs of tables, cross-validated."""
-    folder = tmp_path_factory.mktemp("words")
-    (left, right), metadata = make_heard_tables(folder / "data", 36)
-    other, _ = make_heard_tables(folder / "other", 24, seed=9, prefix="o")
-    prior = write_metadata(folder / "prior.json", heard_records(60, 50, "p")[0])
-    common = [
-        *(f"data.csv_path_l={left}", f"data.csv_path_r={right}", f"data.metadata={metadata}"),
-        *(f"data.prior_metadata={prior}", f"data.feature_cols=[{','.join(HEARD_COLUMNS)}]", "model.c=0.1", "seed=5"),
-    ]
-    pairs = f"data.tables=[[{left},{right}],[{other[0]},{other[1]}]]"
-    runs = {
-        "first": common,
-        "second": common,
-        "pairs": [*common, pairs, "data.metadata=null"],
-        "cv": [*common, "cv=true", "cross_validation.folds=3", "cross_validation.repeats=2"],
-    }
-    with ThreadPoolExecutor(2) as pool:
-        done = pool.map(
-            lambda name: start("train.py", *runs[name], f"train.save_dir={folder / name}", cwd=folder), runs
-        )
-        return folder, dict(zip(runs, done, strict=True))
-
-
-def test_word_model_prints_out_of_fold_figures(word_runs):
-    folder, runs = word_runs
-    done = runs["first"]
-    assert done.returncode == 0, done.stderr
-    checkpoint = load_checkpoint(folder / "first" / "model.pt", TransformerConfig(), HEARD_COLUMNS)
-    assert checkpoint.model.config == WordModelConfig(c=0.1)
-    out_of_fold = checkpoint.facts["out_of_fold"]
-    assert done.stdout.splitlines() == [
-        f"wrote {folder / 'first' / 'model.pt'}",
-        f"fitted to all 36 signals; out of fold: RMSE {out_of_fold['rmse']:.2f}, r {out_of_fold['r']:.3f}",
-    ]
-    assert done.stderr == ""
-    assert sorted(path.name for path in (folder / "first").iterdir()) == ["config.yaml", "model.pt"]
-    # The spread of the labels is some 35 points, the noise of a response of five words about 15.
-    assert out_of_fold["rmse"] < 30
-    assert out_of_fold["r"] > 0.5
-
-
-def test_second_run_of_the_word_model_is_identical(word_runs):
-    folder, runs = word_runs
-    assert runs["second"].returncode == 0, runs["second"].stderr
-    states = [
-        load_checkpoint(folder / name / "model.pt", TransformerConfig(), HEARD_COLUMNS).model.state_dict()
-        for name in ("first", "second")
-    ]
-    assert states[0].keys() == states[1].keys()
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-
-
-def test_two_pairs_of_tables(word_runs):
-    folder, runs = word_runs
-    assert runs["pairs"].returncode == 0, runs["pairs"].stderr
-    facts = load_checkpoint(folder / "pairs" / "model.pt", TransformerConfig(), HEARD_COLUMNS).facts
-    assert (facts["n_signals"], facts["grouped_by"]) == (60, "prompt")
-    assert "fitted to all 60 signals" in runs["pairs"].stdout
-
-
-def test_word_model_cross_validated(word_runs):
-    folder, runs = word_runs
-    done = runs["cv"]
-    assert done.returncode == 0, done.stderr
-    assert [path.name for path in (folder / "cv").iterdir()] == ["cross_validation.json"]
-    figures = json.loads((folder / "cv" / "cross_validation.json").read_text(encoding="utf-8"))
-    assert (figures["n_signals"], figures["grouped_by"], figures["folds"], figures["seeds"]) == (36, "track", 3, [5, 6])
-    assert figures["rmse"] == pytest.approx(np.mean([repeat["rmse"] for repeat in figures["repeats"]]), rel=1e-12)
-    assert figures["r"] == pytest.approx(np.mean([repeat["r"] for repeat in figures["repeats"]]), rel=1e-12)
-    assert list(figures["by_severity"]) == ["No Loss", "Mild", "Moderate"]
-    squares = [found["rmse"] ** 2 for found in figures["by_severity"].values()]  # twelve signals each
-    assert np.mean(squares) == pytest.approx(np.mean([repeat["rmse"] ** 2 for repeat in figures["repeats"]]), rel=1e-9)
-    coverage = figures["coverage_of_80_percent_intervals"]
-    assert list(coverage) == ["all", "No Loss", "Mild", "Moderate"]
-    assert coverage["all"] == pytest.approx(np.mean([coverage[name] for name in list(coverage)[1:]]), abs=1e-12)
-    assert f"mean of 2 repeats of 3 folds by track: RMSE {figures['rmse']:.2f}, r {figures['r']:.3f}" in done.stdout
-
-
-def test_challenge_data(tmp_path, clip1, run_script_file):
-    metadata = clip1 / "cadenza_data_valid" / "metadata"
-    done = run_script_file(
-        *("train.py", "-cp", "checkpoints/published"),
-        f"data.csv_path_l={metadata / 'valid_metadata_l.csv'}",
-        f"data.csv_path_r={metadata / 'valid_metadata_r.csv'}",
-        f"train.save_dir={tmp_path / 'out'}",
-        "train.epochs=2",
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stderr
-    checkpoint = load_checkpoint(tmp_path / "out" / "model.pt", TransformerConfig(), ())
-    assert len(checkpoint.model.feature_cols) == 19
-    assert checkpoint.facts["n_signals"] == 1175
-    # Two epochs find out at least about where the scores lie: the labels' own spread is 37 points.
-    assert checkpoint.facts["val_rmse"][0] < 45
+def test_train_word_model(tmp_path):
+    """The shipped config on small tables: twice, and on two pairs of tables."""
+    (left, right), metadata = make_heard_tables(tmp_path / "data", 36)
+    other, _ = make_heard_tables(tmp_path / "other", 24, seed=9, prefix="o")
+    prior = write_metadata(tmp_path / "prior.json", heard_records(60, 50, "p")[0])
+    arguments = [f"data.csv_path_l={left}", f"data.csv_path_r={right}", f"data.metadata={metadata}", "model.c=0.1"]
+    arguments += [f"data.prior_metadata={prior}", f"data.feature_cols=[{','.join(HEARD_COLUMNS)}]"]
+    pairs = [f"data.tables=[[{left},{right}],[{other[0]},{other[1]}]]", "data.metadata=null"]
+    for name, more in (("first", []), ("second", []), ("pairs", pairs)):
+        done = run_script("train.py", *arguments, *more, f"exp_name={name}", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        checkpoint = load(tmp_path / "checkpoints" / name, HEARD_COLUMNS)
+        assert checkpoint.model.config == WordModelConfig(c=0.1)
+        facts = checkpoint.facts
+        expected = f"out of fold: RMSE {facts['out_of_fold']['rmse']:.2f}, r {facts['out_of_fold']['r']:.3f}"
+        n, grouped_by = (60, "prompt") if name == "pairs" else (36, "track")
+        assert (facts["n_signals"], facts["grouped_by"]) == (n, grouped_by)
+        assert done.stdout.splitlines()[-1] == f"fitted to all {n} signals; {expected}"
+        # The spread of the labels is some 35 points, the noise of a response of five words about 15.
+        assert facts["out_of_fold"]["rmse"] < 30
+    first, second = (load(tmp_path / "checkpoints" / name, HEARD_COLUMNS) for name in ("first", "second"))
+    assert same_state(first, second)
+    assert sorted(path.name for path in (tmp_path / "checkpoints" / "first").iterdir()) == ["config.yaml", "model.pt"]
