@@ -1,7 +1,7 @@
 """Stage 6: scores and labelled metadata to RMSE, NCC, Kendall's tau and bias, with intervals, and a report.
 
 python evaluate.py checkpoints/final/valid_inference.csv --metadata data/cadenza_data_valid/metadata/valid_metadata.json
-python evaluate.py mine.csv --metadata valid_metadata.json --against theirs.csv --html report.html
+python evaluate.py mine.csv --metadata valid_metadata.json --against theirs.csv --html report.html --figures figures
 """
 
 from __future__ import annotations
@@ -12,23 +12,20 @@ from pathlib import Path
 
 from scow.cli import EXIT_OK, aligned, run_script
 from scow.data.scores import SCALES
-from scow.evaluation.evaluate import EvaluationOptions, evaluate, write_evaluation
-from scow.evaluation.report import write_report
-from scow.evaluation.text import (
-    AGREEMENT_HEADER,
-    COMPARISON_HEADER,
-    OWN_HEADER,
-    agreement_rows,
+from scow.evaluation.evaluate import (
+    agreement_table,
     difference_line,
+    evaluate,
     method_line,
-    own_rows,
-    published_rows,
+    published_table,
+    systems_table,
 )
+from scow.io import write_json
 
 
 def main() -> int:
-    """Parse the options, evaluate, print and write what was found."""
-    parser = argparse.ArgumentParser(description="Stage 6: scores against what listeners wrote down.")
+    """Parse the options, evaluate, print and write the figures."""
+    parser = argparse.ArgumentParser(description="Stage 6: compare scores with labels.")
     parser.add_argument("scores", type=Path, help="CSV of signal ids and scores, with or without a header")
     parser.add_argument("--metadata", type=Path, required=True, metavar="PATH", help="labelled metadata JSON")
     parser.add_argument("--responses", type=Path, metavar="PATH", help="CLIP2's responses, joined to the metadata")
@@ -38,48 +35,46 @@ def main() -> int:
         help="folder or files <split>.<name>.jsonl of the challenge's baselines",
     )  # fmt: skip
     parser.add_argument("--train-metadata", type=Path, metavar="PATH", help="labels that the baselines are fitted to")
-    parser.add_argument("--words", type=Path, metavar="CSV", help="word probabilities; default: beside the scores")
-    parser.add_argument("--scale", choices=tuple(SCALES), help="of the scores; default: told by the largest one")
+    parser.add_argument("--words", type=Path, metavar="CSV", help="word probabilities (default: <split>_words.csv)")
+    parser.add_argument("--scale", choices=tuple(SCALES), help="of the scores (default: from the largest score)")
     parser.add_argument("--seed", type=int, default=0, help="of the resampling (default %(default)s)")
     parser.add_argument("--resamples", type=int, default=1000, help="number of resamples (default %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures as JSON")
     parser.add_argument("--html", type=Path, metavar="PATH", help="write the report")
-    given = parser.parse_args()
-    options = EvaluationOptions(
-        scores=given.scores,
-        metadata=given.metadata,
-        responses=given.responses,
-        against=given.against,
-        words=given.words,
-        baseline_scores=tuple(given.baseline_scores),
-        train_metadata=given.train_metadata,
-        scale=given.scale,
-        seed=given.seed,
-        resamples=given.resamples,
-    )
-    found = evaluate(options)
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="write the report's figures as PDF")
+    options = vars(parser.parse_args())
+    json_path, html_path, figures_dir = (options.pop(name) for name in ("json", "html", "figures"))
+
+    found = evaluate(**options)
+    figures = found.figures
+    n_signals = figures["agreement"]["all"]["n_signals"]
     print(found.file)
-    print(f"{options.metadata}: {len(found.records)} labelled signals; {method_line(found)}\n")
-    print(aligned([AGREEMENT_HEADER, *agreement_rows(found)]))
+    print(f"{figures['metadata']}: {n_signals} labelled signals; {method_line(figures)}\n")
+    print(aligned(agreement_table(figures)))
     if found.words is not None:
-        auc = "undefined" if found.words.auc is None else f"{found.words.auc:.3f}"
-        print(f"\n{found.words.path}: area under the ROC curve of words {auc}")
-    if found.baselines:
-        print("\nOn the same signals:\n")
-        print(aligned([OWN_HEADER, *own_rows(found)]))
-    print("\nOfficial CLIP1 results:\n")
-    print(aligned([COMPARISON_HEADER, *published_rows()], longest=45))
-    if (line := difference_line(found)) is not None:
+        auc = "undefined" if figures["word_auc"] is None else f"{figures['word_auc']:.3f}"
+        print(f"\n{found.words.attrs['path']}: area under the ROC curve of words {auc}")
+    if figures["baselines"]:
+        print(f"\nOn the same signals:\n\n{aligned(systems_table(figures))}")
+    print(f"\nOfficial CLIP1 results:\n\n{aligned(published_table(), longest=45)}")
+    if line := difference_line(figures):
         print(f"\n{line}")
     print()
-    for note in found.notes:
+    for note in figures["notes"]:
         print(f"note: {note}", file=sys.stderr)
-    if given.json is not None:
-        write_evaluation(given.json, found)
-        print(f"wrote {given.json}")
-    if given.html is not None:
-        write_report(given.html, found)
-        print(f"wrote {given.html}")
+    if json_path:
+        write_json(json_path, figures)
+        print(f"wrote {json_path}")
+    if html_path or figures_dir:
+        from scow.evaluation.report import report_plots, write_report
+        from scow.reports.render import write_figures
+
+        plots = report_plots(found)
+        if html_path:
+            write_report(html_path, found, plots)
+            print(f"wrote {html_path}")
+        if figures_dir:
+            print(f"wrote {len(write_figures(figures_dir, plots))} figures to {figures_dir}")
     return EXIT_OK
 
 

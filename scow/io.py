@@ -7,6 +7,7 @@ its writer: where a run was killed, the next write to the same file removes what
 
 from __future__ import annotations
 
+import dataclasses
 import glob
 import hashlib
 import json
@@ -59,8 +60,8 @@ def _remove_stale(path: Path) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write content as indented JSON; a character that UTF-8 cannot hold is escaped."""
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    """Write content, dataclasses as objects, as indented JSON; a character that UTF-8 cannot hold is escaped."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=dataclasses.asdict) + "\n"
     with atomic_write(path) as temporary:
         temporary.write_bytes(text.encode("utf-8", errors="backslashreplace"))
 

@@ -1,50 +1,40 @@
-"""How far predictions are from what listeners wrote down.
+"""How well predicted scores agree with the scores of listeners.
 
-On scores in points of 0-100; the first two are the measures of the CLIP1 challenge:
+For scores s and true scores t in points of 0-100:
 
-- RMSE, the root of the mean squared difference, in points;
-- NCC, the challenge's name of Pearson's correlation coefficient r, in -1 to 1;
-- Kendall's tau-b, how far the order agrees, ties allowed for, in -1 to 1 (Kendall, "The treatment of ties in ranking
-  problems", Biometrika 1945);
-- bias, the mean of score minus truth, in points: above 0 where listeners got less than was predicted.
+- RMSE = sqrt(mean((s - t)^2)), in points;
+- NCC, the challenge's name for Pearson's correlation coefficient r, in -1 to 1;
+- Kendall's tau-b, the rank correlation with a correction for ties, in -1 to 1 (Kendall, "The treatment of ties in
+  ranking problems", Biometrika 1945);
+- bias = mean(s - t), in points: above 0 where listeners understood less than predicted.
 
-How sure these are is said by the bootstrap over groups (Efron and Tibshirani, "An Introduction to the Bootstrap",
-1993, chapters 6 and 13): tracks, or prompts, are drawn with replacement, each with all its signals, since the
-severities of an excerpt belong together. The standard error is the standard deviation over the resamples, the interval
-lies between their percentiles.
+RMSE and NCC are the measures of the CLIP1 challenge. Standard errors and intervals come from the cluster bootstrap
+(Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 6 and 13): tracks, or prompts, are drawn with
+replacement, each with all its signals, because the hearing losses of an excerpt belong together. The standard error is
+the standard deviation over the resamples, the 95 % interval the range between their 2.5th and 97.5th percentiles.
 
 With one listener per signal the target itself is noisy (docs/NOISE.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import kendalltau, rankdata
+from scipy.stats import DegenerateDataWarning, bootstrap, kendalltau
 
-# Takes scores and truth; None where it is undefined.
-Measure = Callable[[ArrayLike, ArrayLike], "float | None"]
+LEVEL = 0.95  # of the intervals
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well scores agree with correctness.
-
-    Attributes
-    ----------
-    rmse : float
-        Root mean squared error in points of 0-100.
-    r : float or None
-        Pearson's r; None where either side is constant, so that there is no correlation to speak of.
-    n_signals : int
-        Number of signals.
-    """
+    """How well scores agree with correctness, both in points of 0-100."""
 
     rmse: float
-    r: float | None
+    r: float | None  # Pearson's r; None where scores or correctness are constant
     n_signals: int
 
     def __str__(self) -> str:
@@ -52,35 +42,27 @@ class Agreement:
         return f"RMSE {self.rmse:.2f}, r {r}, {self.n_signals} signals"
 
 
-def validate(scores: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Check a pair of score lists and return them as float64 arrays, shape (n,).
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic with its uncertainty."""
 
-    Raises
-    ------
-    ValueError
-        Not one-dimensional, of different length, empty, or holding a value that is not finite.
-    """
-    predicted, true = np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=np.float64)
-    if predicted.ndim != 1 or predicted.shape != true.shape:
-        raise ValueError(f"expected two lists of the same length, found shapes {predicted.shape} and {true.shape}")
-    if predicted.size == 0:
-        raise ValueError("expected at least one score, found none")
-    if not (np.isfinite(predicted).all() and np.isfinite(true).all()):
-        raise ValueError("expected finite scores, found NaN or infinity")
-    return predicted, true
+    value: float | None  # of the signals as they are; None where undefined
+    error: float | None = None  # standard error; None where fewer than half of the resamples define the statistic
+    low: float | None = None  # ends of the 95 % interval
+    high: float | None = None
 
 
 def rmse(scores: ArrayLike, truth: ArrayLike) -> float:
     """Root mean squared error, in the unit of the scores."""
-    predicted, true = validate(scores, truth)
+    predicted, true = _checked(scores, truth)
     return float(np.sqrt(np.mean((predicted - true) ** 2)))
 
 
 def pearson(scores: ArrayLike, truth: ArrayLike) -> float | None:
-    """Pearson's correlation coefficient (the challenge's NCC), or None where a side is constant."""
-    predicted, true = validate(scores, truth)
+    """Pearson's correlation coefficient (NCC), or None where scores or truth are constant."""
+    predicted, true = _checked(scores, truth)
     x, y = predicted - predicted.mean(), true - true.mean()
-    # Below this the spread is the rounding error of the mean, and the quotient would be noise.
+    # A smaller spread is the rounding error of the mean.
     smallest = 1e-12 * max(1.0, float(np.abs(predicted).max()), float(np.abs(true).max()))
     norm_x, norm_y = np.linalg.norm(x), np.linalg.norm(y)
     if norm_x <= smallest or norm_y <= smallest:
@@ -88,153 +70,106 @@ def pearson(scores: ArrayLike, truth: ArrayLike) -> float | None:
     return float(np.clip(x @ y / (norm_x * norm_y), -1.0, 1.0))
 
 
-def agreement(scores: ArrayLike, truth: ArrayLike) -> Agreement:
-    """RMSE and r of scores in 0-100 against correctness in 0-100."""
-    predicted, true = validate(scores, truth)
-    return Agreement(rmse=rmse(predicted, true), r=pearson(predicted, true), n_signals=predicted.size)
-
-
 def kendall(scores: ArrayLike, truth: ArrayLike) -> float | None:
-    """Kendall's tau-b, or None where a side is constant."""
-    predicted, true = validate(scores, truth)
-    if predicted.min() == predicted.max() or true.min() == true.max():
+    """Kendall's tau-b, or None where scores or truth are constant."""
+    predicted, true = _checked(scores, truth)
+    if np.ptp(predicted) == 0 or np.ptp(true) == 0:
         return None
     return float(kendalltau(predicted, true).statistic)
 
 
 def bias(scores: ArrayLike, truth: ArrayLike) -> float:
     """Mean of score minus truth, in the unit of the scores."""
-    predicted, true = validate(scores, truth)
+    predicted, true = _checked(scores, truth)
     return float(np.mean(predicted - true))
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A measure and how sure it is.
-
-    Attributes
-    ----------
-    value : float or None
-        Of the signals themselves; None where it is undefined.
-    error : float or None
-        Standard error; None where `value` is, and where too few resamples define the measure.
-    low, high : float or None
-        Ends of the interval; None where `error` is.
-    """
-
-    value: float | None
-    error: float | None
-    low: float | None
-    high: float | None
+def agreement(scores: ArrayLike, truth: ArrayLike) -> Agreement:
+    """RMSE and r of scores against correctness, both in points of 0-100."""
+    return Agreement(rmse(scores, truth), pearson(scores, truth), np.size(scores))
 
 
-class GroupResamples:
-    """Resamples of signals by whole groups; the same ones for everything that is to be compared.
+def bootstrap_estimates(
+    statistics: Mapping[str, Callable[..., float | None]],
+    data: Sequence[ArrayLike],
+    groups: ArrayLike,
+    rng: np.random.Generator,
+    n_resamples: int = 1000,
+    where: np.ndarray | None = None,
+) -> dict[str, Estimate]:
+    """Statistics of n signals with standard errors and 95 % intervals by the bootstrap over groups.
 
     Parameters
     ----------
-    groups : sequence of str, length n
-        What is drawn as a whole, because it belongs together: tracks or prompts.
+    statistics : mapping of str to callable
+        Each takes the arrays of `data` at the same m indices, and gives None where it is undefined.
+    data : sequence of array_like, shape (n,)
+    groups : array_like of str, shape (n,)
+        Track or prompt of each signal.
     rng : Generator
-    n_resamples : int
+        Generators of one seed give the same resamples, for paired comparisons.
+    where : ndarray of bool, shape (n,), optional
+        The signals that count; groups are drawn from all.
     """
+    arrays = [np.asarray(values) for values in data]
+    names, codes = np.unique(np.asarray(groups), return_inverse=True)
 
-    def __init__(self, groups: Sequence[str], rng: np.random.Generator, n_resamples: int = 1000) -> None:
-        names, self._codes = np.unique(np.asarray(groups), return_inverse=True)
-        self._drawn = rng.integers(len(names), size=(n_resamples, len(names)))
-        self.n_groups = len(names)
+    def values_of(drawn: np.ndarray) -> np.ndarray:
+        times = np.bincount(drawn, minlength=len(names))[codes]
+        index = np.repeat(np.arange(len(codes)), times if where is None else times * where)
+        resample = [values[index] for values in arrays]
+        return np.array([of(*resample) if len(index) else None for of in statistics.values()], dtype=np.float64)
 
-    def __iter__(self) -> Iterator[np.ndarray]:
-        """How often each resample holds each signal, shape (n,), int."""
-        for drawn in self._drawn:
-            yield np.bincount(drawn, minlength=self.n_groups)[self._codes]
+    everything = np.arange(len(names))
+    values = values_of(everything)
+    if len(names) == 1:  # all resamples are the same
+        drawn = np.tile(values[:, None], n_resamples)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DegenerateDataWarning)  # undefined in some resamples
+            drawn = bootstrap((everything,), values_of, n_resamples=n_resamples, vectorized=False, method="percentile",
+                              rng=rng).bootstrap_distribution  # fmt: skip
+    return {name: _estimate(*found) for name, *found in zip(statistics, values, drawn, strict=True)}
 
-    def estimate(self, statistic: Callable[[np.ndarray], float | None], level: float = 0.95) -> Estimate:
-        """A statistic of the signals with its error and interval.
 
-        Parameters
-        ----------
-        statistic : callable
-            Takes indices of signals, some of them more than once; None where it is undefined.
-        level : float
-            Of the interval.
-        """
-        value = statistic(np.arange(len(self._codes)))
-        if value is None:
-            return Estimate(None, None, None, None)
-        drawn = [statistic(np.repeat(np.arange(len(times)), times)) for times in self]
-        found = np.array([one for one in drawn if one is not None])
-        if 2 * len(found) < len(drawn) or len(found) < 2:
-            return Estimate(value, None, None, None)
-        low, high = np.quantile(found, ((1 - level) / 2, (1 + level) / 2))
-        return Estimate(value, float(np.std(found, ddof=1)), float(low), float(high))
-
-    def measure(
-        self, measure: Measure, scores: ArrayLike, truth: ArrayLike, where: np.ndarray | None = None
-    ) -> Estimate:
-        """A measure with its error and interval.
-
-        Parameters
-        ----------
-        measure : callable
-            `rmse`, `pearson`, `kendall`, `bias` or alike.
-        scores, truth : array_like, shape (n,)
-        where : ndarray, shape (n,), bool, optional
-            The signals that count, for instance those of a severity; all by default.
-        """
-        predicted, true = validate(scores, truth)
-        inside = np.ones(len(predicted), dtype=bool) if where is None else where
-
-        def of(index: np.ndarray) -> float | None:
-            mine = index[inside[index]]
-            return measure(predicted[mine], true[mine]) if len(mine) else None
-
-        return self.estimate(of)
+def _estimate(value: float, drawn: np.ndarray) -> Estimate:
+    defined = drawn[~np.isnan(drawn)]
+    if np.isnan(value):
+        return Estimate(None)
+    if len(defined) < max(2, len(drawn) / 2):
+        return Estimate(float(value))
+    low, high = np.quantile(defined, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Estimate(float(value), float(np.std(defined, ddof=1)), float(low), float(high))
 
 
 def group_standard_error(
-    scores: ArrayLike, truth: ArrayLike, groups: Sequence[str], rng: np.random.Generator, n_resamples: int = 1000
+    scores: ArrayLike, truth: ArrayLike, groups: ArrayLike, rng: np.random.Generator, n_resamples: int = 1000
 ) -> float:
-    """Standard error of the RMSE by the bootstrap over groups.
-
-    Parameters
-    ----------
-    scores, truth : array_like, shape (n,)
-    groups : sequence of str, length n
-        As for `GroupResamples`.
-    rng : Generator
-    n_resamples : int
-
-    Returns
-    -------
-    float
-        In the unit of the scores.
-    """
-    error = GroupResamples(groups, rng, n_resamples).measure(rmse, scores, truth).error
-    assert error is not None  # an RMSE is always defined
-    return error
+    """Standard error of the RMSE by the bootstrap over groups, in the unit of the scores."""
+    return bootstrap_estimates({"rmse": rmse}, (scores, truth), groups, rng, n_resamples)["rmse"].error or 0.0
 
 
 def equal_bins(values: ArrayLike, n_bins: int = 10) -> list[np.ndarray]:
-    """Indices in bins of equal size (to one), ascending; fewer bins where there are fewer values."""
+    """Indices in ascending bins of equal size (to one); fewer bins where there are fewer values."""
     order = np.argsort(np.asarray(values, dtype=np.float64), kind="stable")
     return [index for index in np.array_split(order, n_bins) if len(index)]
 
 
 def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Area under the ROC curve: how often a hit has a higher probability than a miss, ties counting half.
+    """Area under the ROC curve; a label above 0.5 is a hit, so that the majority of listeners decides."""
+    from sklearn.metrics import roc_auc_score
 
-    A label above 0.5 is a hit, so that of several listeners the majority decides.
-
-    Raises
-    ------
-    ValueError
-        As `validate`; or there are no hits or no misses.
-    """
-    predicted, true = validate(probabilities, labels)
-    hits = true > 0.5
-    n_hits, n_misses = int(hits.sum()), int((~hits).sum())
-    if not (n_hits and n_misses):
+    predicted, true = _checked(probabilities, labels)
+    if len(np.unique(true > 0.5)) < 2:
         raise ValueError("expected hits and misses, found only one of them")
-    ranks = rankdata(predicted)
-    return float((ranks[hits].sum() - n_hits * (n_hits + 1) / 2) / (n_hits * n_misses))
+    return float(roc_auc_score(true > 0.5, predicted))
+
+
+def _checked(scores: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Both as float64 arrays of shape (n,); ValueError where they differ in length, are empty or not finite."""
+    predicted, true = np.asarray(scores, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    if predicted.ndim != 1 or predicted.shape != true.shape or predicted.size == 0:
+        raise ValueError(f"expected two lists of one length, found shapes {predicted.shape} and {true.shape}")
+    if not (np.isfinite(predicted).all() and np.isfinite(true).all()):
+        raise ValueError("expected finite scores, found NaN or infinity")
+    return predicted, true

@@ -19,7 +19,7 @@ addEventListener('load', () => {
   const near = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
     && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;
   const overlaps = [], outside = [];
-  for (const svg of document.querySelectorAll('svg.chart')) {
+  for (const svg of document.querySelectorAll('svg.plot')) {
     const frame = svg.getBoundingClientRect();
     const texts = [...svg.querySelectorAll('text')].filter(t => t.textContent);
     texts.forEach((text, i) => {
@@ -30,9 +30,9 @@ addEventListener('load', () => {
         if (near(box, other.getBoundingClientRect())) overlaps.push(text.textContent + ' / ' + other.textContent);
     });
   }
-  const sizes = [...document.querySelectorAll('svg.chart')].map(s => s.getBoundingClientRect().width);
+  const sizes = [...document.querySelectorAll('svg.plot')].map(s => s.getBoundingClientRect().width);
   parent.postMessage(JSON.stringify({
-    title: document.title, text: document.body.innerText, charts: sizes.length, widths: sizes, overlaps, outside,
+    title: document.title, text: document.body.innerText, plots: sizes.length, widths: sizes, overlaps, outside,
     resources: performance.getEntriesByType('resource').map(entry => entry.name),
     overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     paper: getComputedStyle(document.body).backgroundColor,
@@ -43,18 +43,10 @@ addEventListener('load', () => {
 
 @dataclass(frozen=True)
 class Browsed:
-    """What was seen.
+    """A page as the browser shows it."""
 
-    Attributes
-    ----------
-    console : tuple of str
-        Errors and warnings.
-    seen : dict
-        See `PROBE`.
-    """
-
-    console: tuple[str, ...]
-    seen: dict[str, Any]
+    console: tuple[str, ...]  # errors and warnings
+    seen: dict[str, Any]  # see PROBE
 
 
 def chromium() -> str:

@@ -1,34 +1,18 @@
-"""What the official CLIP1 results say, for a look beside one's own. The only place where these figures stand."""
+"""Official CLIP1 results, for comparison. RMSE in points of 0-100; eval_r is the NCC on the evaluation set."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class PublishedResult:
-    """One system's official CLIP1 result.
-
-    Attributes
-    ----------
-    system : str
-    valid_rmse, eval_rmse : float
-        In points of 0-100.
-    eval_r : float
-        NCC on the evaluation set.
-    inputs : str
-        What it takes.
-    """
+class PublishedResult(NamedTuple):
+    """One system's official result."""
 
     system: str
     valid_rmse: float
     eval_rmse: float
     eval_r: float
     inputs: str
-
-    def rmse(self, split: str) -> float | None:
-        """RMSE on ``valid`` or ``eval``; None on others."""
-        return {"valid": self.valid_rmse, "eval": self.eval_rmse}.get(split)
 
 
 CLIP1_RESULTS = (

@@ -1,441 +1,353 @@
-"""Stage 6: scores against what listeners wrote down, with intervals, beside other scores.
+"""Stage 6: scores against labels, with intervals, beside other scores.
 
-RMSE, NCC, Kendall's tau-b and bias (`scow.metrics`) over all labelled signals and per severity. Standard errors and
-95 % intervals come from resampling tracks, or prompts where some track is unknown; the same resamples serve all, so
-that differences between two files are paired.
-
-Every labelled signal must have a score. Scores of signals without a label, or that the metadata does not name, are
-noted and left out.
+1. Every labelled signal must have a score. Scores of signals without a label, or that the metadata lack, are noted and
+   left out.
+2. RMSE, NCC, Kendall's tau-b and bias (`scow.metrics`) of all labelled signals and for each hearing loss. Standard
+   errors and 95 % intervals come from resampling tracks, or prompts where some track is unknown.
+3. The same resamples serve all statistics, so that the difference between two files is paired.
+4. Baselines are fitted to train labels and scored on the same signals (`scow.evaluation.baselines`).
+5. Word probabilities, if there are any, against the words of the response: area under the ROC curve.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from scow.data.metadata import SignalRecord, read_metadata
+from scow.data.metadata import read_metadata
 from scow.data.scores import ScoreFile, read_rows, read_scores
 from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError
 from scow.evaluation.baselines import baseline_predictions, find_baselines, read_baseline_scores
 from scow.evaluation.clip1_results import CLIP1_RESULTS
-from scow.io import write_json
-from scow.metrics import Estimate, GroupResamples, bias, kendall, pearson, rmse, roc_auc
+from scow.metrics import Estimate, bias, bootstrap_estimates, kendall, pearson, rmse, roc_auc
 from scow.text.labels import word_labels
 from scow.text.normalize import prompt_words
 
-ALL = "all"
-WORDS_HEADER = ["signal", "position", "word", "probability"]
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """What to evaluate against what.
-
-    Attributes
-    ----------
-    scores, metadata : Path
-    responses : Path or None
-        CLIP2's labels, joined to the metadata.
-    against : Path or None
-        Another file of scores.
-    words : Path or None
-        Word probabilities; where None, the file that ``infer.details=true`` writes beside the scores, if it is there.
-    baseline_scores : tuple of Path
-        As `scow.evaluation.baselines.find_baselines` takes them.
-    train_metadata : Path or None
-        Labels that the baselines are fitted to.
-    scale : str or None
-        Of both score files; told by their values where None.
-    seed, resamples : int
-    """
-
-    scores: Path
-    metadata: Path
-    responses: Path | None = None
-    against: Path | None = None
-    words: Path | None = None
-    baseline_scores: tuple[Path, ...] = ()
-    train_metadata: Path | None = None
-    scale: str | None = None
-    seed: int = 0
-    resamples: int = 1000
-
-
-@dataclass(frozen=True)
-class Agreements:
-    """All measures of some signals.
-
-    Attributes
-    ----------
-    n_signals : int
-    rmse, ncc, tau, bias : Estimate
-    """
-
-    n_signals: int
-    rmse: Estimate
-    ncc: Estimate
-    tau: Estimate
-    bias: Estimate
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One file's scores less another's, on the signals that both score.
-
-    Attributes
-    ----------
-    path : Path
-        The other file.
-    n_signals : int
-        Labelled signals in both.
-    theirs : Estimate
-        RMSE of the other file on them.
-    rmse, ncc : Estimate
-        This file's measure minus the other's: an RMSE below 0 speaks for this file.
-    """
-
-    path: Path
-    n_signals: int
-    theirs: Estimate
-    rmse: Estimate
-    ncc: Estimate
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """A baseline, fitted to train signals and scored on the labelled ones.
-
-    Attributes
-    ----------
-    name : str
-    n_train : int
-        Signals that it was fitted to.
-    rmse, ncc : Estimate
-    """
-
-    name: str
-    n_train: int
-    rmse: Estimate
-    ncc: Estimate
-
-
-@dataclass(frozen=True)
-class Words:
-    """Word probabilities and what listeners wrote.
-
-    Attributes
-    ----------
-    path : Path
-    probabilities : dict of str to tuple of float
-        By signal, a value per word of its prompt.
-    labels : dict of str to tuple of float
-        In the same order; only signals with a known response.
-    auc : float or None
-        Area under the ROC curve; None where all words are alike.
-    """
-
-    path: Path
-    probabilities: dict[str, tuple[float, ...]]
-    labels: dict[str, tuple[float, ...]]
-    auc: float | None
+MEASURES = {"rmse": rmse, "ncc": pearson, "tau": kendall, "bias": bias}
+WORD_COLUMNS = ["signal", "position", "word", "probability"]
+Statistics = Mapping[str, Callable[..., "float | None"]]
+Table = list[tuple[str, ...]]  # rows of text, the first is the header
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was found.
+    """Scores, labels and how well they agree."""
 
-    Attributes
-    ----------
-    options : EvaluationOptions
-    file : ScoreFile
-    records : tuple of SignalRecord
-        Labelled, in the order of the metadata; `predicted` and `truth` in the same.
-    predicted, truth : ndarray, shape (n,)
-        Points of 0-100.
-    groups : tuple of str, length n
-    grouped_by : str
-        ``track`` or ``prompt``.
-    agreements : dict of str to Agreements
-        Of all, and per severity that occurs.
-    difference : Difference or None
-    baselines : tuple of Baseline
-    words : Words or None
-    notes : tuple of str
-        What was left out, and what else a reader should know.
-    """
-
-    options: EvaluationOptions
     file: ScoreFile
-    records: tuple[SignalRecord, ...]
-    predicted: np.ndarray
-    truth: np.ndarray
-    groups: tuple[str, ...]
-    grouped_by: str
-    agreements: dict[str, Agreements]
-    difference: Difference | None
-    baselines: tuple[Baseline, ...]
-    words: Words | None
-    notes: tuple[str, ...]
-
-    @property
-    def split(self) -> str:
-        """Split of the published figures that the metadata's name speaks of: ``valid``, ``eval``, or another."""
-        return self.options.metadata.stem.removesuffix("_metadata")
-
-    @property
-    def n_groups(self) -> int:
-        """Number of tracks or prompts."""
-        return len(set(self.groups))
-
-    def resamples(self) -> GroupResamples:
-        """The resamples behind all intervals, drawn again alike."""
-        return GroupResamples(self.groups, np.random.default_rng(self.options.seed), self.options.resamples)
+    signals: pd.DataFrame  # labelled signals; columns of SignalRecord, group, predicted and true in points of 0-100
+    words: pd.DataFrame | None  # columns signal, word, probability, label (NaN where the response is unknown), group
+    figures: dict[str, Any]  # what --json writes, with an `Estimate` for each statistic
 
 
-def evaluate(options: EvaluationOptions) -> Evaluation:
-    """Compare scores with labels.
-
-    Raises
-    ------
-    UserError
-        A file that cannot be read, a labelled signal without a score, no labels, or options that do not go together.
-    """
-    if options.resamples < 2 or options.seed < 0:
-        raise UserError(f"expected --resamples of at least 2 and --seed of at least 0, found {options.resamples} "
-                        f"and {options.seed}; mend them")  # fmt: skip
-    if options.baseline_scores and options.train_metadata is None:
-        raise UserError("--baseline-scores: expected --train-metadata too, the labels to fit the baselines to; add it")
-    file = read_scores(options.scores, options.scale)
-    everything = read_metadata(options.metadata, options.responses)
-    records, notes = _labelled(options, file, everything)
-    groups, grouped_by = _groups(records)
-    truth = np.array([record.correctness * 100 for record in records])
-    predicted = np.array([file.scores[record.signal] for record in records])
-    if len(set(groups)) < 2:
+def evaluate(
+    scores: Path,
+    metadata: Path,
+    *,
+    responses: Path | None = None,
+    against: Path | None = None,
+    words: Path | None = None,
+    baseline_scores: Sequence[Path] = (),
+    train_metadata: Path | None = None,
+    scale: str | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> Evaluation:
+    """Compare a file of scores with labelled metadata; the parameters are the options of evaluate.py."""
+    if resamples < 2 or seed < 0:
+        raise UserError(f"expected --resamples of at least 2 and --seed of at least 0, found {resamples} and {seed}")
+    if baseline_scores and train_metadata is None:
+        raise UserError("--baseline-scores: expected --train-metadata too, the labels to fit the baselines to")
+    file = read_scores(scores, scale)
+    everything = pd.DataFrame([asdict(record) for record in read_metadata(metadata, responses)])
+    signals, notes = _labelled(file, everything, metadata)
+    grouped_by = "track" if signals["track"].all() else "prompt"
+    signals["group"] = signals["track" if grouped_by == "track" else "prompt"]
+    n_groups = signals["group"].nunique()
+    if n_groups < 2:
         notes.append(f"all signals are of one {grouped_by}, so that the errors and intervals below mean nothing")
-    resamples = GroupResamples(groups, np.random.default_rng(options.seed), options.resamples)
-    severities = np.array([record.hearing_loss for record in records])
-    parts = {ALL: np.ones(len(records), dtype=bool)} | {name: severities == name for name in HEARING_LOSSES}
-    difference = None
-    if options.against is not None:
-        other = read_scores(options.against, options.scale)
-        difference, more = _difference(other, records, predicted, truth, groups, options)
-        notes += more
+
+    estimate = estimator(signals["group"], seed, resamples)
+    masks = {"all": np.ones(len(signals), dtype=bool)}
+    masks |= {name: (signals["hearing_loss"] == name).to_numpy() for name in HEARING_LOSSES}
+    agreement = {
+        name: {"n_signals": int(mask.sum()), **estimate(MEASURES, signals["predicted"], signals["true"], where=mask)}
+        for name, mask in masks.items()
+        if mask.any()
+    }
+    other = None if against is None else read_scores(against, scale)
+    if other is not None and not signals["signal"].isin(other.scores).all():
+        lacking = (~signals["signal"].isin(other.scores)).sum()
+        notes.append(f"{other.path} lacks {lacking} of the signals; the difference is on the others")
     notes += [
         f"the checkpoint beside {path} was trained on just these signals: the figures flatter it; "
         "python train.py cv=true says how it does on others"
-        for path in (options.scores, options.against)
-        if path is not None and _trained_on(path.parent / "model.pt", [record.signal for record in everything])
+        for path in (scores, against)
+        if path is not None and _trained_on(path.parent / "model.pt", everything["signal"].tolist())
     ]
-    words, more = _words(options, records)
-    return Evaluation(
-        options=options,
-        file=file,
-        records=records,
-        predicted=predicted,
-        truth=truth,
-        groups=groups,
-        grouped_by=grouped_by,
-        agreements={name: _agreements(resamples, predicted, truth, mine) for name, mine in parts.items() if mine.any()},
-        difference=difference,
-        baselines=_baselines(options, records, truth, resamples),
-        words=words,
-        notes=(*notes, *more),
-    )
-
-
-def write_evaluation(path: Path, evaluation: Evaluation) -> None:
-    """Write the figures, not the signals, as JSON."""
-    write_json(path, figures(evaluation))
-
-
-def figures(evaluation: Evaluation) -> dict[str, Any]:
-    """The figures of an evaluation as plain values."""
-    options, file, words = evaluation.options, evaluation.file, evaluation.words
-    difference = evaluation.difference
-    return {
-        "scores": str(file.path),
+    word_table, word_auc, more = _words(words, scores, signals, metadata)
+    figures = {
+        "scores": str(scores),
         "scale": file.scale,
         "header": file.header,
-        "metadata": str(options.metadata),
-        "grouped_by": evaluation.grouped_by,
-        "n_groups": evaluation.n_groups,
+        "metadata": str(metadata),
+        "grouped_by": grouped_by,
+        "n_groups": n_groups,
         "interval": 0.95,
-        "seed": options.seed,
-        "resamples": options.resamples,
-        "agreement": {name: dataclasses.asdict(found) for name, found in evaluation.agreements.items()},
-        "against": None if difference is None else {**dataclasses.asdict(difference), "path": str(difference.path)},
-        "baselines": [dataclasses.asdict(baseline) for baseline in evaluation.baselines],
-        "published": [dataclasses.asdict(result) for result in CLIP1_RESULTS],
-        "word_auc": words and words.auc,
-        "notes": list(evaluation.notes),
+        "seed": seed,
+        "resamples": resamples,
+        "agreement": agreement,
+        "against": None if other is None else _difference(other, signals, seed, resamples),
+        "baselines": _baselines(baseline_scores, train_metadata, signals, estimate),
+        "published": [result._asdict() for result in CLIP1_RESULTS],
+        "word_auc": word_auc,
+        "notes": notes + more,
     }
+    return Evaluation(file, signals, word_table, figures)
 
 
-def _labelled(
-    options: EvaluationOptions, file: ScoreFile, records: Sequence[SignalRecord]
-) -> tuple[tuple[SignalRecord, ...], list[str]]:
-    """The labelled records, each of which has a score, and notes on what else there is."""
-    labelled = tuple(record for record in records if not math.isnan(record.correctness))
-    if not labelled:
+def estimator(groups: pd.Series, seed: int, n_resamples: int) -> Callable[..., dict[str, Estimate]]:
+    """A function ``estimate(statistics, *data, where=None)`` with the same resamples of the groups at each call."""
+
+    def estimate(statistics: Statistics, *data: Any, where: np.ndarray | None = None) -> dict[str, Estimate]:
+        return bootstrap_estimates(statistics, data, groups, np.random.default_rng(seed), n_resamples, where)
+
+    return estimate
+
+
+def _labelled(file: ScoreFile, everything: pd.DataFrame, metadata: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The labelled signals with their scores, and notes on what is left out."""
+    signals = everything[everything["correctness"].notna()].reset_index(drop=True)
+    if signals.empty:
         raise UserError(
-            f"{options.metadata}: expected signals with correctness, found none; use a labelled split, or --responses"
+            f"{metadata}: expected signals with correctness, found none; use a labelled split, or --responses"
         )
-    missing = [record.signal for record in labelled if record.signal not in file.scores]
+    signals["predicted"] = signals["signal"].map(file.scores)
+    signals["true"] = signals["correctness"] * 100
+    missing = signals.loc[signals["predicted"].isna(), "signal"].tolist()
     if missing:
         raise UserError(
-            f"{file.path}: expected a score for each of {len(labelled)} labelled signals of {options.metadata}, found "
+            f"{file.path}: expected a score for each of {len(signals)} labelled signals of {metadata}, found "
             f"none for {len(missing)}, for instance {missing[0]}; run infer.py on this split"
         )
     notes = []
-    strange = sorted(file.scores.keys() - {record.signal for record in records})
-    if strange:
-        notes.append(f"{len(strange)} scores are of signals that the metadata lacks, for instance {strange[0]}")
-    if len(labelled) < len(records):
-        notes.append(f"{len(records) - len(labelled)} of {len(records)} signals have no label and are left out")
-    return labelled, notes
+    unknown = sorted(file.scores.keys() - set(everything["signal"]))
+    if unknown:
+        notes.append(f"{len(unknown)} scores are of signals that the metadata lacks, for instance {unknown[0]}")
+    if len(signals) < len(everything):
+        n_left_out = len(everything) - len(signals)
+        notes.append(f"{n_left_out} of {len(everything)} signals have no label and are left out")
+    return signals, notes
 
 
-def _groups(records: Sequence[SignalRecord]) -> tuple[tuple[str, ...], str]:
-    """Group of each signal: tracks where all are known, else prompts."""
-    if all(record.track for record in records):
-        return tuple(record.track for record in records), "track"
-    return tuple(record.prompt for record in records), "prompt"
-
-
-def _agreements(resamples: GroupResamples, predicted: np.ndarray, truth: np.ndarray, where: np.ndarray) -> Agreements:
-    found = [resamples.measure(measure, predicted, truth, where) for measure in (rmse, pearson, kendall, bias)]
-    return Agreements(int(where.sum()), *found)
-
-
-def _difference(
-    other: ScoreFile,
-    records: Sequence[SignalRecord],
-    predicted: np.ndarray,
-    truth: np.ndarray,
-    groups: Sequence[str],
-    options: EvaluationOptions,
-) -> tuple[Difference, list[str]]:
-    """The paired difference, both files on the same resamples of the common signals."""
-    common = np.array([record.signal in other.scores for record in records])
-    if not common.any():
+def _difference(other: ScoreFile, signals: pd.DataFrame, seed: int, resamples: int) -> dict[str, Any]:
+    """RMSE and NCC minus those of the other file, on the same resamples of the signals that both score."""
+    common = signals[signals["signal"].isin(other.scores)]
+    if common.empty:
         raise UserError(f"{other.path}: expected scores of the same signals, found none of them; check --against")
-    ours, true = predicted[common], truth[common]
-    theirs = np.array([other.scores[record.signal] for record in records if record.signal in other.scores])
-    mine = [group for group, inside in zip(groups, common, strict=True) if inside]
-    resamples = GroupResamples(mine, np.random.default_rng(options.seed), options.resamples)
+    estimate = estimator(common["group"], seed, resamples)
+    ours, theirs, true = common["predicted"], common["signal"].map(other.scores), common["true"]
 
-    def less(index: np.ndarray) -> float:
-        return rmse(ours[index], true[index]) - rmse(theirs[index], true[index])
-
-    def more(index: np.ndarray) -> float | None:
-        one, two = pearson(ours[index], true[index]), pearson(theirs[index], true[index])
+    def ncc(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> float | None:
+        one, two = pearson(a, t), pearson(b, t)
         return None if one is None or two is None else one - two
 
-    notes = []
-    if not common.all():
-        notes.append(f"{other.path} lacks {int((~common).sum())} of the signals; the difference is on the others")
-    return (
-        Difference(
-            path=other.path,
-            n_signals=int(common.sum()),
-            theirs=resamples.measure(rmse, theirs, true),
-            rmse=resamples.estimate(less),
-            ncc=resamples.estimate(more),
+    return {
+        "path": str(other.path),
+        "n_signals": len(common),
+        **estimate(
+            {"theirs": lambda _, b, t: rmse(b, t), "rmse": lambda a, b, t: rmse(a, t) - rmse(b, t), "ncc": ncc},
+            ours,
+            theirs,
+            true,
         ),
-        notes,
-    )
+    }
 
 
 def _baselines(
-    options: EvaluationOptions, records: Sequence[SignalRecord], truth: np.ndarray, resamples: GroupResamples
-) -> tuple[Baseline, ...]:
-    if not options.baseline_scores or options.train_metadata is None:
-        return ()
-    labels = {record.signal: record.correctness for record in read_metadata(options.train_metadata)}
+    paths: Sequence[Path],
+    train_metadata: Path | None,
+    signals: pd.DataFrame,
+    estimate: Callable[..., dict[str, Estimate]],
+) -> list[dict[str, Any]]:
+    if not paths or train_metadata is None:
+        return []
+    labels = {record.signal: record.correctness for record in read_metadata(train_metadata)}
     found = []
-    for name, (train, rest) in find_baselines(options.baseline_scores).items():
+    for name, (train, rest) in find_baselines(paths).items():
         train_scores, scores = read_baseline_scores(train), read_baseline_scores(rest)
-        missing = [record.signal for record in records if record.signal not in scores]
+        missing = [signal for signal in signals["signal"] if signal not in scores]
         if missing:
             raise UserError(
                 f"{rest}: expected a score for each labelled signal, found none for {len(missing)}, for instance "
                 f"{missing[0]}; check --baseline-scores"
             )
-        predicted = baseline_predictions(train_scores, labels, {r.signal: scores[r.signal] for r in records})
-        values = np.array(list(predicted.values()))
-        fitted_to = sum(not math.isnan(labels.get(signal, math.nan)) for signal in train_scores)
-        estimates = [resamples.measure(measure, values, truth) for measure in (rmse, pearson)]
-        found.append(Baseline(name, fitted_to, *estimates))
-    return tuple(found)
+        predicted = signals["signal"].map(baseline_predictions(train_scores, labels, scores))
+        n_train = sum(not math.isnan(labels.get(signal, math.nan)) for signal in train_scores)
+        estimates = estimate({"rmse": rmse, "ncc": pearson}, predicted, signals["true"])
+        found.append({"name": name, "n_train": n_train, **estimates})
+    return found
 
 
-def _words(options: EvaluationOptions, records: Sequence[SignalRecord]) -> tuple[Words | None, list[str]]:
-    """Word probabilities with their labels; a file that was only found, not named, may be others'."""
-    beside = options.scores.with_name(f"{options.scores.stem.removesuffix('_inference')}_words.csv")
-    path = options.words or beside
-    if options.words is None and not (beside != options.scores and beside.is_file()):
-        return None, []
+def _words(
+    path: Path | None, scores: Path, signals: pd.DataFrame, metadata: Path
+) -> tuple[pd.DataFrame | None, float | None, list[str]]:
+    """Word probabilities with labels, their AUC, and notes; a file that was found, not named, may be of other words."""
+    beside = scores.with_name(f"{scores.stem.removesuffix('_inference')}_words.csv")
+    if path is None and (beside == scores or not beside.is_file()):
+        return None, None, []
     try:
-        probabilities = _read_words(path, {record.signal: prompt_words(record.prompt) for record in records})
+        words = _read_words(path or beside, signals)
     except UserError as error:
-        if options.words is not None:
+        if path is not None:
             raise
-        return None, [f"words are left out: {error}"]
-    known = [record for record in records if record.response or record.correctness == 0]
-    labels = {record.signal: word_labels(prompt_words(record.prompt), record.response) for record in known}
-    if not any(record.response for record in known):
-        return None, [f"words are left out: {options.metadata} has no responses to compare them with"]
-    flat = [np.array([one for signal in labels for one in values[signal]]) for values in (probabilities, labels)]
-    auc = roc_auc(*flat) if len(np.unique(flat[1] > 0.5)) == 2 else None
-    return Words(path, probabilities, labels, auc), []
+        return None, None, [f"words are left out: {error}"]
+    if not signals["response"].any():
+        return None, None, [f"words are left out: {metadata} has no responses to compare them with"]
+    words["label"] = [
+        label
+        for prompt, response, correctness in zip(
+            signals["prompt"], signals["response"], signals["correctness"], strict=True
+        )
+        for label in (
+            word_labels(prompt_words(prompt), response)
+            if response or correctness == 0
+            else [math.nan] * len(prompt_words(prompt))
+        )
+    ]
+    words["group"] = words["signal"].map(dict(zip(signals["signal"], signals["group"], strict=True)))
+    known = words.dropna(subset="label")
+    auc = roc_auc(known["probability"], known["label"]) if (known["label"] > 0.5).nunique() == 2 else None
+    words.attrs["path"] = path or beside
+    return words, auc, []
 
 
-def _read_words(path: Path, prompts: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[float, ...]]:
-    """Probabilities of the words of these prompts, all of which must be there."""
-    rows = read_rows(path, f"a CSV file with the columns {', '.join(WORDS_HEADER)}")
-    if rows[0] != WORDS_HEADER:
-        raise UserError(f"{path}: expected the columns {', '.join(WORDS_HEADER)}, found {', '.join(rows[0])}")
-    found: dict[str, list[float]] = {}
-    for number, row in enumerate(rows[1:], start=2):
-        signal = row[0]
-        if signal not in prompts:
-            continue
-        values = found.setdefault(signal, [])
-        try:
-            position, word, probability = int(row[1]), row[2], float(row[3])
-            if not 0.0 <= probability <= 1.0:
-                raise ValueError
-        except (ValueError, IndexError):
-            raise UserError(
-                f"{path}, row {number}: expected signal, position, word and a probability in 0 to 1, found "
-                f"{','.join(row)!r}; write it again with infer.details=true"
-            ) from None
-        if position != len(values) or position >= len(prompts[signal]) or word != prompts[signal][position]:
-            raise UserError(
-                f"{path}, row {number}: word {position} of signal {signal} is {word!r}, which is not as in the "
-                "metadata; write it again with infer.details=true"
-            )
-        values.append(probability)
-    for signal, words in prompts.items():
-        if len(found.get(signal, ())) != len(words):
-            raise UserError(
-                f"{path}: expected {len(words)} words of signal {signal}, found {len(found.get(signal, ()))}"
-            )
-    return {signal: tuple(values) for signal, values in found.items()}
+def _read_words(path: Path, signals: pd.DataFrame) -> pd.DataFrame:
+    """Probabilities of all words of these signals, in the order of the signals."""
+    rows = read_rows(path, f"a CSV file with the columns {', '.join(WORD_COLUMNS)}")
+    if rows[0] != WORD_COLUMNS:
+        raise UserError(f"{path}: expected the columns {', '.join(WORD_COLUMNS)}, found {', '.join(rows[0])}")
+    found = {tuple(row[:3]): row[3] for row in rows[1:] if len(row) == len(WORD_COLUMNS)}
+    expected = [
+        (signal, str(position), word)
+        for signal, prompt in zip(signals["signal"], signals["prompt"], strict=True)
+        for position, word in enumerate(prompt_words(prompt))
+    ]
+    words = pd.DataFrame(expected, columns=WORD_COLUMNS[:3])
+    words["probability"] = pd.to_numeric(pd.Series([found.get(key) for key in expected]), errors="coerce")
+    bad = words[~words["probability"].between(0.0, 1.0)]
+    if len(bad):
+        signal, position, word, _ = bad.iloc[0]
+        raise UserError(
+            f"{path}: expected a probability in 0 to 1 of word {position}, {word!r}, of signal {signal}, found "
+            f"{found.get((signal, position, word), 'none')}; write the file again with infer.details=true"
+        )
+    return words
 
 
 def _trained_on(model: Path, signals: Sequence[str]) -> bool:
-    """Whether a checkpoint was trained on just these signals; False where there is none, or it does not tell."""
+    """Whether a checkpoint was trained on just these signals; False where it is missing or does not tell."""
     if not model.is_file():
         return False
     from scow.models.checkpoint import checkpoint_facts, fingerprint  # torch, which nothing else here needs
 
     return checkpoint_facts(model).get("trained_on") == fingerprint(signals)
+
+
+# Figures as text, for the terminal and the report.
+
+
+def agreement_table(figures: dict[str, Any]) -> Table:
+    """All measures of all signals and for each hearing loss."""
+    rows: Table = [("", "signals", "RMSE ± s.e.", "95 %", "NCC", "95 %", "tau-b", "95 %", "bias", "95 %")]
+    for name, found in figures["agreement"].items():
+        rmse, ncc, tau, bias = (found[key] for key in MEASURES)
+        rows.append(
+            (name, str(found["n_signals"]), with_error(rmse, 2), interval(rmse, 2), number(ncc.value, 3),
+             interval(ncc, 3), number(tau.value, 3), interval(tau, 3), number(bias.value, 2, sign=True),
+             interval(bias, 2, sign=True))
+        )  # fmt: skip
+    return rows
+
+
+def systems_table(figures: dict[str, Any]) -> Table:
+    """The file and the recomputed baselines, on the same signals."""
+    everything = figures["agreement"]["all"]
+    systems = [(short(figures["scores"]), everything["rmse"], everything["ncc"])]
+    systems += [(baseline_name(found), found["rmse"], found["ncc"]) for found in figures["baselines"]]
+    n = str(everything["n_signals"])
+    return [
+        ("scores", "signals", "RMSE ± s.e.", "95 %", "NCC", "95 %"),
+        *((name, n, with_error(e, 2), interval(e, 2), number(r.value, 3), interval(r, 3)) for name, e, r in systems),
+    ]
+
+
+def published_table() -> Table:
+    """The official CLIP1 results."""
+    header = ("system", "valid RMSE", "eval RMSE", "eval NCC", "inputs")
+    return [header, *((name, f"{v:.2f}", f"{e:.2f}", f"{r:.2f}", inputs) for name, v, e, r, inputs in CLIP1_RESULTS)]
+
+
+def method_line(figures: dict[str, Any]) -> str:
+    """How errors and intervals were computed."""
+    n, what = figures["n_groups"], figures["grouped_by"]
+    return f"errors and 95 % intervals: {figures['resamples']} resamples of {n} {what}s, seed {figures['seed']}"
+
+
+def difference_line(figures: dict[str, Any]) -> str | None:
+    """The paired difference in a sentence; None without another file."""
+    found = figures["against"]
+    if found is None:
+        return None
+    low, high = found["rmse"].low, found["rmse"].high
+    if low is None:
+        verdict = "no interval can be given"
+    elif high < 0:
+        verdict = "the interval speaks for this file"
+    elif low > 0:
+        verdict = "the interval speaks for the other file"
+    else:
+        verdict = "the interval holds 0: the data do not tell which is better"
+    rmse, ncc = (
+        f"{number(found[key].value, digits, sign=True)} ({interval(found[key], digits, sign=True)})"
+        for key, digits in (("rmse", 2), ("ncc", 3))
+    )
+    files = f"{short(figures['scores'])} minus {short(found['path'])}"
+    return f"{files} on {found['n_signals']} common signals: RMSE {rmse}, NCC {ncc}; {verdict}"
+
+
+def number(value: float | None, digits: int, *, sign: bool = False) -> str:
+    """A number, or a dash where it is undefined."""
+    if value is None:
+        return "-"
+    text = f"{value:{'+' if sign else ''}.{digits}f}"
+    return text if float(text) else text.lstrip("+-")
+
+
+def interval(estimate: Estimate, digits: int, *, sign: bool = False) -> str:
+    """The interval, or a dash."""
+    if estimate.low is None:
+        return "-"
+    return f"{number(estimate.low, digits, sign=sign)} to {number(estimate.high, digits, sign=sign)}"
+
+
+def with_error(estimate: Estimate, digits: int, *, sign: bool = False) -> str:
+    """A number and, where known, its standard error."""
+    text = number(estimate.value, digits, sign=sign)
+    return text if estimate.error is None else f"{text} ± {estimate.error:.{digits}f}"
+
+
+def baseline_name(baseline: dict[str, Any]) -> str:
+    """The name of a recomputed baseline."""
+    return f"{baseline['name']} baseline, recomputed"
+
+
+def short(path: str) -> str:
+    """A file with its folder, which tells checkpoints apart."""
+    return "/".join(Path(path).parts[-2:])

@@ -1,89 +1,106 @@
-"""The page of a report, in a real browser where there is one."""
+"""The report of an evaluation, as HTML and in a browser."""
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import assert_clean, browse
-from test_charts import CHARTS
-from test_markup import read
+from helpers import write_metadata
 
-from scow.reports.markup import Html, element
-from scow.reports.page import Section, figure, grid, heat_words, note, page, table, write_page
-from scow.reports.plots import heat_colour
+from scow.data.scores import write_rows, write_scores
+from scow.evaluation.evaluate import evaluate
+from scow.evaluation.report import length_groups, report_plots, write_report
+from scow.reports.render import write_figures
 
-EVIL = "<script>document.title = 'broken'</script> & \"quotes\""
+EVIL = '<script>document.title="broken"</script> rock & roll'
+
+
+def page_of(files, path: Path) -> tuple[str, str]:
+    """The report as HTML, and its text without tags."""
+    found = evaluate(**files)
+    write_report(path, found, report_plots(found))
+    page = path.read_text(encoding="utf-8")
+    return page, html.unescape(re.sub(r"<[^>]*>", " ", page))
 
 
 @pytest.fixture
-def example(tmp_path: Path) -> Path:
-    """A page with every chart and with text that tries to be markup."""
-    sections = [
-        Section("Charts", (grid(*(figure(draw(), name, EVIL) for name, draw in CHARTS.items())),)),
-        Section(f"Text {EVIL}", (EVIL, note(EVIL), heat_words([EVIL, "word"], [0.2, 0.8], [EVIL, "80 %"]))),
-        Section("Table", (table(["a", EVIL], [[EVIL, 1], [None, "x" * 400]], caption=EVIL, numeric=[1], ours=[0]),)),
-    ]
-    path = tmp_path / "page.html"
-    write_page(path, page(f"Title {EVIL}", sections, lead=EVIL))
-    return path
+def full(files, records) -> dict:
+    """Options for a report with everything."""
+    rng = np.random.default_rng(1)
+    rows = [[r.signal, i, word, rng.random()] for r in records for i, word in enumerate(r.prompt.split())]
+    write_rows(files["scores"].with_name("valid_words.csv"), [("signal", "position", "word", "probability"), *rows])
+    other = files["scores"].with_name("other.csv")
+    write_scores(other, [r.signal for r in records], np.linspace(0, 100, len(records)))
+    return {**files, "against": other}
 
 
-def test_text_never_becomes_markup(example: Path) -> None:
-    seen = read(example.read_text(encoding="utf-8"))
-    assert [tag for tag, _ in seen.tags].count("script") == 0
-    # title, h1, lead, h2, p, note and word; a caption per chart; caption, header and cell of the table
-    assert seen.text.count(EVIL) == 7 + len(CHARTS) + 3
-
-
-def test_page_needs_nothing_from_elsewhere(example: Path) -> None:
-    seen = read(example.read_text(encoding="utf-8"))
-    for tag, attributes in seen.tags:
-        for name in ("src", "href", "srcset", "action"):
-            assert (attributes.get(name) or "data:").startswith("data:"), (tag, attributes)
-    policies = [dict(a)["content"] for tag, a in seen.tags if a.get("http-equiv") == "Content-Security-Policy"]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"]
-    assert "@import" not in example.read_text(encoding="utf-8")
-    assert "url(" not in example.read_text(encoding="utf-8")
-
-
-def test_rows_and_columns_are_marked() -> None:
-    seen = read(table(["a", "b"], [["1", "2"], [None, Html("<b>3</b>")]], numeric=[1], wordy=[0], ours=[1]))
-    cells = [attributes.get("class") for tag, attributes in seen.tags if tag == "td"]
-    assert cells == ["words", "number", "words", "number"]
-    assert [attributes.get("class") for tag, attributes in seen.tags if tag == "tr"] == [None, None, "ours"]
-    assert seen.text == "ab123"
-
-
-def test_words_carry_their_probability() -> None:
-    seen = read(heat_words(["lost", "caught"], [0.1, 0.9]))
-    assert [attributes["title"] for _, attributes in seen.tags] == ["10 %", "90 %"]
-    assert heat_colour(0.1)[0] in (seen.tags[0][1]["style"] or "")
-    assert seen.text == "lost caught"
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1200])
-def test_page_in_a_browser(example: Path, tmp_path: Path, width: int) -> None:
-    found = browse(example, tmp_path / "browser", width)
+def test_report_in_a_browser(full, tmp_path: Path, width: int) -> None:
+    path = tmp_path / "report.html"
+    page, text = page_of(full, path)
+    labels = re.findall(r'role="img" aria-label="([^.]*)\. [^"]*\d', page)
+    assert labels == [
+        "RMSE beside other systems",
+        "True against predicted scores",
+        "Calibration in tenths of the signals",
+        "Residuals",
+        "Residuals by hearing loss",
+        "Residuals by sentence length",
+        "Calibration in tenths of the words",
+        "Word probabilities",
+    ]
+    assert all(part in text for part in ("T045, Stereo Chorus of Whispers", "25.89", "other.csv", "seed 0"))
+    found = browse(path, tmp_path / "browser", width)
     assert_clean(found)
-    assert found.seen["title"] == f"Title {EVIL}"
-    assert found.seen["charts"] == len(CHARTS)
-    assert min(found.seen["widths"]) > 300
+    assert found.seen["plots"] == 8
+    assert "worst misses" in found.seen["text"]
 
 
-def test_page_follows_a_dark_screen(example: Path, tmp_path: Path) -> None:
-    light, dark = (
-        browse(example, tmp_path / name, 1200, f"--blink-settings=preferredColorScheme={scheme}").seen["paper"]
-        for name, scheme in (("light", 1), ("dark", 0))
+def test_worst_misses_come_first(full, tmp_path: Path) -> None:
+    _, text = page_of(full, tmp_path / "report.html")
+    text = text[text.index("worst misses") :]
+    signals = evaluate(**full).signals
+    order = signals.loc[(signals["predicted"] - signals["true"]).abs().sort_values(ascending=False).index, "signal"]
+    places = [text.index(signal) for signal in order[:20]]
+    assert places == sorted(places)
+    assert order.iloc[20] not in text
+
+
+@pytest.mark.slow
+def test_report_of_three_signals_with_markup_in_lyrics(files, records, tmp_path: Path) -> None:
+    """Few signals of a split that is neither valid nor eval: hardly anything is defined, and texts are escaped."""
+    files["metadata"] = write_metadata(tmp_path / "mine.json", records[:3])
+    content = json.loads(files["metadata"].read_text(encoding="utf-8"))
+    files["metadata"].write_text(json.dumps([raw | {"prompt": EVIL, "response": EVIL} for raw in content]))
+    write_scores(files["scores"], [r.signal for r in records[:3]], np.full(3, 50.0))
+    page, text = page_of(files, tmp_path / "report.html")
+    assert "<script>" not in page
+    assert text.count(EVIL) == 6  # prompt and response of three misses
+    assert "Official results are left out" in text
+    assert not re.search(r"\bnan\b", text)
+    found = browse(tmp_path / "report.html", tmp_path / "browser", 390)
+    assert_clean(found)
+    assert found.seen["title"].startswith("Evaluation of ")
+
+
+@pytest.mark.slow
+def test_figures_as_pdf(full, tmp_path: Path) -> None:
+    first, again = (
+        [path.read_bytes() for path in write_figures(tmp_path / name, report_plots(evaluate(**full)))] for name in "ab"
     )
-    assert light == "rgb(255, 255, 255)"
-    assert dark == "rgb(16, 21, 27)"
+    assert len(first) == 8
+    assert all(content.startswith(b"%PDF") for content in first)
+    assert first == again
 
 
-def test_policy_stops_what_would_load(tmp_path: Path) -> None:
-    """That the tests above would notice: a page that asks for a picture is refused it, and the console says so."""
-    path = tmp_path / "page.html"
-    outside = element("img", src="http://127.0.0.1:9/x.png")
-    write_page(path, page("t", [Section("s", (outside,))]))
-    found = browse(path, tmp_path / "browser")
-    assert any("Content Security Policy" in line for line in found.console)
+def test_rare_sentence_lengths_are_merged() -> None:
+    found = length_groups([1] + [4] * 50 + [5] * 45 + [9, 12])
+    assert [(name, int(mask.sum())) for name, mask in found] == [("1-4", 51), ("5-12", 47)]
+    assert [name for name, _ in length_groups([6])] == ["6"]
+    assert [name for name, _ in length_groups([3] * 10 + [4] * 10 + [7] * 10)] == ["3", "4", "7"]

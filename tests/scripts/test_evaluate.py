@@ -3,64 +3,72 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from helpers import Script, assert_user_error
-from test_evaluation import files as files  # fixtures
-from test_evaluation import records as records
+from helpers import ROOT, assert_user_error, heard_records, run_script, write_metadata
 
-from scow.evaluation.evaluate import EvaluationOptions
+from scow.data.scores import write_scores
 
 
-def test_prints_the_figures_and_writes_both_files(run_script_file: Script, files: EvaluationOptions) -> None:
-    page, figures = files.scores.with_name("r.html"), files.scores.with_name("r.json")
-    done = run_script_file(
-        "evaluate.py", files.scores, "--metadata", files.metadata, "--against", files.scores, "--resamples", 50,
-        "--html", page, "--json", figures,
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path]:
+    """Scores and metadata of 60 invented signals."""
+    records = heard_records(60, seed=3)[0]
+    write_scores(tmp_path / "valid_inference.csv", [r.signal for r in records], np.linspace(0, 100, 60))
+    return tmp_path / "valid_inference.csv", write_metadata(tmp_path / "valid_metadata.json", records)
+
+
+def test_evaluate_prints_figures_and_writes_files(files) -> None:
+    scores, metadata = files
+    page, figures = scores.with_name("r.html"), scores.with_name("r.json")
+    done = run_script(
+        "evaluate.py", scores, "--metadata", metadata, "--against", scores, "--resamples", 50,
+        "--html", page, "--json", figures, "--figures", scores.with_name("figures"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
-    said = json.loads(figures.read_text(encoding="utf-8"))["agreement"]
-    assert lines[0].startswith(f"{files.scores}: 60 scores, no header, scale 0-100 (largest value ")
-    assert lines[1] == (
-        f"{files.metadata}: 60 labelled signals; errors and 95 % intervals: 50 resamples of 10 tracks, seed 0"
-    )
+    found = json.loads(figures.read_text(encoding="utf-8"))["agreement"]
+    assert lines[0] == f"{scores}: 60 scores, no header, scale 0-100 (largest value 100)"
+    assert lines[1] == f"{metadata}: 60 labelled signals; errors and 95 % intervals: 50 resamples of 10 tracks, seed 0"
     for name in ("all", "No Loss", "Mild", "Moderate"):
         (row,) = (line for line in lines if line.startswith(f"{name} "))
-        assert f"{said[name]['rmse']['value']:.2f} ± {said[name]['rmse']['error']:.2f}" in row
-        assert f"{said[name]['tau']['value']:.3f}" in row
+        assert f"{found[name]['rmse']['value']:.2f} ± {found[name]['rmse']['error']:.2f}" in row
+        assert f"{found[name]['tau']['value']:.3f}" in row
     assert any(line.startswith("T045, Stereo Chorus of Whispers  25.89       26.44      0.67") for line in lines)
-    assert any("RMSE 0.00 (0.00 to 0.00)" in line and "do not tell which is better" in line for line in lines)
-    assert lines[-2:] == [f"wrote {figures}", f"wrote {page}"]
+    assert any("RMSE 0.00 (0.00 to 0.00)" in line for line in lines)
+    assert lines[-3:-1] == [f"wrote {figures}", f"wrote {page}"]
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    assert len(list(scores.with_name("figures").glob("*.pdf"))) == 6
 
 
-def test_mistakes_are_one_line(run_script_file: Script, files: EvaluationOptions) -> None:
-    done = run_script_file("evaluate.py", files.scores.with_name("no.csv"), "--metadata", files.metadata)
-    assert_user_error(done, "no.csv: expected a CSV file of signal ids and scores, found no such file")
-    files.scores.write_text("0000,5\n", encoding="utf-8")
-    done = run_script_file("evaluate.py", files.scores, "--metadata", files.metadata)
-    assert_user_error(done, "found none for 59, for instance 0001")
-    done = run_script_file("evaluate.py", files.scores, "--metadata", files.metadata, "--baseline-scores", "x")
-    assert_user_error(done, "expected --train-metadata too")
+def test_mistakes_are_one_line(files) -> None:
+    scores, metadata = files
+    done = run_script("evaluate.py", scores.with_name("no.csv"), "--metadata", metadata)
+    assert_user_error(done, "no.csv")
+    done = run_script("evaluate.py", scores, "--metadata", metadata, "--baseline-scores", "x")
+    assert_user_error(done, "--train-metadata")
 
 
-@pytest.mark.parametrize(("name", "row"), [("whisper", "29.12 ±"), ("stoi", "35.99 ±")])
-def test_challenge_baselines(run_script_file: Script, clip1: Path, tmp_path: Path, name: str, row: str) -> None:
-    """The challenge's baselines beside a constant score, on the challenge's own data."""
+@pytest.mark.slow
+def test_figures_of_final_and_the_baselines(clip1: Path, tmp_path: Path) -> None:
+    """Figures to the digit on the challenge's valid split, intervals included."""
     metadata = {s: clip1 / f"cadenza_data_{s}" / "metadata" / f"{s}_metadata.json" for s in ("train", "valid")}
-    signals = [raw["signal"] for raw in json.loads(metadata["valid"].read_text(encoding="utf-8"))]
-    scores = tmp_path / "constant.csv"
-    scores.write_text("".join(f"{signal},50\n" for signal in signals), encoding="utf-8")
-    files = [clip1 / "baseline_scores" / f"{split}.{name}.jsonl" for split in ("train", "valid")]
-    done = run_script_file(
-        "evaluate.py", scores, "--metadata", metadata["valid"], "--train-metadata", metadata["train"],
-        "--baseline-scores", *files, "--resamples", 20,
+    tables = [f"data.valid_path_{side}={metadata['valid'].with_name(f'valid_metadata_{side}.csv')}" for side in "lr"]
+    shutil.copytree(ROOT / "checkpoints" / "final", tmp_path / "final")
+    options = ["infer.splits=[valid]", f"train.save_dir={tmp_path / 'final'}"]
+    done = run_script("infer.py", "-cp", tmp_path / "final", *options, *tables)
+    assert done.returncode == 0, done.stderr
+    done = run_script(
+        "evaluate.py", tmp_path / "final" / "valid_inference.csv", "--metadata", metadata["valid"],
+        "--train-metadata", metadata["train"], "--baseline-scores", clip1 / "baseline_scores",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (found,) = (line for line in done.stdout.splitlines() if line.startswith(f"{name} baseline, recomputed"))
-    assert row in found
-    (constant,) = (line for line in done.stdout.splitlines() if line.startswith("all "))
-    assert constant.split()[8:12] == ["-", "-", "-", "-"]  # NCC and tau of a constant, and their intervals
+    assert "trained on just these signals" in done.stderr
+    rows = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert "all 1175 25.37 ± 0.56 24.18 to 26.45 0.716 0.683 to 0.747 0.533 0.503 to 0.562 -0.16 -2.07 to +1.66" in rows
+    assert "whisper baseline, recomputed 1175 29.12 ± 0.62 27.90 to 30.33 0.603 0.559 to 0.643" in rows
+    assert "stoi baseline, recomputed 1175 35.99 ± 0.66 34.75 to 37.32 0.158 0.053 to 0.260" in rows

@@ -1,0 +1,254 @@
+"""Evaluation: the figures against plain formulas, the pairing, and what is refused or noted."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import heard_records, write_metadata
+from scipy.stats import kendalltau, pearsonr
+
+from scow.data.scores import write_scores
+from scow.errors import UserError
+from scow.evaluation.evaluate import (
+    agreement_table,
+    difference_line,
+    evaluate,
+    interval,
+    number,
+    systems_table,
+    with_error,
+)
+from scow.io import write_json
+from scow.metrics import Estimate
+from scow.models.checkpoint import fingerprint
+from scow.text.labels import word_labels
+
+
+def write_words(path: Path, records, probability: float | None = None, **changes: str) -> Path:
+    rng = np.random.default_rng(1)
+    rows = [
+        [r.signal, i, changes.get(word, word), rng.random() if probability is None else probability]
+        for r in records
+        for i, word in enumerate(r.prompt.split())
+    ]
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        csv.writer(handle).writerows([("signal", "position", "word", "probability"), *rows])
+    return path
+
+
+def figures(files, **options):
+    return evaluate(**{**files, **options}).figures
+
+
+def test_figures_are_those_of_plain_formulas(files, records) -> None:
+    found = evaluate(**files)
+    for name, agreement in found.figures["agreement"].items():
+        mine = [i for i, r in enumerate(records) if name in ("all", r.hearing_loss)]
+        x, y = found.signals["predicted"][mine], np.array([100 * records[i].correctness for i in mine])
+        values = {
+            "rmse": np.sqrt(np.mean((x - y) ** 2)),
+            "ncc": pearsonr(x, y).statistic,
+            "tau": kendalltau(x, y).statistic,
+            "bias": np.mean(x - y),
+        }
+        assert agreement["n_signals"] == len(mine)
+        for key, value in values.items():
+            assert agreement[key].value == pytest.approx(value)
+            assert agreement[key].low < agreement[key].value < agreement[key].high
+            # 95 % of a normal distribution are within 1.96 standard errors; with ten tracks the margin is wide.
+            assert (agreement[key].high - agreement[key].low) / agreement[key].error == pytest.approx(3.92, rel=0.25)
+    assert list(found.figures["agreement"]) == ["all", "No Loss", "Mild", "Moderate"]
+    assert (found.figures["grouped_by"], found.figures["n_groups"]) == ("track", 10)
+    assert found.figures["notes"] == []
+
+
+def test_seed_determines_the_resamples(files) -> None:
+    first, again, other = (figures(files, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first["agreement"]["all"]["rmse"].value == other["agreement"]["all"]["rmse"].value
+    assert first["agreement"]["all"]["rmse"].low != other["agreement"]["all"]["rmse"].low
+
+
+def test_groups_are_prompts_where_a_track_is_unknown(files, records) -> None:
+    write_metadata(files["metadata"], [dataclasses.replace(records[0], track=""), *records[1:]])
+    found = figures(files)
+    assert (found["grouped_by"], found["n_groups"]) == ("prompt", len({r.prompt for r in records}))
+    write_metadata(files["metadata"], [dataclasses.replace(r, track="one") for r in records])
+    assert "all signals are of one track" in figures(files)["notes"][0]
+
+
+def test_order_header_and_scale_do_not_matter(files) -> None:
+    before = figures(files)
+    rows = [line.split(",") for line in files["scores"].read_text(encoding="utf-8").splitlines()]
+    lines = [f"{signal},{float(score) / 100!r}" for signal, score in reversed(rows)]
+    files["scores"].write_text("signal_id,intelligibility_score\n" + "\n".join(lines), encoding="utf-8")
+    after = figures(files)
+    assert (before["header"], before["scale"], after["header"], after["scale"]) == (False, "0-100", True, "0-1")
+    assert agreement_table(after) == agreement_table(before)
+
+
+def test_difference_of_a_file_from_itself_is_zero(files) -> None:
+    found = figures(files, against=files["scores"])["against"]
+    assert found["n_signals"] == 60
+    assert found["rmse"] == found["ncc"] == Estimate(0.0, 0.0, 0.0, 0.0)
+
+
+def test_difference_is_paired(files) -> None:
+    """Scores that are all half a point further off: paired, the difference is all but certain."""
+    signals = evaluate(**files).signals
+    worse = np.clip(signals["predicted"] + 0.5 * np.sign(signals["predicted"] - signals["true"]), 0, 100)
+    other = files["scores"].with_name("other.csv")
+    write_scores(other, signals["signal"], worse)
+    found = figures(files, against=other)
+    difference, alone = found["against"]["rmse"], found["agreement"]["all"]["rmse"]
+    assert difference.value == pytest.approx(alone.value - found["against"]["theirs"].value)
+    assert difference.high < 0
+    assert difference.error < 0.1 * alone.error
+    assert "speaks for this file" in difference_line(found)
+    swapped = figures(files, scores=other, against=files["scores"])
+    assert swapped["against"]["rmse"].low == pytest.approx(-difference.high, abs=1e-9)
+    assert "speaks for the other file" in difference_line(swapped)
+
+
+def test_difference_is_on_common_signals(files, records) -> None:
+    other = files["scores"].with_name("other.csv")
+    write_scores(other, [r.signal for r in records[6:]], np.full(54, 50.0))
+    found = figures(files, against=other)
+    assert found["against"]["n_signals"] == 54
+    assert found["against"]["ncc"] == Estimate(None)  # constant scores
+    assert "lacks 6 of the signals" in found["notes"][0]
+    write_scores(other, ["x"], np.array([50.0]))
+    with pytest.raises(UserError, match="--against"):
+        figures(files, against=other)
+
+
+def test_missing_scores_are_refused_and_others_noted(files, records) -> None:
+    before = figures(files)
+    content = json.loads(files["metadata"].read_text(encoding="utf-8"))
+    unlabelled = {"signal": "unlabelled", "prompt": "la la", "hearing_loss": "Mild", "fma": "t"}
+    files["metadata"].write_text(json.dumps([*content, unlabelled]), encoding="utf-8")
+    with files["scores"].open("a", encoding="utf-8") as handle:
+        handle.write("unlabelled,5\nstranger,7\n")
+    found = figures(files)
+    assert found["agreement"] == before["agreement"]
+    assert ["stranger" in found["notes"][0], "1 of 61 signals" in found["notes"][1]] == [True, True]
+    write_scores(files["scores"], [r.signal for r in records[:-2]], np.full(58, 50.0))
+    with pytest.raises(UserError, match=f"none for 2, for instance {records[-2].signal}"):
+        figures(files)
+    files["metadata"].write_text(json.dumps([unlabelled]), encoding="utf-8")
+    with pytest.raises(UserError, match="expected signals with correctness"):
+        figures(files)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resamples": 1}, "--resamples"),
+        ({"seed": -1}, "--seed"),
+        ({"baseline_scores": [Path("x")]}, "--train-metadata"),
+    ],
+)
+def test_inconsistent_options_are_refused(files, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        figures(files, **options)
+
+
+def test_in_sample_figures_are_noted(files, records) -> None:
+    import torch
+
+    facts = {"trained_on": fingerprint([r.signal for r in records])}
+    path = files["scores"].with_name("model.pt")
+    torch.save({"format": "stereo-chorus-of-whispers/1", "facts": facts}, path)
+    (note,) = figures(files)["notes"]
+    assert f"beside {files['scores']} was trained on just these signals" in note
+    write_metadata(files["metadata"], records[:-1])
+    assert not any("trained on" in note for note in figures(files)["notes"])
+    path.write_bytes(b"no checkpoint")
+    assert not any("trained on" in note for note in figures(files)["notes"])
+
+
+def test_baselines_on_the_same_signals(files, records) -> None:
+    train = heard_records(60, seed=9, prefix="t")[0]
+    folder = files["scores"].with_name("baselines")
+    folder.mkdir()
+    for name, some in (("train.clear.jsonl", train), ("valid.clear.jsonl", records)):
+        rows = [json.dumps({"signal": r.signal, "clear": r.correctness}) for r in some]
+        (folder / name).write_text("\n".join(rows), encoding="utf-8")
+    options = {"baseline_scores": [folder], "train_metadata": write_metadata(folder / "train_metadata.json", train)}
+    found = figures(files, **options)
+    (baseline,) = found["baselines"]
+    assert (baseline["name"], baseline["n_train"]) == ("clear", 60)
+    assert baseline["ncc"].value > 0.97  # a logistic curve of the truth itself
+    assert systems_table(found)[2][2] == with_error(baseline["rmse"], 2)
+    (folder / "valid.clear.jsonl").write_text("\n".join(rows[1:]), encoding="utf-8")
+    with pytest.raises(UserError, match=f"none for 1, .*{records[0].signal}"):
+        figures(files, **options)
+
+
+def test_words_beside_the_scores_are_found_and_labelled(files, records) -> None:
+    assert evaluate(**files).words is None
+    path = write_words(files["scores"].with_name("valid_words.csv"), records)
+    found = evaluate(**files)
+    assert found.words.attrs["path"] == path
+    labels = found.words.groupby("signal", sort=False)["label"].apply(tuple)
+    assert all(labels[r.signal] == word_labels(r.prompt.split(), r.response) for r in records)
+    hits, misses = (found.words.loc[found.words["label"] == hit, "probability"] for hit in (1, 0))
+    assert found.figures["word_auc"] == pytest.approx(np.mean([p > q for p in hits for q in misses]))
+
+
+def test_words_of_others_are_noted_where_found_and_refused_where_named(files, records) -> None:
+    path = files["scores"].with_name("valid_words.csv")
+    first = records[0]
+    for some, message in (
+        ({"records": records, first.prompt.split()[0]: "other"}, first.signal),
+        ({"records": records, "probability": 1.5}, "found 1.5"),
+        ({"records": records[1:]}, first.signal),
+    ):
+        write_words(path, **some)
+        found = evaluate(**files)
+        assert found.words is None
+        assert found.figures["notes"][0].startswith("words are left out: ")
+        with pytest.raises(UserError, match=message):
+            evaluate(**files, words=path)
+    path.write_text("a,b\n", encoding="utf-8")
+    with pytest.raises(UserError, match="expected the columns signal, position, word, probability, found a, b"):
+        evaluate(**files, words=path)
+    write_words(path, records)
+    write_metadata(files["metadata"], [dataclasses.replace(r, response="") for r in records])
+    assert "no responses" in figures(files)["notes"][0]
+
+
+def test_responses_of_clip2_are_the_labels(files, records) -> None:
+    before = figures(files)
+    bare = [{"signal": r.signal, "prompt": r.prompt, "hearing_loss": r.hearing_loss, "fma": r.track} for r in records]
+    files["metadata"].write_text(json.dumps(bare), encoding="utf-8")
+    answers = {r.signal: [{"response": r.response, "correctness": r.correctness}] for r in records}
+    responses = files["metadata"].with_name("train_responses.json")
+    responses.write_text(json.dumps(answers), encoding="utf-8")
+    assert figures(files, responses=responses)["agreement"] == before["agreement"]
+
+
+def test_json_has_the_figures_and_no_signals(files, records, tmp_path: Path) -> None:
+    found = figures(files, against=files["scores"])
+    write_json(tmp_path / "figures.json", found)
+    text = (tmp_path / "figures.json").read_text(encoding="utf-8")
+    content = json.loads(text)
+    for row in agreement_table(found)[1:]:
+        rmse = content["agreement"][row[0]]["rmse"]
+        assert row[2:4] == (f"{rmse['value']:.2f} ± {rmse['error']:.2f}", f"{rmse['low']:.2f} to {rmse['high']:.2f}")
+    assert (content["against"]["path"], len(content["published"])) == (str(files["scores"]), 8)
+    assert not any(f'"{r.signal}"' in text for r in records)
+    keys = "scores scale header metadata grouped_by n_groups interval seed resamples agreement against baselines"
+    assert list(content) == [*keys.split(), "published", "word_auc", "notes"]
+
+
+def test_figures_as_text() -> None:
+    assert [number(25.888, 2), number(None, 2), number(-2, 1, sign=True)] == ["25.89", "-", "-2.0"]
+    assert [number(-0.004, 2, sign=True), number(1.5, 1, sign=True)] == ["0.00", "+1.5"]
+    assert [with_error(Estimate(26.0, 0.5, 25, 27), 2), with_error(Estimate(26.0), 2)] == ["26.00 ± 0.50", "26.00"]
+    assert [interval(Estimate(0.5, 0.1, 0.31, 0.69), 2), interval(Estimate(0.5), 2)] == ["0.31 to 0.69", "-"]

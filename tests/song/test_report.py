@@ -1,0 +1,82 @@
+"""The page of a song, as HTML and in a browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from browser import assert_clean, browse
+from songs import LINES, song
+
+from scow.reports.plots import heat_colour
+from scow.song.report import write_song_figures, write_song_report
+
+TITLES = {
+    "no-loss": "No hearing loss: 79.3",
+    "mild": "Mild hearing loss: 52.9",
+    "moderate": "Moderate hearing loss: 30.4",
+}
+CHANGED = "dispatchEvent(new HashChangeEvent('hashchange'));"  # at once, because the page is looked at on load
+
+
+def page_of(prediction, path: Path) -> str:
+    write_song_report(path, prediction)
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("width", "script", "visible"),
+    [
+        (390, "", ["no-loss"]),
+        (390, "document.querySelector('nav a[href=\"#moderate\"]').click();", ["moderate"]),
+        (1200, "document.querySelector('nav a[href=\"#all\"]').click();", list(TITLES)),
+        (
+            1200,
+            f"location.hash = document.querySelectorAll('#mild .wave a')[2].getAttribute('href');{CHANGED}",
+            ["mild"],
+        ),
+        (1200, f"location.hash = '#<none>';{CHANGED}", ["no-loss"]),
+    ],
+)
+def test_switch_of_the_hearing_loss(tmp_path: Path, width: int, script: str, visible: list[str]) -> None:
+    page_of(song(failed=True), tmp_path / "report.html")
+    found = browse(tmp_path / "report.html", tmp_path / "browser", width, script=script)
+    assert_clean(found)
+    assert found.seen["title"] == "What a listener catches of song & <dance>.flac"
+    assert "the <end>" in found.seen["text"]
+    assert [name for name, title in TITLES.items() if title in found.seen["text"]] == visible
+
+
+def test_page_without_scripts_has_all_hearing_losses_and_working_links(tmp_path: Path) -> None:
+    page = page_of(song(), tmp_path / "report.html")
+    assert all(title in page for title in TITLES.values())
+    assert not re.search(r"<div[^>]* hidden", page)
+    targets = set(re.findall(r'<a href="#([^"]*)"', page)) - {"all"}
+    assert targets == set(re.findall(r' id="((?:no-loss|mild|moderate)[^"]*)"', page))
+    assert "hidden] { display: block; }" in page[page.index("@media print", page.index("nav {")) :]
+
+
+def test_lines_have_the_colour_of_their_score_at_their_time(tmp_path: Path) -> None:
+    page = page_of(song(hearing_losses=("Moderate",)), tmp_path / "report.html")
+    blocks = re.findall(r'<rect x="([\d.]+)" width="([\d.]+)" height="100" fill="([^"]+)"', page)
+    assert [fill for _, _, fill in blocks] == [heat_colour(share)[0] for share in (0.4, 0.1, 0.5, 0.05)]
+    # 10 s of 48 s each, 12 s apart, on a width of 1000
+    assert [float(x) for x, _, _ in blocks] == pytest.approx([0, 250, 500, 750])
+    assert [float(width) for _, width, _ in blocks] == pytest.approx([1000 * 10 / 48] * 4)
+    assert "<script>" not in page  # there is nothing to switch
+
+
+def test_page_escapes_lyrics(tmp_path: Path) -> None:
+    page = page_of(song(("the <b>sun</b> & moon \x00\udc80",)), tmp_path / "report.html")
+    assert "<b>sun" not in page
+    assert "the &lt;b&gt;sun&lt;/b&gt; &amp; moon \N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}" in page
+
+
+def test_page_and_figures_of_a_single_excerpt(tmp_path: Path) -> None:
+    page = page_of(song(LINES[:1]), tmp_path / "report.html")
+    assert "45 to 95" in page
+    assert "Hardest" not in page
+    (figure,) = write_song_figures(tmp_path, song(LINES[:1]))
+    assert figure.read_bytes().startswith(b"%PDF")

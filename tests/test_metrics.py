@@ -1,0 +1,167 @@
+"""Measures against hand values, SciPy and plain loops; the bootstrap against enumeration and formulas."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from scow.metrics import (
+    Agreement,
+    Estimate,
+    agreement,
+    bias,
+    bootstrap_estimates,
+    equal_bins,
+    group_standard_error,
+    kendall,
+    pearson,
+    rmse,
+    roc_auc,
+)
+
+CONSTANTS = ([50.0] * 7, [0.1] * 7, [1e9 + 0.1] * 7, [0.0] * 7)  # the mean of seven 0.1 is not 0.1
+
+
+@pytest.mark.parametrize(
+    ("measure", "scores", "truth", "expected"),
+    [
+        (rmse, [50.0], [50.0], 0.0),
+        (rmse, [10, 20], [13, 16], math.sqrt(12.5)),  # (9 + 16) / 2
+        (pearson, [1, 2, 3], [10, 20, 30], 1.0),
+        (pearson, [1, 2, 3], [1, 3, 2], 0.5),  # deviations -1 0 1 and -1 1 0: 1 / sqrt(2 * 2)
+        (pearson, [50.0, 50.0 + 1e-6], [0.0, 100.0], 1.0),
+        (kendall, [1, 2], [4, 3], -1.0),
+        (bias, [50, 70], [40, 60], 10.0),
+        (roc_auc, [0.5, 0.5], [0, 1], 0.5),
+        (roc_auc, [0.1, 0.4, 0.35, 0.8], [0, 0.2, 1, 0.6], 0.75),  # of four pairs only 0.4 above 0.35 is wrong
+    ],
+)
+def test_measures_on_hand_values(measure, scores, truth, expected):
+    assert measure(scores, truth) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_measures_against_scipy_and_plain_loops(seed):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, 9, 80) / 8 * 100  # many ties
+    scores = np.clip(0.5 * truth + 30 + 20 * rng.standard_normal(80), 0, 100).round(-1)
+    pairs = list(itertools.combinations(range(80), 2))
+    signs = [(np.sign(scores[i] - scores[j]), np.sign(truth[i] - truth[j])) for i, j in pairs]
+    untied = [sum(sign[side] != 0 for sign in signs) for side in (0, 1)]
+    assert kendall(scores, truth) == pytest.approx(sum(a * b for a, b in signs) / math.sqrt(untied[0] * untied[1]))
+    assert pearson(scores, truth) == pytest.approx(scipy.stats.pearsonr(scores, truth).statistic, abs=1e-12)
+    hits, misses = scores[truth > 50], scores[truth <= 50]
+    order = [(p > q) + 0.5 * (p == q) for p in hits for q in misses]
+    assert roc_auc(scores, truth / 100) == pytest.approx(np.mean(order), abs=1e-12)
+
+
+@pytest.mark.parametrize("constant", CONSTANTS)
+def test_correlations_of_constants_are_undefined(constant):
+    varied = [1.0, 2, 3, 4, 5, 6, 7]
+    assert [pearson(constant, varied), pearson(varied, constant), kendall(constant, varied)] == [None] * 3
+    assert agreement([40.0], [50.0]) == Agreement(rmse=10.0, r=None, n_signals=1)
+
+
+def test_pearson_stays_in_range():
+    rng = np.random.default_rng(1)
+    assert all(-1.0 <= pearson(x, 0.1 * x + 7) <= 1.0 for x in (rng.random(n) * 100 for n in range(2, 200)))
+
+
+@pytest.mark.parametrize("function", [rmse, pearson, kendall, bias, agreement, roc_auc])
+@pytest.mark.parametrize(
+    ("scores", "truth"),
+    [([1, 2], [1]), ([[1, 2]], [[1, 2]]), (3, 4), ([], []), ([1, math.nan], [1, 2]), ([1, 2], [1, math.inf])],
+)
+def test_unusable_lists_are_refused(function, scores, truth):
+    with pytest.raises(ValueError, match="expected"):
+        function(scores, truth)
+
+
+def test_roc_auc_of_one_class_is_refused():
+    with pytest.raises(ValueError, match="expected hits and misses"):
+        roc_auc([0.2, 0.3], [1, 1])
+
+
+def test_agreement_as_text():
+    assert str(Agreement(26.444, 0.6666, 1095)) == "RMSE 26.44, r 0.667, 1095 signals"
+    assert str(Agreement(0.0, None, 1)) == "RMSE 0.00, r undefined (constant scores), 1 signals"
+
+
+def test_bootstrap_against_plain_loop():
+    """Same draws, resamples written out signal by signal."""
+    rng = np.random.default_rng(7)
+    groups = np.array([f"g{i % 11}" for i in range(60)])
+    scores, truth, where = rng.random(60) * 100, rng.random(60) * 100, rng.random(60) < 0.7
+    measures = {"rmse": rmse, "ncc": pearson, "tau": kendall, "bias": bias}
+    found = bootstrap_estimates(measures, (scores, truth), groups, np.random.default_rng(3), 200, where)
+    names = np.unique(groups)
+    for name, measure in measures.items():
+        values = []
+        for drawn in np.random.default_rng(3).integers(len(names), size=(200, len(names))):
+            members = [i for g in drawn for i in range(60) if groups[i] == names[g] and where[i]]
+            values.append(measure(scores[members], truth[members]))
+        assert found[name].value == pytest.approx(measure(scores[where], truth[where]))
+        assert found[name].error == pytest.approx(np.std(values, ddof=1))
+        assert (found[name].low, found[name].high) == pytest.approx(tuple(np.quantile(values, (0.025, 0.975))))
+
+
+def test_bootstrap_against_all_resamples_of_four_groups():
+    groups = [name for name, n in (("a", 1), ("b", 5), ("c", 2), ("d", 9)) for _ in range(n)]
+    scores = np.random.default_rng(4).normal(scale=10, size=17)
+    all_256 = [
+        math.sqrt(np.mean([scores[i] ** 2 for g in drawn for i in range(17) if groups[i] == g]))
+        for drawn in itertools.product("abcd", repeat=4)
+    ]
+    error = group_standard_error(scores, np.zeros(17), groups, np.random.default_rng(5), 20_000)
+    assert error == pytest.approx(np.std(all_256), rel=0.03)  # 20,000 resamples: 0.5 %, times five
+
+
+def test_bootstrap_of_single_signals_is_the_analytic_error():
+    residuals = np.random.default_rng(3).normal(5, 20, 900)
+    signals = [str(i) for i in range(900)]
+    data = (50 + residuals, np.full(900, 50.0))
+    found = bootstrap_estimates({"bias": bias, "rmse": rmse}, data, signals, np.random.default_rng(4), 4000)
+    expected = residuals.std(ddof=1) / 30
+    # 4,000 resamples know a standard deviation to 1.1 %, a percentile at 2.5 % to 0.04 of it: five times that.
+    assert found["bias"].error == pytest.approx(expected, rel=0.056)
+    assert found["bias"].low == pytest.approx(residuals.mean() - 1.96 * expected, abs=0.2 * expected)
+    assert found["bias"].high == pytest.approx(residuals.mean() + 1.96 * expected, abs=0.2 * expected)
+    squares = residuals**2  # the error of the mean square; of its root by the delta method
+    assert found["rmse"].error == pytest.approx(squares.std(ddof=1) / 30 / (2 * math.sqrt(squares.mean())), rel=0.056)
+
+
+def test_standard_error_grows_where_groups_share_their_errors():
+    shared = np.repeat(np.random.default_rng(2).normal(scale=20, size=100), 9)
+    groups, alone = [f"g{i // 9}" for i in range(900)], [f"s{i}" for i in range(900)]
+    by_group, by_signal = (
+        group_standard_error(shared, np.zeros(900), of, np.random.default_rng(3)) for of in (groups, alone)
+    )
+    assert by_group / by_signal == pytest.approx(3.0, rel=0.1)  # sqrt(9), each known to 2.2 %
+
+
+def test_bootstrap_of_undefined_statistics():
+    def estimate(scores, truth, groups, where=None):
+        measures = {"ncc": pearson, "rmse": rmse}
+        return bootstrap_estimates(measures, (scores, truth), groups, np.random.default_rng(0), 1000, where)
+
+    assert estimate([1, 1, 1], [1, 2, 3], list("abc"))["ncc"] == Estimate(None)
+    single = estimate([4, 0, 0], [1, 0, 0], list("abc"), np.array([True, False, False]))
+    assert single["ncc"] == Estimate(None)
+    assert single["rmse"].value == 3
+    half = estimate([1, 2], [2, 1], ["a", "b"])["ncc"]  # defined where a resample holds both groups: half of them
+    assert half == Estimate(pytest.approx(-1)) or (half.low, half.high) == pytest.approx((-1, -1))
+    one_group = estimate([1, 2, 4], [0, 0, 0], ["a"] * 3)["rmse"]
+    assert (one_group.error, one_group.low) == pytest.approx((0.0, one_group.value), abs=1e-12)
+
+
+def test_bins_have_equal_size_in_order():
+    values = np.random.default_rng(0).random(47)
+    bins = equal_bins(values)
+    assert sorted(np.concatenate(bins)) == list(range(47))
+    assert {len(members) for members in bins} == {4, 5}
+    assert all(values[one].max() <= values[other].min() for one, other in itertools.pairwise(bins))
+    assert [members.tolist() for members in equal_bins([3, 1], 10)] == [[1], [0]]
