@@ -10,6 +10,7 @@ read at import time (PYTHONPATH, OMP_NUM_THREADS) cannot be changed by `env`: su
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import importlib
@@ -20,6 +21,7 @@ import runpy
 import select
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +110,33 @@ def become(request: dict[str, Any]) -> None:
     sys.path[0] = request["search_path"]
 
 
+def run(request: dict[str, Any]) -> None:
+    """Run the script; what it raises becomes the exit code that Python would give."""
+    global exit_code
+    try:
+        runpy.run_path(request["script"], run_name="__main__")
+        exit_code = 0
+    except SystemExit as end:
+        exit_code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException as error:  # noqa: BLE001 (as the interpreter does)
+        traceback.print_exc()
+        exit_code = -signal.SIGINT if isinstance(error, KeyboardInterrupt) else 1
+
+
+def leave() -> None:
+    """End without taking all modules apart, which takes as long as many a script."""
+    sys.stdout.flush()
+    if exit_code == -signal.SIGINT:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(exit_code)
+
+
+exit_code = 1
 if __name__ == "__main__":
+    atexit.register(leave)  # the first to be registered is the last to run
     request = serve()
     become(request)
-    runpy.run_path(request["script"], run_name="__main__")
+    run(request)
