@@ -22,7 +22,7 @@ import torch
 from scow.config import unknown_keys
 from scow.errors import UserError
 from scow.io import atomic_write
-from scow.models.config import MODEL_CONFIGS, ModelConfig, TransformerConfig, model_config
+from scow.models.config import ModelConfig, TransformerConfig, expect, model_config
 from scow.models.inputs import Excerpt, input_of
 from scow.models.model import Model
 from scow.models.transformer import Transformer
@@ -72,37 +72,33 @@ def load_checkpoint(path: Path, config: ModelConfig, feature_cols: Sequence[str]
         The file is missing, holds something else, or does not fit the config.
     """
     content = _read(path)
-    facts: dict[str, Any] = {}
+    described, facts = None, {}
     if content.get("format") == FORMAT:
         lacking = [part for part in PARTS if part not in content]
-        if lacking:
-            raise UserError(f"{path}: expected the parts {', '.join(PARTS)}, found no {lacking[0]}; fetch it again")
+        expect(not lacking, str(path), f"the parts {', '.join(PARTS)}", f"no {', '.join(lacking)}; fetch it again")
         described, columns, state, facts = (content[part] for part in PARTS)
-        if feature_cols and list(feature_cols) != list(columns):
-            raise UserError(
-                f"{path}: expected data.feature_cols {', '.join(columns)}, as it was trained, found "
-                f"{', '.join(feature_cols)}; train again or change the config"
-            )
-        known = MODEL_CONFIGS.get(described.get("name"))
-        strange = [described.get("name")] if known is None else unknown_keys(known, described)
-        if set(strange) - {"name"}:
-            raise UserError(f"{path}: expected a model of this version, found {strange[-1]!r}; update this software")
+        same = not feature_cols or list(feature_cols) == list(columns)
+        expect(same, f"{path}: data.feature_cols", f"{', '.join(columns)}, as trained", ", ".join(feature_cols))
         feature_cols = columns
-    elif "cls_token" in content and all(torch.is_tensor(value) for value in content.values()):
-        state, described = content, None
-        if config.name != TransformerConfig.name:
-            raise UserError(f"{path}: expected model.name published for a published state dict, found {config.name}")
     else:
-        raise UserError(f"{path}: expected a checkpoint of this project or a published state dict, found neither")
+        is_state_dict = "cls_token" in content and all(torch.is_tensor(value) for value in content.values())
+        expect(is_state_dict, str(path), "a checkpoint of this project or a published state dict", "neither")
+        expect(config.name == TransformerConfig.name, "model.name", f"published, for {path}", config.name)
+        state = content
     try:
-        config = config if described is None else model_config(described)
+        if described is not None:
+            config = model_config(described)
+            strange = [key for key in unknown_keys(type(config), described) if key != "name"]
+            expect(not strange, "model", "options of this version", ", ".join(strange))
         model = MODELS[config.name].from_state_dict(config, feature_cols, state)
         _try(model)
     except Exception as error:  # what torch and numpy raise for tensors of the wrong shape is of any kind
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: expected weights that fit the section model of the config ({reason})") from error
-    if not all(torch.isfinite(tensor).all() for tensor in state.values()):
-        raise UserError(f"{path}: expected finite weights, found NaN or infinity; train or fetch it again")
+        raise UserError(
+            f"{path}: expected weights that fit the section model of the config, found: {reason}"
+        ) from error
+    finite = all(torch.isfinite(tensor).all() for tensor in state.values())
+    expect(finite, str(path), "finite weights", "NaN or infinity; train or fetch it again")
     return Checkpoint(model, facts)
 
 

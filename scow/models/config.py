@@ -19,6 +19,7 @@ from scow.io import portable_path
 # Blocks of features of the word model (`scow.models.word_features`), and names that they had before.
 BLOCKS = ("agg", "nb", "sent", "n", "hearing_loss", "text", "prior", "dns", "quality", "knots")
 OLD_BLOCK_NAMES = {"severity": "hearing_loss", "hinge": "knots"}
+PRIOR_FILES = ("prior_metadata", "prior_responses")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class DataOptions:
     """Section ``data:``."""
 
     feature_cols: tuple[str, ...]  # columns that become features, in order
-    tables: dict[str, tuple[Path, Path]]  # left and right table by split: <split>_path_l and _r, csv_path_l for train
+    tables: dict[str, tuple[Path, Path]]  # left and right by split: <split>_path_l and _r, csv_path_l and _r for train
     target: str = "correctness"  # column that becomes the target
     train_tables: tuple[tuple[Path, Path], ...] = ()  # `tables:` of the config, else the tables of the split train
     metadata: tuple[Path, ...] = ()  # of the training tables, for the track of each signal; for cross-validation
@@ -116,53 +117,46 @@ def model_config(section: object) -> ModelConfig:
 def data_options(section: object) -> DataOptions:
     """The section ``data:``."""
     given = {key: value for key, value in as_section(section, "data").items() if value is not None}
-    channels: tuple[dict[str, Path], dict[str, Path]] = ({}, {})
-    for key, value in given.items():
-        for suffix, paths in zip(("_path_l", "_path_r"), channels, strict=True):
-            if key.endswith(suffix):
-                split = key.removesuffix(suffix)
-                paths["train" if split == "csv" else split] = portable_path(str(value))
-    left, right = channels
-    for split in left.keys() ^ right.keys():
-        raise UserError(f"data: expected a left and a right table, found only one for the split {split}")
+    columns = _names(given, "feature_cols")
+    expect(columns, "data.feature_cols", "a list of column names", "none")
+    expect(len(set(columns)) == len(columns), "data.feature_cols", "each column once", ", ".join(columns))
+    left, right, metadata = (_paths_by_split(given, ending) for ending in ("_path_l", "_path_r", "_metadata"))
+    alone = ", ".join(sorted(left.keys() ^ right.keys()))
+    expect(not alone, "data", "a left and a right table of each split", f"only one of {alone}")
     tables = {split: (left[split], right[split]) for split in left}
-    columns = given.get("feature_cols")
-    named = isinstance(columns, list) and columns and all(isinstance(column, str) for column in columns)
-    expect(named, "data.feature_cols", "a list of column names", columns)
-    assert isinstance(columns, list)
-    twice = [column for column in columns if columns.count(column) > 1]
-    expect(not twice, "data.feature_cols", "each column once", f"{', '.join(twice)}")
     pairs = given.get("tables", [])
     paired = isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
     expect(paired, "data.tables", "pairs of tables [[left, right], ...]", pairs)
-    train_tables = tuple((portable_path(str(one)), portable_path(str(other))) for one, other in pairs)
-    prior_metadata, prior_responses = _paths(given, "prior_metadata"), _paths(given, "prior_responses")
-    fits = len(prior_responses) in (0, len(prior_metadata))
-    expect(fits, "data.prior_responses", "a file for each of data.prior_metadata, or none", len(prior_responses))
+    train_tables = [(portable_path(str(one)), portable_path(str(other))) for one, other in pairs]
+    files = {key: tuple(map(portable_path, _names(given, key))) for key in ("metadata", *PRIOR_FILES)}
+    n_prior, n_responses = (len(files[key]) for key in PRIOR_FILES)
+    expect(n_responses in (0, n_prior), "data.prior_responses", f"none, or {n_prior} for prior_metadata", n_responses)
     return DataOptions(
-        feature_cols=tuple(columns),
-        tables=tables,
+        columns,
+        tables,
         target=str(given.get("target", "correctness")),
-        train_tables=train_tables or ((tables["train"],) if "train" in tables else ()),
-        metadata=_paths(given, "metadata"),
-        prior_metadata=prior_metadata,
-        prior_responses=prior_responses,
-        split_metadata={
-            split: portable_path(str(given[f"{split}_metadata"])) for split in tables if f"{split}_metadata" in given
-        },
+        train_tables=tuple(train_tables) or ((tables["train"],) if "train" in tables else ()),
+        split_metadata={split: metadata[split] for split in tables if split in metadata},
+        **files,
     )
 
 
-def expect(holds: object, key: str, expected: str, found: object) -> None:
-    """Refuse the value of a key in one line."""
+def expect(holds: object, what: str, expected: str, found: object) -> None:
+    """Raise a UserError of one line unless the condition holds."""
     if not holds:
-        raise UserError(f"{key}: expected {expected}, found {found!r}")
+        raise UserError(f"{what}: expected {expected}, found {found}")
 
 
-def _paths(section: dict[str, Any], key: str) -> tuple[Path, ...]:
-    """A path, a list of paths or nothing, as a tuple."""
-    paths = section.get(key, [])
-    paths = [paths] if isinstance(paths, str) else paths
-    valid = isinstance(paths, list) and all(isinstance(path, str) for path in paths)
-    expect(valid, f"data.{key}", "a path or a list of paths", paths)
-    return tuple(portable_path(path) for path in paths)
+def _paths_by_split(section: dict[str, Any], ending: str) -> dict[str, Path]:
+    """Paths of the keys ``<split><ending>``; the split train has tables without its name."""
+    paths = {key.removesuffix(ending): portable_path(str(v)) for key, v in section.items() if key.endswith(ending)}
+    return {"train" if split == "csv" else split: path for split, path in paths.items()}
+
+
+def _names(section: dict[str, Any], key: str) -> tuple[str, ...]:
+    """A name, a list of names or nothing, as a tuple."""
+    names = section.get(key, [])
+    names = [names] if isinstance(names, str) else names
+    valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    expect(valid, f"data.{key}", "a name or a list of names", names)
+    return tuple(names)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from scow.data.tables import HEARING_LOSSES, TEXT_COLUMNS, read_table, require_columns
-from scow.errors import UserError
+from scow.models.config import expect
 
 MAX_ROWS = 512  # positions of the transformer, the two front tokens included
 FRONT_TOKENS = 2
@@ -119,9 +119,8 @@ def load_input(
     tables = _aligned(left, right, tables)
     codes, signals = pd.factorize(tables[0]["signal"])
     counts = np.bincount(codes)
-    if counts.max() > MAX_WORDS + 1:
-        signal, n_words = signals[int(counts.argmax())], counts.max() - 1
-        raise UserError(f"{left}: signal {signal}: expected at most {MAX_WORDS} words, found {n_words}")
+    longest, n_words = signals[int(counts.argmax())], counts.max() - 1
+    expect(n_words <= MAX_WORDS, f"{left}: signal {longest}", f"at most {MAX_WORDS} words", n_words)
     firsts = tables[0].drop_duplicates("signal")
     words = tables[0][tables[0]["word_count"] == 1]  # a sentence row has no response
     labels = np.mean([table.drop_duplicates("signal")[target].to_numpy() for table in tables], axis=0)
@@ -160,8 +159,8 @@ def join_inputs(inputs: Sequence[ModelInput]) -> ModelInput:
     if len(inputs) == 1:
         return inputs[0]
     signals = pd.Series([signal for part in inputs for signal in part.signals])
-    if signals.duplicated().any():
-        raise UserError(f"data.tables: expected each signal once, found {signals[signals.duplicated()].iloc[0]} twice")
+    twice = signals[signals.duplicated()].tolist()
+    expect(not twice, "data.tables", "each signal once", f"{', '.join(twice[:1])} twice")
     longest = max(part.features.shape[2] for part in inputs)
     padded = [nn.functional.pad(part.features, (0, 0, 0, longest - part.features.shape[2])) for part in inputs]
     return ModelInput(
@@ -191,29 +190,22 @@ def _check(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
     """Refuse a table without the columns as numbers, or with a signal without sentence row or words."""
     require_columns(path, table, columns)
     for column in columns:
-        if column in TEXT_COLUMNS:
-            raise UserError(f"{path}: expected a column of numbers as feature or target, found the text {column}")
-        if table[column].abs().max() > MAX_FEATURE:
-            raise UserError(f"{path}: column {column}: expected values below {MAX_FEATURE:g}, found larger")
+        where = f"{path}: column {column}"
+        expect(column not in TEXT_COLUMNS, where, "numbers, as a feature or target", "text")
+        expect(not table[column].abs().max() > MAX_FEATURE, where, f"values below {MAX_FEATURE:g}", "larger")
     signals = set(table["signal"])
-    without = signals - set(table.loc[table["word_count"] == 0, "signal"])
-    if without:
-        raise UserError(
-            f"{path}: expected a SENTENCE_SCORE row per signal, found none for {len(without)} of {len(signals)}, for "
-            f"instance {min(without)}; run python whisper_inference.py"
-        )
-    without = signals - set(table.loc[table["word_count"] == 1, "signal"])
-    if without:
-        raise UserError(f"{path}: signal {min(without)}: expected word rows, found none; run metadata_to_csv.py again")
+    for is_word, row, script in ((0, "SENTENCE_SCORE", "whisper_inference.py"), (1, "word", "metadata_to_csv.py")):
+        without = sorted(signals - set(table.loc[table["word_count"] == is_word, "signal"]))
+        found = f"{len(without)} of {len(signals)} without, for instance {', '.join(without[:1])}; run python {script}"
+        expect(not without, str(path), f"a {row} row of each signal", found)
 
 
 def _aligned(left: Path, right: Path, tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     """Both tables with the same signals, words and labels in the same rows, sentence rows first."""
-    single = set(tables[0]["signal"]) ^ set(tables[1]["signal"])
-    if single:
-        raise UserError(
-            f"{left} and {right}: expected the same signals, found {len(single)} in only one, for instance {min(single)}"
-        )
+    both = f"{left} and {right}"
+    single = sorted(set(tables[0]["signal"]) ^ set(tables[1]["signal"]))
+    found = f"{len(single)} in only one, for instance {', '.join(single[:1])}"
+    expect(not single, both, "the same signals", found)
     position = {signal: i for i, signal in enumerate(tables[0]["signal"].unique())}
     ordered = [
         table.assign(_position=table["signal"].map(position)).sort_values(
@@ -222,10 +214,10 @@ def _aligned(left: Path, right: Path, tables: Sequence[pd.DataFrame]) -> list[pd
         for table in tables
     ]
     for column in ("word", "hearing_loss", "correctness"):
-        one, other = (table[column] for table in ordered)
-        if not one.equals(other):
-            n = min(len(one), len(other))
-            same = (one[:n] == other[:n]) | (one[:n].isna() & other[:n].isna())
-            signal = ordered[0]["signal"].iloc[n - 1 if same.all() else int(same.argmin())]
-            raise UserError(f"{left} and {right}: expected the same {column} in both, found signal {signal} to differ")
+        n = min(map(len, ordered))
+        one, other = (table[column].iloc[:n] for table in ordered)
+        same = (one == other) | (one.isna() & other.isna())
+        signal = ordered[0]["signal"].iloc[n - 1 if same.all() else int(same.argmin())]
+        alike = same.all() and len(ordered[0]) == len(ordered[1])
+        expect(alike, both, f"the same {column} in both", f"signal {signal} to differ")
     return ordered

@@ -20,6 +20,7 @@ out groups, no prior sees them either.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +32,7 @@ from scipy.sparse import csr_matrix, hstack
 
 from scow.data.metadata import SignalRecord
 from scow.data.tables import HEARING_LOSSES
-from scow.errors import UserError
+from scow.models.config import expect
 from scow.models.groups import group_folds
 from scow.models.inputs import ModelInput
 from scow.models.word_features import FUNCTION_WORDS, word_text
@@ -81,8 +82,7 @@ class PriorCorpus:
         kept = [i for i, r in enumerate(self.records) if held.isdisjoint((r.track, r.prompt, r.signal))]
         key = (frozenset(kept), c)
         if key not in self._priors:
-            if not kept:
-                raise UserError("data.prior_metadata: expected prompts beyond the held-out groups, found none")
+            expect(kept, "data.prior_metadata", "prompts beyond the held-out groups", "none")
             records = [self.records[i] for i in kept]
             self._priors[key] = fit_text_prior(
                 [(record.prompt, record.hearing_loss) for record in records],
@@ -197,6 +197,7 @@ def _identities(words: Sequence[str], i: int) -> Iterator[str]:
             yield f"ch={marked[start : start + size]}"
 
 
+@functools.cache
 def _hash(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
 

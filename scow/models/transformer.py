@@ -25,9 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from scow.errors import UserError
 from scow.metrics import agreement
-from scow.models.config import TrainOptions, TransformerConfig
+from scow.models.config import TrainOptions, TransformerConfig, expect
 from scow.models.groups import split_by_group
 from scow.models.inputs import FRONT_TOKENS, MAX_ROWS, ModelInput
 from scow.models.model import PERCENT, Epoch, FitSetup, Model, Prediction, to_scores
@@ -126,8 +125,8 @@ class Transformer(nn.Module, Model):
             for number in range(1, options.epochs + 1):
                 loss, train_rmse = model._train_epoch(train, optimiser, options, rng, device)
                 predicted = model.predict(val, device).correctness
-                if not (math.isfinite(loss) and np.isfinite(predicted).all()):
-                    raise UserError(f"training diverged in epoch {number}: expected a finite loss; lower train.lr")
+                finite = math.isfinite(loss) and np.isfinite(predicted).all()
+                expect(finite, f"training diverged in epoch {number}", "a finite loss", "none; lower train.lr")
                 score = agreement(to_scores(predicted), val_scores)
                 epoch = Epoch(number, loss, train_rmse, score.rmse, score.r)
                 if not log or epoch.val_rmse < min(earlier.val_rmse for earlier in log):
@@ -145,8 +144,7 @@ class Transformer(nn.Module, Model):
     ) -> Transformer:
         """The network with these weights, in evaluation mode."""
         width = state["linear_in.weight"].shape[-1]
-        if width != len(feature_cols):
-            raise ValueError(f"takes {width} features, but data.feature_cols has {len(feature_cols)}")
+        expect(width == len(feature_cols), "data.feature_cols", f"{width} features", len(feature_cols))
         model = cls(config, feature_cols)
         model.load_state_dict(state)
         return model.eval()

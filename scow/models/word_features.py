@@ -23,6 +23,7 @@ Features of single Whisper columns are not among them: with the aggregates they 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -141,6 +142,7 @@ def word_text(words: Sequence[str]) -> np.ndarray:
     )
 
 
+@functools.cache
 def zipf(word: str) -> float:
     """Zipf frequency of an English word, about 1 (rare) to 8 (the); 0 where unknown."""
     from wordfreq import zipf_frequency

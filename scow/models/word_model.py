@@ -26,8 +26,7 @@ import torch
 from torch import Tensor
 
 from scow.data.tables import DNSMOS_COLUMNS, METRIC_COLUMNS, WHISPER_COLUMNS
-from scow.errors import UserError
-from scow.models.config import WordModelConfig
+from scow.models.config import WordModelConfig, expect
 from scow.models.inputs import ModelInput
 from scow.models.model import FitSetup, Model, Prediction
 from scow.models.text_prior import TextPrior, fit_logistic, standardisation
@@ -147,18 +146,14 @@ def labels_of(inputs: ModelInput) -> np.ndarray:
 
 def _check(inputs: ModelInput) -> None:
     """Refuse signals from which the word model cannot learn."""
-    columns = set(inputs.feature_cols)
-    strange = columns - set(WHISPER_COLUMNS + METRIC_COLUMNS)
-    if strange or not columns & set(WHISPER_COLUMNS):
-        found = ", ".join(sorted(strange)) or "no Whisper column"
-        raise UserError(f"data.feature_cols: expected Whisper and metric columns for the word model, found {found}")
-    if columns & set(DNSMOS_COLUMNS) and not columns >= set(DNSMOS_COLUMNS):
-        raise UserError(f"data.feature_cols: expected all of {', '.join(DNSMOS_COLUMNS)} or none, found some")
+    columns, dnsmos, where = set(inputs.feature_cols), set(DNSMOS_COLUMNS), "data.feature_cols"
+    strange = sorted(columns - {*WHISPER_COLUMNS, *METRIC_COLUMNS})
+    expect(not strange, where, "Whisper and metric columns for the word model", ", ".join(strange))
+    expect(columns & set(WHISPER_COLUMNS), where, "at least one Whisper column for the word model", "none")
+    expect(columns & dnsmos in (set(), dnsmos), where, f"all of {', '.join(DNSMOS_COLUMNS)} or none", "some")
     pairs = zip(inputs.target.tolist(), inputs.responses, strict=True)
     lost = [i for i, (share, response) in enumerate(pairs) if share > 0 and not response]
-    if lost or not any(inputs.responses):
-        n, first = len(inputs), inputs.signals[lost[0] if lost else 0]
-        raise UserError(
-            f"expected responses in the training tables, found none for {len(lost) or n} of {n} signals, for instance "
-            f"{first}; {WITHOUT_RESPONSES}"
-        )
+    if not any(inputs.responses):
+        lost = list(range(len(inputs)))
+    found = f"none for {len(lost)} of {len(inputs)} signals, for instance {inputs.signals[lost[0] if lost else 0]}"
+    expect(not lost, "training tables", "responses", f"{found}; {WITHOUT_RESPONSES}")
