@@ -1,0 +1,200 @@
+"""scow.models.inputs: two tables become tensors; the referee reads the same files row by row with csv."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from helpers import make_tables
+
+from scow.errors import UserError
+from scow.models.inputs import Excerpt, ModelInput, input_of, join_inputs, load_input
+
+COLUMNS = ["n_words", "tiny.en", "stoi", "pesq"]
+HEARING_LOSSES = ["No Loss", "Mild", "Moderate"]
+Rows = list[dict[str, str]]
+
+
+def read_rows(path: Path) -> Rows:
+    with path.open(encoding="utf-8-sig", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def edit(path: Path, change: Callable[[Rows], Rows], encoding: str = "utf-8") -> None:
+    """Rewrite a table by way of its rows as text."""
+    rows = change(read_rows(path))
+    with path.open("w", encoding=encoding, newline="") as handle:
+        writer = csv.DictWriter(handle, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def setting(column: str, value: str, **where: str) -> Callable[[Rows], Rows]:
+    return lambda rows: [{**row, column: value} if where.items() <= row.items() else row for row in rows]
+
+
+def dropping(**where: str) -> Callable[[Rows], Rows]:
+    return lambda rows: [row for row in rows if not where.items() <= row.items()]
+
+
+def same(one: ModelInput, other: ModelInput) -> bool:
+    ours, theirs = vars(one), vars(other)
+    return all(
+        torch.equal(torch.nan_to_num(ours[name], nan=-1.0), torch.nan_to_num(theirs[name], nan=-1.0))
+        if torch.is_tensor(ours[name])
+        else ours[name] == theirs[name]
+        for name in ours
+    )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_load_input_against_csv(tmp_path, encoding):
+    paths = make_tables(tmp_path, 15)
+    for path in paths:
+        edit(path, setting("pesq", "", signal="0002"), encoding)  # a missing cell is 0.0
+    inputs = load_input(*paths, COLUMNS)
+    rows_of_channel = [read_rows(path) for path in paths]
+    assert inputs.signals == tuple(dict.fromkeys(row["signal"] for row in rows_of_channel[0]))
+    assert inputs.features.dtype == torch.float32
+    assert inputs.features.shape == (15, 2, int(inputs.n_rows.max()), 4)
+    for i, signal in enumerate(inputs.signals):
+        for channel, rows in enumerate(rows_of_channel):
+            own = [row for row in rows if row["signal"] == signal]
+            ordered = sorted(own, key=lambda row: row["word"] != "SENTENCE_SCORE")
+            expected = np.array([[float(row[c] or 0.0) for c in COLUMNS] for row in ordered], dtype=np.float32)
+            assert int(inputs.n_rows[i]) == len(ordered)
+            np.testing.assert_array_equal(inputs.features[i, channel, : len(ordered)], expected)
+            assert not inputs.features[i, channel, len(ordered) :].any()
+        assert (inputs.prompts[i], inputs.responses[i]) == (own[0]["prompt"], own[0]["response"])
+        assert inputs.words[i] == tuple(row["word"] for row in ordered[1:])
+        assert HEARING_LOSSES[int(inputs.hearing_loss[i])] == own[0]["hearing_loss"]
+        assert float(inputs.target[i]) == float(own[0]["correctness"])
+    assert not inputs.features[2, :, :, 3].any()
+
+
+def test_load_input_order_of_rows(tmp_path):
+    left, right = make_tables(tmp_path, 9)
+    inputs = load_input(left, right, COLUMNS)
+    edit(right, lambda rows: sorted(rows, key=lambda row: row["signal"], reverse=True))
+    assert same(load_input(left, right, COLUMNS), inputs)
+    edit(left, lambda rows: sorted(rows, key=lambda row: row["signal"], reverse=True))
+    assert same(load_input(left, right, COLUMNS).take(torch.arange(9).flip(0)), inputs)
+    edit(right, lambda rows: rows[::-1])  # words of a signal in another order
+    with pytest.raises(UserError, match="same word in both"):
+        load_input(left, right, COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (dropping(signal="0004"), "same signals, found 1 in only one, for instance 0004"),
+        (setting("word", "went", word="go"), "same word in both, found signal 0000"),
+        (setting("hearing_loss", "Mild", signal="0002"), "same hearing_loss in both, found signal 0002"),
+        (setting("correctness", "0.9", signal="0001"), "same correctness in both, found signal 0001"),
+        (setting("correctness", "", signal="0003"), "same correctness in both, found signal 0003"),
+        (dropping(signal="0005", word="words"), "same word in both, found signal 0005"),
+        (dropping(signal="0001", word_count="0"), r"SENTENCE_SCORE row .* 0001; run python whisper_inference.py"),
+        (dropping(signal="0002", word_count="1"), r"word row .* 0002; run python metadata_to_csv.py"),
+        (setting("tiny.en", "inf", signal="0002"), "tiny.en"),
+        (setting("tiny.en", "1e39", signal="0002"), "tiny.en"),
+    ],
+)
+@pytest.mark.parametrize("channel", [0, 1])
+def test_load_input_refuses_tables(tmp_path, change, words, channel):
+    paths = make_tables(tmp_path)
+    edit(paths[channel], change)
+    with pytest.raises(UserError, match=words) as caught:
+        load_input(*paths, COLUMNS)
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_load_input_columns(tmp_path):
+    left, right = make_tables(tmp_path)
+    edit(right, lambda rows: [{k: v for k, v in row.items() if k not in ("large-v2", "dns_sig")} for row in rows])
+    for columns, words in (
+        (["tiny.en", "large-v2"], "t_r.csv: .*large-v2.*python whisper_inference.py"),
+        (["dns_sig"], "t_r.csv: .*dns_sig.*python compute_metrics.py"),
+        (["tiny", "prompt"], "column prompt"),
+        (["tiny.en", "pesk"], "no column 'pesk'; did you mean pesq"),
+    ):
+        with pytest.raises(UserError, match=words):
+            load_input(left, right, columns)
+    dnsmos = ["dns_sig", "dns_bak", "dns_ovrl"]
+    inputs = load_input(left, right, ["stoi", *dnsmos, "tiny"], optional_cols=dnsmos)
+    assert same(inputs, load_input(left, right, ["stoi", "tiny"]))
+    whole = load_input(left, left, ["stoi", *dnsmos, "tiny"], optional_cols=dnsmos)
+    assert whole.feature_cols == ("stoi", *dnsmos, "tiny")
+
+
+def test_load_input_labels(tmp_path):
+    paths = make_tables(tmp_path)
+    for path in paths:
+        edit(path, setting("correctness", "", signal="0003"))
+    assert load_input(*paths, COLUMNS).labelled.tolist() == [True, True, True, False, True, True]
+    other = load_input(*paths, ["stoi"], target="tiny.en")  # any column: the mean of both sentence rows
+    for i, signal in enumerate(other.signals):
+        rows = [row for path in paths for row in read_rows(path) if (row["signal"], row["word_count"]) == (signal, "0")]
+        assert float(other.target[i]) == np.float32(np.mean([float(row["tiny.en"]) for row in rows]))
+
+
+def test_load_input_longest_prompt(tmp_path):
+    def table(n_words: int) -> Path:
+        words = [f"w{i}" for i in range(n_words)]
+        rows = [{"word": word, "word_count": 1} for word in words] + [{"word": "SENTENCE_SCORE", "word_count": 0}]
+        same = {"signal": "a", "prompt": " ".join(words), "response": "", "n_words": n_words, "words_correct": 1}
+        pd.DataFrame(rows).assign(**same, correctness=0.5, hearing_loss="Mild", tiny=0.25).to_csv(
+            tmp_path / "t.csv", index=False
+        )
+        return tmp_path / "t.csv"
+
+    # 512 positions: two front tokens, the sentence row, 509 words.
+    assert load_input(table(509), tmp_path / "t.csv", ["tiny"]).n_rows.tolist() == [510]
+    with pytest.raises(UserError, match="signal a: expected at most 509 words, found 510"):
+        load_input(table(510), tmp_path / "t.csv", ["tiny"])
+
+
+def test_take_and_join(tmp_path):
+    whole = load_input(*make_tables(tmp_path, 15), COLUMNS)
+    taken = whole.take(torch.tensor([8, 3, 12, 3]))  # prompts of 3, 5 and 1 words
+    assert taken.signals == ("0008", "0003", "0012", "0003")
+    assert taken.words == tuple(whole.words[i] for i in (8, 3, 12, 3))
+    assert torch.equal(taken.features, whole.features[[8, 3, 12, 3]][:, :, :6])  # five words and the sentence row
+    assert whole.take(torch.tensor([], dtype=torch.int64)).features.shape == (0, 2, 0, 4)
+    # The longest prompt is in the middle, and one of the parts has short prompts only.
+    parts = [whole.take(index) for index in (torch.arange(12, 15), torch.arange(0, 9), torch.arange(9, 12))]
+    assert len({part.features.shape[2] for part in parts}) > 1
+    assert same(join_inputs(parts), whole.take(torch.tensor([12, 13, 14, *range(12)])))
+    with pytest.raises(UserError, match="each signal once, found 0003 twice"):
+        join_inputs([whole.take(torch.tensor([3, 4])), whole.take(torch.tensor([5, 3]))])
+
+
+def test_input_of_is_what_tables_give(tmp_path):
+    whole = load_input(*make_tables(tmp_path, 9, labelled=False), COLUMNS)
+    excerpts = [
+        Excerpt(words, HEARING_LOSSES[int(whole.hearing_loss[i])], whole.features[i, :, : len(words) + 1].numpy())
+        for i, words in enumerate(whole.words)
+    ]
+    found = input_of(excerpts, COLUMNS)
+    assert torch.equal(found.features, whole.features)
+    assert (found.words, found.prompts) == (whole.words, whole.prompts)
+    assert torch.equal(found.hearing_loss, whole.hearing_loss)
+    assert torch.equal(found.n_rows, whole.n_rows)
+    assert not found.labelled.any()
+
+
+def test_load_input_challenge_data(clip1):
+    folder = clip1 / "cadenza_data_valid" / "metadata"
+    inputs = load_input(folder / "valid_metadata_l.csv", folder / "valid_metadata_r.csv", COLUMNS)
+    assert len(inputs) == 1175
+    assert int(inputs.n_rows.sum()) == 8623 + 1175  # word rows and sentence rows
+    assert inputs.labelled.all()
+    empty = {row["signal"] for row in read_rows(folder / "valid_metadata_l.csv") if row["pesq"] == ""}
+    zero = (inputs.features[:, 0, :, 3] == 0).all(dim=1)
+    assert {signal for signal, is_zero in zip(inputs.signals, zero, strict=True) if is_zero} == empty
+    assert len(empty) == 48

@@ -1,0 +1,219 @@
+"""scow.models.text_prior: logits against the specification written out here; no word's label behind its own logit."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import torch
+from helpers import EASY_WORDS, HARD_WORDS, heard_records, make_heard_tables
+from scipy.optimize import minimize
+from scipy.sparse import csr_matrix
+
+from scow.data.metadata import SignalRecord
+from scow.errors import UserError
+from scow.models.inputs import ModelInput, load_input
+from scow.models.text_prior import PriorCorpus, TextPrior, fit_logistic
+from scow.models.word_features import FUNCTION_WORDS, zipf
+from scow.text.labels import word_labels
+
+C = 0.02
+N = 60  # signals of ten tracks
+NOBODY: frozenset[str] = frozenset()
+
+
+@pytest.fixture(scope="module")
+def records() -> list[SignalRecord]:
+    return heard_records(240)[0]
+
+
+@pytest.fixture(scope="module")
+def prior(records) -> TextPrior:
+    return PriorCorpus(records).prior(C)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> ModelInput:
+    return load_input(*make_heard_tables(tmp_path_factory.mktemp("tables"), N)[0], ("tiny.en",))
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_fit_logistic_against_scipy(soft, sparse):
+    rng = np.random.default_rng(3)
+    features = (rng.random((300, 8)) < 0.3) * rng.normal(size=(300, 8))
+    labels = (features[:, 0] + rng.normal(size=300) > -0.5).astype(np.float64)
+    if soft:
+        labels = np.round((labels + rng.random(300)) / 2 * 4) / 4  # of several listeners
+
+    def loss(parameters: np.ndarray) -> float:
+        logits = features @ parameters[:-1] + parameters[-1]
+        return np.sum(np.logaddexp(0, logits) - labels * logits) + np.sum(parameters[:-1] ** 2) / (2 * 0.1)
+
+    expected = minimize(loss, np.zeros(9), method="BFGS", options={"gtol": 1e-6}).x
+    weights, intercept = fit_logistic(csr_matrix(features) if sparse else features, labels, 0.1)
+    np.testing.assert_allclose([*weights, intercept], expected, rtol=0, atol=1e-4)
+    assert np.abs(expected).max() > 0.1
+
+
+def test_fit_logistic_with_one_class():
+    weights, intercept = fit_logistic(np.eye(3), np.ones(3), 0.1)
+    assert np.isfinite([*weights, intercept]).all()
+    assert intercept > 3
+    weights, intercept = fit_logistic(np.zeros((10, 2)), np.array([1.0] * 9 + [0.0]), 1e-6)
+    assert weights.tolist() == [0.0, 0.0]
+    assert intercept == pytest.approx(np.log(9), abs=1e-3)  # the intercept is not penalised
+
+
+def identities(words: list[str], i: int) -> list[str]:
+    before, after = ["<s>", *words][i], [*words, "</s>"][i + 1]
+    marked = f"^{words[i]}$"
+    pieces = [marked[k : k + size] for size in (2, 3) for k in range(len(marked) - size + 1)]
+    names = [f"w={words[i]}", f"p={before}", f"n={after}", f"b={before} {words[i]}", f"c={words[i]} {after}"]
+    return names + [f"ch={piece}" for piece in pieces]
+
+
+def hashed(name: str) -> int:
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def dense(words: list[str], i: int, hearing_loss: str) -> list[float]:
+    frequencies, lengths, n = [zipf(word) for word in words], [len(word) for word in words], len(words)
+    position = i / (n - 1) if n > 1 else 0.0
+    return [
+        *(frequencies[i], lengths[i], words[i] in FUNCTION_WORDS, words.count(words[i]) > 1, position, i == 0),
+        *(i == n - 1, n, np.mean(frequencies), np.mean(lengths), np.mean([word in FUNCTION_WORDS for word in words])),
+        *(hearing_loss == "No Loss", hearing_loss == "Mild", hearing_loss == "Moderate"),
+        *([7.0, *frequencies][i], [*frequencies, 7.0][i + 1]),
+        *(min(frequencies), np.log(n), len(" ".join(words)), (position - 0.5) ** 2, frequencies[i] ** 2),
+    ]
+
+
+def test_logits_by_specification(prior):
+    weights = dict(zip(prior.identities.tolist(), prior.identity_weights, strict=True))
+    texts = [("baby brine summer the baby", "Mild"), ("quell", "Moderate"), ("love unheard of", "No Loss")]
+    texts += [("Music tonight", "Mild"), ("ßßßß 1999 ?", "Mild")]
+    expected = []
+    for prompt, hearing_loss in texts:
+        words = prompt.lower().split()
+        for i in range(len(words)):
+            own = (np.array(dense(words, i, hearing_loss), dtype=float) - prior.dense_mean) / prior.dense_scale
+            known = [weights.get(hashed(name), 0.0) for name in identities(words, i)]  # a piece counts each time
+            expected.append(own @ prior.dense_weights + sum(known) + prior.intercept)
+    np.testing.assert_allclose(prior.logits(texts), expected, rtol=0, atol=1e-10)
+    alone = np.concatenate([prior.logits([text]) for text in texts])
+    np.testing.assert_allclose(alone, expected, rtol=0, atol=1e-10)
+
+
+def test_prior_identities_are_of_three_tracks(records, prior):
+    tracks = defaultdict(set)
+    for record in records:
+        words = record.prompt.split()
+        for i in range(len(words)):
+            for name in identities(words, i):
+                tracks[hashed(name)].add(record.track)
+    expected = sorted(key for key, seen in tracks.items() if len(seen) >= 3)
+    assert prior.identities.tolist() == expected
+    assert 0 < len(expected) < len(tracks)
+    assert len(PriorCorpus(records[:12]).prior(C).identities) == 0  # two tracks: the dense features remain
+
+
+def test_prior_is_at_minimum_of_its_loss(records, prior):
+    """The slope of the log-loss is the penalty's, for the dense columns; against labels counted here."""
+    texts = [(record.prompt, record.hearing_loss) for record in records]
+    x = np.array([dense(p.split(), i, loss) for p, loss in texts for i in range(len(p.split()))], dtype=float)
+    labels = np.array([label for r in records for label in word_labels(r.prompt.split(), r.response)])
+    np.testing.assert_allclose(prior.dense_mean, x.mean(axis=0), rtol=0, atol=1e-9)
+    slope = ((x - prior.dense_mean) / prior.dense_scale).T @ (labels - 1 / (1 + np.exp(-prior.logits(texts))))
+    np.testing.assert_allclose(slope, prior.dense_weights / C, rtol=0, atol=1e-2)
+    assert np.abs(slope).max() > 1
+
+
+def test_prior_learns_words(prior):
+    easy, hard = (
+        np.mean([prior.logits([(f"river {word} heart", "Mild")])[1] for word in words])
+        for words in (EASY_WORDS, HARD_WORDS)
+    )
+    assert easy - hard > 1
+
+
+# --- which responses a logit has seen
+
+
+def turned(record: SignalRecord) -> SignalRecord:
+    """The record with the other words written down."""
+    missed = [word for word in record.prompt.split() if word not in record.response.split()]
+    return dataclasses.replace(record, response=" ".join(missed))
+
+
+def logits_of(corpus, inputs, groups, held=NOBODY) -> list[np.ndarray]:
+    logits = PriorCorpus(corpus).unseen_logits(inputs, groups, C, held, 0)
+    return [logits[inputs.word_signals == i] for i in range(len(inputs))]
+
+
+def moved(one: list[np.ndarray], other: list[np.ndarray]) -> list[bool]:
+    return [not np.array_equal(a, b) for a, b in zip(one, other, strict=True)]
+
+
+@pytest.mark.parametrize("changed", [0, 17, 59])
+@pytest.mark.parametrize("by", ["track", "prompt", "unknown"])
+def test_unseen_logits_do_not_see_their_group(inputs, changed, by):
+    """The corpus holds the signals of the input, and one response in it is turned around."""
+    corpus = heard_records(N)[0]
+    # Groups that the corpus does not know: then the prompts keep a response from its own logits.
+    unknown = [f"mine{i // 6}" for i in range(N)]
+    groups = {"track": [r.track for r in corpus], "prompt": list(inputs.prompts), "unknown": unknown}[by]
+    changes = moved(
+        logits_of(corpus, inputs, groups),
+        logits_of([turned(r) if i == changed else r for i, r in enumerate(corpus)], inputs, groups),
+    )
+    mates = [i for i in range(N) if inputs.prompts[i] == inputs.prompts[changed] or groups[i] == groups[changed]]
+    assert not any(changes[i] for i in mates)
+    assert sum(changes) > N / 2  # others do learn from it
+
+
+def test_unseen_logits_do_not_see_other_prompts_of_their_track(inputs):
+    corpus = heard_records(N)[0]
+    groups = [record.track for record in corpus]
+    extra = SignalRecord("extra", "baby umbra tonight", "Mild", "baby umbra tonight", 3, 3, 1.0, "track0")
+    changes = moved(*(logits_of([*corpus, record], inputs, groups) for record in (extra, turned(extra))))
+    assert changes[:6] == 6 * [False]
+    assert sum(changes) > N / 2
+
+
+@pytest.mark.parametrize("by", ["track", "prompt"])
+def test_held_groups_are_not_seen_at_all(inputs, by):
+    """Neither by the logits of the others, nor by the prior that predicts the held-out signals."""
+    corpus = heard_records(N)[0]
+    groups = [record.track for record in corpus] if by == "track" else list(inputs.prompts)
+    held = frozenset(groups[:12])
+    rest = [i for i, group in enumerate(groups) if group not in held]
+    part, of_rest = inputs.take(torch.tensor(rest)), [groups[i] for i in rest]
+    other = [turned(r) if group in held else r for r, group in zip(corpus, groups, strict=True)]
+    assert not any(moved(logits_of(corpus, part, of_rest, held), logits_of(other, part, of_rest, held)))
+    assert any(moved(logits_of(corpus, part, of_rest), logits_of(other, part, of_rest)))
+    one, two = (vars(PriorCorpus(records).prior(C, held)) for records in (corpus, other))
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_unseen_logits_outside_the_corpus_are_of_the_whole_prior(inputs):
+    """Half of the input is in the corpus: only that half has priors of other folds."""
+    corpus = PriorCorpus([*heard_records(N)[0][:30], *heard_records(60, 70, "p")[0]])
+    groups = [record.track for record in heard_records(N)[0]]
+    logits = corpus.unseen_logits(inputs, groups, C, NOBODY, 0)
+    differs = np.abs(logits - corpus.prior(C).logits(inputs.prior_texts)) > 1e-9
+    inside = inputs.word_signals < 30
+    assert not differs[~inside].any()
+    assert differs[inside].mean() > 0.6
+
+
+def test_corpus_of_held_groups_alone(inputs):
+    corpus = heard_records(N)[0]
+    with pytest.raises(UserError, match=r"data.prior_metadata: expected prompts beyond the held-out groups"):
+        PriorCorpus(corpus).prior(C, frozenset(record.track for record in corpus))
+    few = PriorCorpus(corpus[:24])  # four tracks: fewer folds will do
+    part = inputs.take(torch.arange(24))
+    assert np.isfinite(few.unseen_logits(part, [r.track for r in corpus[:24]], C, NOBODY, 0)).all()

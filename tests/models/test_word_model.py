@@ -1,0 +1,161 @@
+"""scow.models.word_model: fits on invented signals whose true chances are known."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import HEARD_COLUMNS, heard_records, make_heard_tables
+
+from scow.data.metadata import SignalRecord
+from scow.data.tables import DNSMOS_COLUMNS
+from scow.errors import UserError
+from scow.models.config import WordModelConfig
+from scow.models.inputs import ModelInput, load_input
+from scow.models.intervals import calibrate
+from scow.models.model import FitSetup
+from scow.models.text_prior import PriorCorpus
+from scow.models.word_features import word_features
+from scow.models.word_model import WordModel, labels_of
+
+CONFIG = WordModelConfig(c=0.1)
+
+
+def invented(folder: Path, n_signals: int = 120, seed: int = 0, columns: tuple[str, ...] = HEARD_COLUMNS) -> ModelInput:
+    return load_input(*make_heard_tables(folder, n_signals, seed=seed)[0], columns)
+
+
+def fit(inputs: ModelInput, config: WordModelConfig = CONFIG, corpus: list[SignalRecord] | None = None) -> WordModel:
+    setup = FitSetup(inputs.prompts, 0, corpus=PriorCorpus(corpus or ()))
+    return WordModel.fit(inputs, config, setup)
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory) -> ModelInput:
+    return invented(tmp_path_factory.mktemp("fit"))
+
+
+@pytest.fixture(scope="module")
+def new(tmp_path_factory) -> ModelInput:
+    return invented(tmp_path_factory.mktemp("new"), 90, seed=500)
+
+
+@pytest.fixture(scope="module")
+def model(inputs) -> WordModel:
+    return fit(inputs, corpus=heard_records(120, 77, "p")[0])
+
+
+def test_predict_learns_the_chances(model, new):
+    """On new signals, against the chances that the responses were drawn with."""
+    _, chances = heard_records(90, 500)
+    true_words = np.concatenate([chances[signal] for signal in new.signals])
+    found = model.predict(new)
+    # The scores are the chances with noise of 0.05 on the mean of four; the model is fitted to 600 hits and misses.
+    assert np.sqrt(np.mean((found.words - true_words) ** 2)) < true_words.std() / 2
+    assert np.corrcoef(found.words, true_words)[0, 1] > 0.9
+    for i, correctness in enumerate(found.correctness):
+        assert correctness == pytest.approx(found.words[new.word_signals == i].mean(), abs=1e-12)
+    turned = model.predict(new.take(torch.arange(90).flip(0)))
+    np.testing.assert_allclose(turned.correctness, found.correctness[::-1], rtol=0, atol=1e-12)
+
+
+def test_labels_of(inputs):
+    pairs = zip(inputs.words, inputs.responses, strict=True)
+    assert labels_of(inputs).tolist() == [float(word in response.split()) for ws, response in pairs for word in ws]
+
+
+@pytest.mark.parametrize("name", ["full", "without_dnsmos"])
+def test_regression_is_at_minimum_of_its_loss(model, inputs, name):
+    """Where the weights are best, the log-loss's slope is the penalty's, with a quarter of it for three blocks."""
+    config = WordModelConfig(c=0.1, without=("dns",) if name == "without_dnsmos" else ())
+    features = word_features(inputs, model.prior.logits(inputs.prior_texts), config)
+    regression, values = model.regressions[name], features.to_numpy()
+    np.testing.assert_allclose(regression.mean, values.mean(axis=0), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(regression.scale[:4], values.std(axis=0)[:4], rtol=0, atol=1e-12)
+    residual = labels_of(inputs) - regression.probabilities(values)
+    share = np.array([0.25 if column.split(".")[0] in ("sent", "prior", "knots") else 1.0 for column in features])
+    pull = share * regression.weight / 0.1
+    np.testing.assert_allclose(((values - regression.mean) / regression.scale).T @ residual, pull, rtol=0, atol=1e-3)
+    assert np.abs(pull).max() > 1
+    assert residual.sum() == pytest.approx(0, abs=1e-3)
+
+
+def test_predict_without_dnsmos(model, tmp_path):
+    full = invented(tmp_path, 30, 8)
+    lacking = invented(tmp_path, 30, 8, tuple(column for column in HEARD_COLUMNS if column not in DNSMOS_COLUMNS))
+    assert model.optional_cols == DNSMOS_COLUMNS
+    found, whole = model.predict(lacking).words, model.predict(full).words
+    features = word_features(lacking, model.prior.logits(lacking.prior_texts), CONFIG)
+    np.testing.assert_array_equal(found, model.regressions["without_dnsmos"].probabilities(features.to_numpy()))
+    assert np.abs(found - whole).max() > 1e-3
+    assert np.corrcoef(found, whole)[0, 1] > 0.9
+    few = fit(invented(tmp_path, 30, 8, ("tiny.en",)))
+    assert (set(few.regressions), few.optional_cols, few.prior) == ({"full"}, (), None)
+
+
+@pytest.mark.parametrize("with_prior", [True, False])
+def test_state_dict_round_trip(inputs, new, with_prior):
+    saved = fit(inputs, corpus=heard_records(30, 77, "p")[0] if with_prior else None)
+    rng = np.random.default_rng(0)
+    saved.quantiles = calibrate(rng.random(90), rng.random(90), np.arange(90) % 3)
+    state = saved.state_dict()
+    parts = {"full", "without_dnsmos", "interval"} | ({"prior"} if with_prior else set())
+    assert {name.partition(".")[0] for name in state} == parts
+    loaded = WordModel.from_state_dict(CONFIG, HEARD_COLUMNS, state)
+    np.testing.assert_array_equal(loaded.predict(new).words, saved.predict(new).words)
+    correctness, hearing_loss = saved.predict(new).correctness, new.hearing_loss.numpy()
+    for ours, theirs in zip(*(m.interval(correctness, hearing_loss, 0.8) for m in (saved, loaded)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(UserError, match="interval calibration"):
+        fit(inputs).interval(correctness, hearing_loss, 0.8)
+
+
+def test_fit_does_not_see_held_groups(inputs):
+    """Neither in the prior nor in the logits; and the same fit twice is the same to the bit."""
+    corpus = heard_records(120)[0]  # the signals of the input themselves
+    groups = [record.track for record in corpus]
+    held, rest = frozenset(groups[:12]), torch.arange(12, 120)
+    silent = [dataclasses.replace(r, response="") if r.track in held else r for r in corpus]
+    states = [
+        WordModel.fit(
+            inputs.take(rest), CONFIG, FitSetup(groups[12:], 3, held_groups=held, corpus=PriorCorpus(records))
+        ).state_dict()
+        for records in (corpus, silent)
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("ear", ["left", "right"])
+def test_fit_on_one_channel(tmp_path, ear):
+    inputs = invented(tmp_path, 36, 8, ("tiny.en", "base"))
+    model = fit(inputs, WordModelConfig(c=0.1, ear=ear, without=("agg",)))
+    for channel, name in enumerate(("left", "right")):
+        features = inputs.features.clone()
+        features[:, channel] = 1.0 - features[:, channel]
+        other = model.predict(dataclasses.replace(inputs, features=features)).words
+        assert np.array_equal(other, model.predict(inputs).words) == (name != ear)
+
+
+def test_fit_counts_empty_responses_as_misses(inputs):
+    nothing = torch.arange(len(inputs)) % 2 == 1
+    responses = tuple("" if i % 2 else response for i, response in enumerate(inputs.responses))
+    some = dataclasses.replace(inputs, responses=responses, target=torch.where(nothing, 0.0, inputs.target))
+    assert fit(some).predict(inputs).correctness.mean() < fit(inputs).predict(inputs).correctness.mean() - 0.1
+
+
+def test_fit_refuses(inputs):
+    silent = dataclasses.replace(inputs, responses=("",) * len(inputs))
+    first = int(torch.nonzero(inputs.target > 0)[0])
+    lost = dataclasses.replace(inputs, responses=tuple("" if i == first else "x" for i in range(len(inputs))))
+    for some, words in (
+        (silent, "responses, found none for 120 of 120 signals.*--responses"),
+        (lost, f"responses, found none for 1 of 120 signals, for instance {inputs.signals[first]}; "),
+        (dataclasses.replace(inputs, feature_cols=("n_words", "tiny")), "data.feature_cols: .*found n_words"),
+        (dataclasses.replace(inputs, feature_cols=("stoi",)), "data.feature_cols: .*at least one Whisper column"),
+        (dataclasses.replace(inputs, feature_cols=("tiny", "dns_sig")), "data.feature_cols: .*all of dns_sig"),
+    ):
+        with pytest.raises(UserError, match=words):
+            fit(some)

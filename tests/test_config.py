@@ -1,0 +1,83 @@
+"""scow.config: sections of a YAML config become frozen dataclasses, and mistakes are named."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from scow.config import options_from, unknown_keys
+from scow.errors import UserError
+from scow.io import read_yaml
+
+
+@dataclass(frozen=True)
+class Everything:
+    name: str = "final"
+    count: int = 3
+    rate: float = 0.5
+    on: bool = True
+    folder: Path = Path("data")
+    models: tuple[str, ...] = ("tiny",)
+    limit: int | None = None
+    place: Path | None = None
+
+
+@dataclass(frozen=True)
+class Demanding:
+    save_dir: Path
+
+
+def test_options_from_every_kind_of_value():
+    assert options_from(Everything, None, "train") == options_from(Everything, {}, "train") == Everything()
+    section = {
+        **{"name": "lite", "count": 7, "rate": 2, "on": False, "folder": r"data\demo", "models": ["tiny.en", "base"]},
+        **{"limit": 9, "place": r"a\b"},
+    }
+    options = options_from(Everything, section, "train")
+    assert options == Everything("lite", 7, 2.0, False, Path("data/demo"), ("tiny.en", "base"), 9, Path("a/b"))
+    assert type(options.rate) is float
+    assert type(options.models) is tuple
+    assert options_from(Everything, {"models": "base", "limit": None}, "train") == Everything(models=("base",))
+    assert options_from(Demanding, {"save_dir": "x"}, "train") == Demanding(Path("x"))
+
+
+@pytest.mark.parametrize(("text", "rate"), [("1e-4", 1e-4), ("1.0e-4", 1e-4), ("1", 1.0), ("'0.25'", 0.25)])
+def test_options_from_yaml_floats(tmp_path, text, rate):
+    path = tmp_path / "c.yaml"  # YAML 1.1 reads 1e-4, without a point, as text
+    path.write_text(f"rate: {text}")
+    assert options_from(Everything, read_yaml(path), "train").rate == rate
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        *[("count", value, "int") for value in ("many", 7.5, True, None, [1])],
+        *[("rate", value, "float") for value in ("fast", False, [1])],
+        *[("on", "maybe", "bool"), ("name", ["a"], "str"), ("folder", 5, "Path"), ("limit", "many", "int")],
+        *[("models", value, "a list of names") for value in ({"a": 1}, 3)],
+    ],
+)
+def test_options_from_names_wrong_type(key, value, expected):
+    with pytest.raises(UserError) as caught:
+        options_from(Everything, {key: value}, "train")
+    assert str(caught.value) == f"train.{key}: expected {expected}, found {value!r}"
+
+
+@pytest.mark.parametrize("section", [["epochs"], "epochs", 3])
+def test_options_from_refuses_no_mapping(section):
+    with pytest.raises(UserError, match=r"^train: expected a mapping of options"):
+        options_from(Everything, section, "train")
+
+
+def test_options_from_missing_value():
+    with pytest.raises(UserError, match=r"^train\.save_dir: expected a value, found none"):
+        options_from(Demanding, {"epochs": 3}, "train")
+
+
+def test_unknown_keys():
+    section = {"nmae": "typo", "count": 4, 7: "seven"}
+    assert options_from(Everything, section, "train") == Everything(count=4)
+    assert unknown_keys(Everything, section) == ["nmae", "7"]
+    assert unknown_keys(Everything, None) == []
