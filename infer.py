@@ -15,7 +15,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from scow.cli import config_folder, outcome_of, plain_config, run_hydra
+from scow.hydra_cli import config_folder, outcome_of, plain_config, run_hydra
 from scow.inference import infer, infer_config
 
 outcomes: list[Exception | None] = []

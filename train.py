@@ -16,7 +16,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from scow.cli import Progress, config_folder, outcome_of, plain_config, run_hydra
+from scow.cli import Progress
+from scow.hydra_cli import config_folder, outcome_of, plain_config, run_hydra
 from scow.io import atomic_write, write_json
 from scow.metrics import agreement
 from scow.models.model import Epoch

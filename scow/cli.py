@@ -1,4 +1,4 @@
-"""The outer edge of all scripts: exit codes, one-line errors, hydra.
+"""The outer edge of all scripts: exit codes, one-line errors, progress.
 
 Exit codes: 0 done; 1 some signals or runs failed, the others are written and the failures listed; 2 wrong input (one
 line on standard error, no traceback); 130 Ctrl-C.
@@ -6,26 +6,19 @@ line on standard error, no traceback); 130 Ctrl-C.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any
 
 from scow.errors import UserError
-
-if TYPE_CHECKING:
-    from hydra.conf import HydraConf
-    from omegaconf import DictConfig
 
 EXIT_OK = 0
 EXIT_PARTIAL = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 SECONDS_BETWEEN_LINES = 30.0
-
-Result = TypeVar("Result")
 
 
 def run_script(body: Callable[[], int]) -> int:
@@ -97,71 +90,3 @@ def aligned(rows: Sequence[Sequence[str]], longest: int = 34) -> str:
     widths = [max(len(row[i]) for row in cut) for i in range(len(cut[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cut]
     return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
-
-
-def run_hydra(main: Callable[[], None], outcomes: Sequence[object]) -> int:
-    """Run a hydra main, raise the first error among the `outcomes` of its tasks, and return the exit code.
-
-    A mistake in config or override is one line. A config without a ``hydra:`` section, as published ones are, leaves no
-    log files or output folders either.
-    """
-    from hydra.conf import HydraConf, RunDir
-    from hydra.core.config_store import ConfigStore
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra raises its errors instead of printing them
-    quiet = HydraConf(run=RunDir("."), output_subdir=None)
-    for group in quiet.defaults:
-        group.update(dict.fromkeys(group.keys() & {"hydra_logging", "job_logging"}, "none"))
-    ConfigStore.instance().store(group="hydra", name="config", node=quiet, provider="scow")
-    resolver = lambda *of: ",".join(sorted(swept_overrides(*of))).replace("/", "_")  # noqa: E731
-    OmegaConf.register_new_resolver("swept", resolver, replace=True)
-
-    def body() -> int:
-        try:
-            main()
-        except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
-            raise UserError(f"config or override: {' '.join(str(error).split())}") from error
-        for outcome in outcomes:
-            if isinstance(outcome, Exception):
-                raise outcome
-        return EXIT_OK
-
-    return run_script(body)
-
-
-def outcome_of(task: Callable[[], Result]) -> Result | Exception:
-    """Result of a hydra task, or the error that ended it: hydra prints errors that a task raises in its own way."""
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        return task()
-    except OmegaConfBaseException as error:
-        return UserError(f"config: {' '.join(str(error).split())}")
-    except Exception as error:  # noqa: BLE001  reported by run_hydra, or in the table of a sweep
-        return error
-
-
-def plain_config(cfg: DictConfig) -> dict[str, Any]:
-    """A composed config as plain values, interpolations resolved."""
-    from omegaconf import OmegaConf
-
-    return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
-
-
-def swept_overrides(sweep_dir: str, overrides: Sequence[str]) -> list[str]:
-    """Overrides of one run of a sweep that take several values in the sweep; all of them where none does."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from omegaconf import OmegaConf
-
-    texts = OmegaConf.load(Path(sweep_dir) / "multirun.yaml").hydra.overrides.task
-    given = OverridesParser.create().parse_overrides(texts)
-    swept = {override.get_key_element() for override in given if override.is_sweep_override()}
-    return [text for text in overrides if text.partition("=")[0] in swept] or list(overrides)
-
-
-def config_folder(chosen: HydraConf) -> Path:
-    """Folder of the config.yaml that hydra read."""
-    return next(Path(source.path) for source in chosen.runtime.config_sources if source.provider == "main")

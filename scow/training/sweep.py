@@ -16,18 +16,10 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from scow.cli import (
-    EXIT_OK,
-    EXIT_PARTIAL,
-    EXIT_USER_ERROR,
-    aligned,
-    outcome_of,
-    plain_config,
-    report_failures,
-    swept_overrides,
-)
+from scow.cli import EXIT_OK, EXIT_PARTIAL, EXIT_USER_ERROR, aligned, report_failures
 from scow.data.scores import write_rows
 from scow.errors import UserError
+from scow.hydra_cli import outcome_of, plain_config, swept_overrides
 from scow.models.checkpoint import checkpoint_facts
 from scow.training.train import Figures, figures_of, train_config
 

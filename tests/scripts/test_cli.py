@@ -13,8 +13,9 @@ from helpers import assert_user_error, run_script, start_script, wait_until
 from omegaconf import OmegaConf
 
 from scow import cli
-from scow.cli import Progress, aligned, listed, outcome_of, plain_config, report_failures
+from scow.cli import Progress, aligned, listed, report_failures
 from scow.errors import SignalError, UserError
+from scow.hydra_cli import outcome_of, plain_config
 
 
 def raising(error: BaseException) -> int:
@@ -91,7 +92,7 @@ import sys
 from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from scow.cli import config_folder, outcome_of, plain_config, run_hydra
+from scow.hydra_cli import config_folder, outcome_of, plain_config, run_hydra
 from scow.errors import UserError
 
 outcomes = []
