@@ -29,6 +29,7 @@ ITEMS_PER_THREAD = 2  # in flight, so that no worker waits for its next item
 ANSWER_S = 10.0  # how long a scheduler may take to answer
 DIED = "the process that computed it died; is there enough memory?"
 GONE = "the scheduler is gone; finished signals are kept: start it and run the same command again"
+NOT_STARTED = 'expected worker processes to start; a script of your own must run this below if __name__ == "__main__"'
 THREAD_SETTINGS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -147,18 +148,24 @@ def _local_workers(jobs: int) -> Iterator[Client]:
 
     os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))  # inherited by the workers
     settings = {
+        # Without MALLOC_TRIM_THRESHOLD_, with which a worker returns memory to the system and fetches it all the time.
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_SETTINGS, "1"),
         "distributed.scheduler.allowed-failures": 0,
         "distributed.admin.large-graph-warning-threshold": "1GB",
     }
+    _silence_dask()
     with dask.config.set(settings):
         with _ctrl_c_blocked():  # a worker never receives it: it is stopped by this process
-            cluster = LocalCluster(
-                n_workers=jobs,
-                threads_per_worker=1,
-                memory_limit=0,
-                dashboard_address=None,
-                silence_logs=logging.CRITICAL,
-            )
+            try:
+                cluster = LocalCluster(
+                    n_workers=jobs,
+                    threads_per_worker=1,
+                    memory_limit=0,
+                    dashboard_address="127.0.0.1:0",  # None is port 8787, with a warning where it is in use
+                    silence_logs=logging.CRITICAL,
+                )
+            except RuntimeError as error:
+                raise UserError(NOT_STARTED) from error
         with cluster, Client(cluster, set_as_default=False) as client:
             yield client
 
@@ -168,8 +175,7 @@ def _connected(address: str, resources: Mapping[str, float]) -> Iterator[Client]
     from distributed import Client
     from distributed.comm import get_address_host_port
 
-    for name in ("distributed", "distributed.client"):  # errors are reported here, in one line
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    _silence_dask()
     try:
         get_address_host_port(address, strict=True)  # a client that fails on it prints a traceback when it is deleted
         client = Client(address, timeout=ANSWER_S, set_as_default=False)
@@ -197,6 +203,12 @@ def _connected(address: str, resources: Mapping[str, float]) -> Iterator[Client]
                 "start scheduler and workers with its folder in PYTHONPATH and its requirements installed"
             ) from error
         yield client
+
+
+def _silence_dask() -> None:
+    """No log lines of Dask, also not by handlers of the caller; errors are reported here, in one line."""
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 @contextmanager
