@@ -1,8 +1,7 @@
-"""Audio files: stereo at 44.1 kHz, float32 samples, and the three resamplers of the published definitions.
+"""Audio files and resamplers.
 
 The challenge's signals are stereo files at 44.1 kHz of at most 30 s, and the features are defined on such files. A file
-of another form is refused, because its features would depend on one more resampler. Each refusal is a `SignalError`:
-the cells of this signal stay empty and the other signals are computed.
+of another form is refused (`SignalError`), because its features would depend on one more resampler.
 
 The resamplers are not interchangeable; each belongs to one definition:
 
@@ -14,7 +13,6 @@ The resamplers are not interchangeable; each belongs to one definition:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
@@ -44,7 +42,7 @@ class StereoSignal:
 
     def channel(self, name: str) -> np.ndarray:
         """Samples of one channel, shape (n,), float32; a `SignalError` where it is silent."""
-        channel: np.ndarray = self.samples[CHANNELS.index(name)]
+        channel = self.samples[CHANNELS.index(name)]
         if float(np.abs(channel).max()) <= ONE_BIT:
             raise SignalError(f"the {name} channel is silent: expected some sample above one 16-bit step")
         return channel
@@ -52,29 +50,20 @@ class StereoSignal:
     @property
     def mono(self) -> np.ndarray:
         """Mean of both channels, shape (n,), float32."""
-        mean: np.ndarray = self.samples.mean(axis=0)
-        return mean
+        return self.samples.mean(axis=0)
 
 
 def read_stereo(path: Path) -> StereoSignal:
     """Read a stereo file at 44.1 kHz, 0.25 to 30 s long; anything else is a `SignalError`."""
-    samples, rate_hz = decode(path, longest_s=MAX_DURATION_S, accept=_challenge_form)
+    samples, rate_hz = decode(path, max_s=MAX_DURATION_S, channels=(2,), rates_hz=(FILE_RATE_HZ, FILE_RATE_HZ))
     return StereoSignal(samples=np.ascontiguousarray(samples.T), rate_hz=rate_hz)
 
 
-def _challenge_form(channels: int, rate_hz: int) -> None:
-    if channels != 2:
-        raise SignalError(f"expected 2 channels, found {channels}")
-    if rate_hz != FILE_RATE_HZ:
-        raise SignalError(f"expected {FILE_RATE_HZ} Hz, found {rate_hz} Hz")
-
-
-def decode(path: Path, *, longest_s: float, accept: Callable[[int, int], None]) -> tuple[np.ndarray, int]:
+def decode(path: Path, *, max_s: float, channels: tuple[int, ...], rates_hz: tuple[int, int]) -> tuple[np.ndarray, int]:
     """Samples of a whole file, shape (n, channels), float32, and their rate in hertz.
 
-    `accept` takes the number of channels and the rate, and raises `SignalError` where they are not wanted. So does this
-    function where the file is missing, cannot be decoded, is truncated, shorter than 0.25 s, longer than `longest_s`,
-    or holds samples that are not finite. At most `longest_s` are decoded.
+    A `SignalError` where the file is missing, cannot be decoded or is truncated, has another number of channels or a
+    rate outside `rates_hz`, is shorter than 0.25 s or longer than `max_s`, or holds samples that are not finite.
     """
     import soundfile  # here: infer.py and train.py read no audio
 
@@ -83,19 +72,22 @@ def decode(path: Path, *, longest_s: float, accept: Callable[[int, int], None]) 
             raise SignalError(f"expected the file {path}, found none; check the dataset's folders and the download")
         with soundfile.SoundFile(path) as handle:
             promised, rate_hz = handle.frames, handle.samplerate
-            accept(handle.channels, rate_hz)
-            most = int(longest_s * rate_hz)
+            if handle.channels not in channels:
+                raise SignalError(f"expected {' or '.join(map(str, channels))} channels, found {handle.channels}")
+            if not rates_hz[0] <= rate_hz <= rates_hz[1]:
+                expected = " to ".join(map(str, sorted(set(rates_hz))))
+                raise SignalError(f"expected {expected} Hz, found {rate_hz} Hz")
+            most = int(max_s * rate_hz)
             samples: np.ndarray = handle.read(most + 1, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise SignalError(f"cannot be decoded ({reason}); expected a whole audio file") from error
-    least = int(MIN_DURATION_S * rate_hz)
     if len(samples) > most:
-        raise SignalError(f"expected at most {longest_s:g} s ({most} frames), found more")
+        raise SignalError(f"expected at most {max_s:g} s, found more")
     if len(samples) < promised < NO_FRAME_COUNT:
         raise SignalError(f"truncated: expected {promised} frames, found {len(samples)}")
     if len(samples) < MIN_DURATION_S * rate_hz:
-        raise SignalError(f"expected at least {MIN_DURATION_S} s ({least} frames), found {len(samples)} frames")
+        raise SignalError(f"expected at least {MIN_DURATION_S} s, found {len(samples)} frames at {rate_hz} Hz")
     if not np.isfinite(samples).all():
         raise SignalError("expected finite samples, found NaN or infinity")
     return samples, rate_hz
@@ -107,8 +99,7 @@ def resample_sinc(samples: np.ndarray, rate_hz: int = FILE_RATE_HZ) -> np.ndarra
     from torchaudio.functional import resample
 
     wave = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
-    resampled: np.ndarray = resample(wave, rate_hz, MODEL_RATE_HZ).numpy()
-    return resampled
+    return resample(wave, rate_hz, MODEL_RATE_HZ).numpy()
 
 
 def resample_poly(samples: np.ndarray, rate_hz: int = FILE_RATE_HZ) -> np.ndarray:
@@ -116,8 +107,7 @@ def resample_poly(samples: np.ndarray, rate_hz: int = FILE_RATE_HZ) -> np.ndarra
     import scipy.signal
 
     common = gcd(rate_hz, MODEL_RATE_HZ)
-    resampled: np.ndarray = scipy.signal.resample_poly(samples, MODEL_RATE_HZ // common, rate_hz // common)
-    return resampled
+    return scipy.signal.resample_poly(samples, MODEL_RATE_HZ // common, rate_hz // common)
 
 
 def resample_kaiser(samples: np.ndarray, rate_hz: int) -> np.ndarray:
@@ -132,21 +122,10 @@ def resample_kaiser(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     # The transition band ends at the lower Nyquist frequency; the cutoff is its middle.
     cutoff = (1 + PASS_BAND) / 2 / slower
     window = scipy.signal.firwin(2 * ZERO_CROSSINGS * slower + 1, cutoff, window=("kaiser", KAISER_BETA))
-    resampled: np.ndarray = scipy.signal.resample_poly(samples, up, down, axis=-1, window=window).astype(np.float32)
-    return resampled
+    return scipy.signal.resample_poly(samples, up, down, axis=-1, window=window).astype(np.float32)
 
 
 def level_dbfs(samples: np.ndarray) -> float:
     """Root mean square level over all channels, in decibels re full scale; minus infinity for silence."""
     with np.errstate(divide="ignore"):
-        return float(20 * np.log10(_root_mean_square(samples)))
-
-
-def at_level(samples: np.ndarray, level: float) -> np.ndarray:
-    """Scale samples, not silent, to a root mean square level over all channels, in decibels re full scale."""
-    scaled: np.ndarray = samples * (10 ** (level / 20) / _root_mean_square(samples))
-    return scaled
-
-
-def _root_mean_square(samples: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
+        return float(20 * np.log10(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))))

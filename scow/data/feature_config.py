@@ -1,7 +1,6 @@
-"""``feature_config.yaml``: the datasets of stages 2 and 3, and the options of these stages.
+"""``feature_config.yaml``: the datasets of stages 2 and 3, one per split and channel, and the options of these stages.
 
-One dataset entry per split and channel. Paths are relative to the folder of the file, and a backslash in them is taken
-for a slash, so that a config written on Windows works.
+Paths are relative to the folder of the file; a backslash in them is taken for a slash, as Windows writes it.
 """
 
 from __future__ import annotations
@@ -89,15 +88,13 @@ def present_datasets(
     default_names: Sequence[str] = (),
     default_splits: Sequence[str] = (),
 ) -> tuple[Dataset, ...]:
-    """Datasets asked for, whose tables must exist; where none is, those of the defaults whose tables exist.
-
-    A name may be written ``signal_eval_left``, as in the published README. What is not given does not restrict.
-    """
+    """Datasets asked for, whose tables must exist; where none is asked for, those of the defaults with a table."""
     asked = bool(names or splits)
     if not asked:
         names, splits = default_names, default_splits
     known_names = [dataset.name for dataset in config.datasets]
     known_splits = list(dict.fromkeys(dataset.split for dataset in config.datasets))
+    # The published README writes signal_eval_left for eval_left.
     names = [name if name in known_names else name.removeprefix("signal_") for name in names]
     for what, given, known in (("dataset", names, known_names), ("split", splits, known_splits)):
         for name in given:

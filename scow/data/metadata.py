@@ -1,17 +1,15 @@
 """Metadata: one record per signal, CLIP2's responses, and stage 1, which makes the tables.
 
-**Metadata** are a JSON list with one record per signal. Labelled CLIP1 releases hold `signal, fma, original_prompt,
-prompt, original_response, response, n_words, words_correct, correctness, hearing_loss`; unlabelled releases and CLIP2
-lack some of these, which become empty cells.
+- **Metadata** are a JSON list with one record per signal: `signal, fma, original_prompt, prompt, original_response,
+  response, n_words, words_correct, correctness, hearing_loss`. Unlabelled releases and CLIP2 lack some of these, which
+  become empty cells.
+- **Responses** of CLIP2 are a separate file: signal to a list of `{response, hits, correctness, ...}`, one per listener.
+  They fill what a record lacks: `correctness` and `words_correct` with the mean over the listeners, `response` with all
+  of them, ``|`` between them.
+- **Stage 1** (`convert_metadata`) writes two identical feature tables, one per channel, with a row per word of a prompt.
 
-**Responses** of CLIP2 are a separate file, ``train_responses.json``: signal to a list of ``{response_id,
-original_response, response, hits, correctness, ...}``, one per listener. They fill what a record lacks: `correctness` and
-`words_correct` with the mean over the listeners, `response` with all of them, ``|`` between them.
-
-**Stage 1** (`convert_metadata`) writes two identical feature tables, one per channel, with a row per word of a prompt.
-
-Files are checked here and nowhere else: `_text` and `_number` check each value of a record or response, and
-`check_signal_id` refuses an id that would lead out of its folder, because the id is a file name.
+Files are checked here and nowhere else: each value of a record by `_text` or `_number`, and the id, which is a file
+name, by `check_signal_id`.
 """
 
 from __future__ import annotations
@@ -84,7 +82,7 @@ def read_responses(path: Path) -> dict[str, list[tuple[str, float, float]]]:
     """Read ``train_responses.json``: signal to (text, hits, correctness) of each listener, at least one."""
     content = read_json(path, "a responses JSON file")
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{path}: expected signals with lists of responses, found {content!r:.20}; see data/README.md")
+        raise UserError(f"{path}: expected signals with lists of responses, found {content!r:.20}")
     answers = {}
     for signal, given in content.items():
         if not isinstance(given, list) or not given:
@@ -111,14 +109,13 @@ def convert_metadata(path: Path, *, responses: Path | None = None, force: bool =
     table = metadata_table(records)
     tables = (path.with_name(f"{path.stem}_l.csv"), path.with_name(f"{path.stem}_r.csv"))
     with locked(tables):
-        for old in tables:
-            if not force and old.exists():
-                features = [column for column in read_table(old).columns if column not in BASE_COLUMNS]
-                if features:
-                    raise UserError(
-                        f"{old} already holds the features {', '.join(features)}, which would be lost; "
-                        "move it away, or add --force to replace it"
-                    )
+        for old in [] if force else filter(Path.exists, tables):
+            features = [column for column in read_table(old).columns if column not in BASE_COLUMNS]
+            if features:
+                raise UserError(
+                    f"{old} already holds the features {', '.join(features)}, which would be lost; "
+                    "move it away, or add --force to replace it"
+                )
         for new in tables:
             write_table(table, new)
             provenance_path(new).unlink(missing_ok=True)  # of features that are gone
@@ -134,7 +131,7 @@ def metadata_beside(table: Path) -> Path:
 
 
 def signal_file(folder: Path, signal: str) -> Path:
-    """Path of ``<signal>.flac``; a `SignalError` where the id, from a table, would lead out of the folder."""
+    """Path of ``<signal>.flac``; a `SignalError` where the id would lead out of the folder."""
     try:
         return folder / f"{check_signal_id(signal, 'table')}.flac"
     except UserError as error:

@@ -15,9 +15,9 @@ values, column by column.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,11 +34,7 @@ INTRUSIVE_COLUMNS = ("stoi", "estoi", "pesq")
 DNSMOS_COLUMNS = ("dns_sig", "dns_bak", "dns_ovrl")
 METRIC_COLUMNS = INTRUSIVE_COLUMNS + DNSMOS_COLUMNS
 FEATURE_COLUMNS = WHISPER_COLUMNS + METRIC_COLUMNS
-SCRIPTS = {
-    "metadata_to_csv.py": BASE_COLUMNS,
-    "whisper_inference.py": WHISPER_COLUMNS,
-    "compute_metrics.py": METRIC_COLUMNS,
-}
+SCRIPTS = {"metadata_to_csv": BASE_COLUMNS, "whisper_inference": WHISPER_COLUMNS, "compute_metrics": METRIC_COLUMNS}
 SENTENCE_WORD = "SENTENCE_SCORE"
 HEARING_LOSSES = ("No Loss", "Mild", "Moderate")
 NUMBER = r"([-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)?"
@@ -83,7 +79,7 @@ def _parse(path: Path, dtypes: dict[str, str]) -> pd.DataFrame:
 def _check_shape(path: Path) -> list[str]:
     """Check header and number of cells per row, which pandas would pass over; returns the header."""
     with path.open(encoding="utf-8-sig", newline="") as handle:
-        rows = csv.reader(_lines(path, handle), strict=True)
+        rows = csv.reader(handle, strict=True)
         header = next(rows, [])
         if missing := [column for column in BASE_COLUMNS if column not in header]:
             raise UserError(
@@ -96,17 +92,11 @@ def _check_shape(path: Path) -> list[str]:
         for number, row in enumerate(rows, start=2):
             if len(row) != len(header):
                 raise UserError(f"{path}: row {number}: expected {len(header)} cells, found {len(row)}")
+            if "\r" in "".join(row).replace("\r\n", ""):  # CSV writers do not quote it
+                raise UserError(f"{path}: row {number}: expected no carriage return inside a cell, found one")
     if number == 1:
         raise UserError(f"{path}: expected at least one row, found only a header; make it with metadata_to_csv.py")
     return header
-
-
-def _lines(path: Path, handle: TextIO) -> Iterator[str]:
-    """Lines of a file; a lone carriage return is refused, because CSV writers do not quote it."""
-    for number, line in enumerate(handle, start=1):
-        if line[-1] == "\r":
-            raise UserError(f"{path}: line {number}: expected no carriage return inside a cell, found one")
-        yield line
 
 
 def _check_cells(path: Path, table: pd.DataFrame, numeric: Iterable[str]) -> None:
@@ -162,7 +152,7 @@ def require_columns(path: Path, table: pd.DataFrame, columns: Iterable[str]) -> 
         if column not in (*BASE_COLUMNS, *FEATURE_COLUMNS):
             raise UserError(f"{path}: no column {column!r}; {nearest(column, [*table.columns, *FEATURE_COLUMNS])}")
     if missing:
-        scripts = [f"python {script}" for script, made in SCRIPTS.items() if set(made) & set(missing)]
+        scripts = [f"python {script}.py" for script, made in SCRIPTS.items() if set(made) & set(missing)]
         raise UserError(
             f"{path}: expected the columns {', '.join(missing)}, found none of them; make them with {' and '.join(scripts)}"
         )

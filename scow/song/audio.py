@@ -25,7 +25,7 @@ def read_song(path: Path) -> StereoSignal:
     if not path.is_file() or path.stat().st_size == 0:
         raise SignalError(f"{path}: expected an audio file, found {'0 bytes' if path.is_file() else 'none'}")
     try:
-        samples, rate_hz = decode(path, longest_s=MAX_SONG_S, accept=_one_or_two_channels)
+        samples, rate_hz = decode(path, max_s=MAX_SONG_S, channels=(1, 2), rates_hz=RATES_HZ)
     except SignalError as error:
         raise SignalError(f"{path}: {error}") from error
     stereo = np.broadcast_to(samples, (len(samples), 2)).T
@@ -43,10 +43,3 @@ def clipped(signal: StereoSignal) -> bool:
         if channel.max() > 0.5 and (runs == CLIPPED_RUN).any():
             return True
     return False
-
-
-def _one_or_two_channels(channels: int, rate_hz: int) -> None:
-    if channels > 2:
-        raise SignalError(f"expected 1 or 2 channels, found {channels}; mix the song down to stereo first")
-    if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
-        raise SignalError(f"expected a rate of {RATES_HZ[0]} to {RATES_HZ[1]} Hz, found {rate_hz} Hz")

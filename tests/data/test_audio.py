@@ -59,7 +59,7 @@ def test_silent_channel_is_refused_and_the_other_is_not(silent, loud, dither):
         ({"rate_hz": 48_000}, "expected 44100 Hz, found 48000 Hz"),
         ({"seconds": 0.25}, None),
         ({"seconds": 30.0}, None),
-        ({"seconds": 11_024 / 44_100}, "at least 0.25 s .*found 11024 frames"),
+        ({"seconds": 11_024 / 44_100}, "at least 0.25 s, found 11024 frames"),
         ({"seconds": 1_323_001 / 44_100}, "at most 30 s"),
     ],
 )

@@ -90,7 +90,7 @@ def changed(column: str, cell: str) -> str:
         (f"{HEADER}\n{ROW}\n".encode("utf-16"), "UTF-8"),
         (changed("response", "é").encode("latin-1"), "UTF-8"),
         (changed("response", '"oh'), "unexpected end of data"),
-        (changed("response", "oh\rme"), "line 3: .*carriage return"),
+        (changed("response", '"oh\rme"'), "row 3: .*carriage return"),
         (f"{HEADER}\n{ROW}\n{ROW},9\n", "row 3: expected 9 cells, found 10"),
         (f"{HEADER}\n{ROW},9\n", "row 2: expected 9 cells, found 10"),
         (f"{HEADER},tiny\n{ROW},1\n{ROW}\n", "row 3: expected 10 cells, found 9"),
