@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import CLIP1, MODELS, Script, load_whisper, run_script
+from helpers import MODELS, ROOT, load_whisper
 
 from scow import Predictor
 from scow.features.whisper import Transcriber
@@ -31,9 +31,10 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def clip1() -> Path:
     """Folder of real challenge data, which is never part of the project."""
-    if not CLIP1.is_dir():
+    folder = ROOT.parent / "shared" / "clip1"
+    if not folder.is_dir():
         pytest.skip("no challenge data at ../shared/clip1")
-    return CLIP1
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -58,9 +59,3 @@ def lite() -> Predictor:
     """The checkpoint lite with a real Whisper tiny.en, ready to predict."""
     load_whisper("tiny.en")  # skips where the weights are missing
     return Predictor.load("lite", model_dir=MODELS, device="cpu")
-
-
-@pytest.fixture
-def run_script_file() -> Script:
-    """The old name of `helpers.run_script`."""
-    return run_script

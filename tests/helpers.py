@@ -29,12 +29,9 @@ from scow.features.whisper import Transcriber, load_transcriber, resolve_model
 from scow.models.config import DataOptions
 
 ROOT = Path(__file__).resolve().parent.parent
-CLIP1 = ROOT.parent / "shared" / "clip1"
 MODELS = ROOT / "models"
 DEMO = ROOT / "data" / "cadenza_data_demo"
-ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-
-Script = Callable[..., subprocess.CompletedProcess]
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 # --- scripts
 
@@ -45,7 +42,7 @@ class ForkServer:
     def __init__(self) -> None:
         self.process = subprocess.Popen(
             [sys.executable, ROOT / "tests" / "fork_server.py"],
-            env=os.environ | ONE_THREAD | {"PYTHONPATH": str(ROOT)},
+            env=os.environ | dict.fromkeys(THREADS, "1") | {"PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -209,33 +206,26 @@ def load_whisper(name: str) -> Transcriber:
     return load_transcriber(resolve_model(name), model_dir=MODELS, device="cpu")
 
 
+PROMPTS = ("do not go gentle", "nan and null are words", "la la la", "over the hills we ride", "sing", "out of time ?")
+
+
 def make_records(n_signals: int = 6, *, labelled: bool = True) -> list[SignalRecord]:
-    """Invented signals: each prompt at three severities."""
-    prompts = [
-        "do not go gentle",
-        "nan and null are words",
-        "la la la",
-        "over the hills we ride",
-        "sing",
-        "out of time ?",
-    ]
-    severities = ("No Loss", "Mild", "Moderate")
+    """Invented signals: each prompt at three hearing losses."""
     records = []
     for i in range(n_signals):
-        prompt = prompts[i // 3 % len(prompts)]
-        correctness = (i % 4) / 4 if labelled else float("nan")
-        records.append(
-            SignalRecord(
-                signal=f"{i:04d}",
-                prompt=prompt,
-                hearing_loss=severities[i % 3],
-                response="something" if labelled else "",
-                n_words=len(prompt.split()),
-                words_correct=round(correctness * len(prompt.split())) if labelled else float("nan"),
-                correctness=correctness,
-                track=f"track{i // 3}",
-            )
+        prompt = PROMPTS[i // 3 % len(PROMPTS)]
+        n_words, correctness = len(prompt.split()), (i % 4) / 4 if labelled else float("nan")
+        record = SignalRecord(
+            signal=f"{i:04d}",
+            prompt=prompt,
+            hearing_loss=HEARING_LOSSES[i % 3],
+            response="something" if labelled else "",
+            n_words=n_words,
+            words_correct=round(correctness * n_words) if labelled else float("nan"),
+            correctness=correctness,
+            track=f"track{i // 3}",
         )
+        records.append(record)
     return records
 
 
@@ -257,55 +247,55 @@ def training_data(columns: Sequence[str], tables: tuple[Path, Path], **changes: 
     return DataOptions(tuple(columns), {"train": tables}, train_tables=(tables,), **changes)
 
 
-HEARD_COLUMNS = ("tiny.en", "base", "dns_sig", "dns_bak", "dns_ovrl")
+RESPONSE_COLUMNS = ("tiny.en", "base", "dns_sig", "dns_bak", "dns_ovrl")
 EASY_WORDS = tuple("baby love tonight dancing summer heart river music golden morning".split())
 HARD_WORDS = tuple("thither quell gossamer umbra wrought sepulchre lattice ague turret brine".split())
 
 
-def heard_records(n_signals: int = 36, seed: int = 0, prefix: str = "") -> tuple[list[SignalRecord], dict[str, list]]:
-    """Invented signals whose responses are words of the prompt, and how likely each word was to be heard.
+def records_with_responses(
+    n_signals: int = 36, seed: int = 0, prefix: str = ""
+) -> tuple[list[SignalRecord], dict[str, list[float]]]:
+    """Invented signals whose responses are words of the prompt, and the probability of each word.
 
-    A word is likelier where its signal is clear, and where it is one of `EASY_WORDS`. Words differ within a prompt and
-    a response keeps their order, so that there is only one alignment. Three severities of a prompt, two prompts of a
-    track.
+    A word is more likely where its signal is clear, and where it is one of `EASY_WORDS`. Words differ within a prompt
+    and a response keeps their order, so that there is only one alignment. Three hearing losses of a prompt, two
+    prompts of a track.
     """
     rng = np.random.default_rng(seed)
-    records, chances = [], {}
+    records, probabilities = [], {}
     for i in range(n_signals):
         if i % 3 == 0:
             words = rng.permutation(EASY_WORDS + HARD_WORDS)[: rng.integers(3, 8)].tolist()
         clear = rng.uniform(-2.5, 2.5)
         logits = clear + np.array([1.5 if word in EASY_WORDS else -1.5 for word in words]) + rng.normal(size=len(words))
-        chance = 1 / (1 + np.exp(-logits))
-        hit = rng.random(len(words)) < chance
+        probability = 1 / (1 + np.exp(-logits))
+        hit = rng.random(len(words)) < probability
         record = SignalRecord(
             signal=f"{prefix}{i:04d}",
             prompt=" ".join(words),
             hearing_loss=HEARING_LOSSES[i % 3],
-            response=" ".join(word for word, heard in zip(words, hit, strict=True) if heard),
+            response=" ".join(np.array(words)[hit]),
             n_words=len(words),
             words_correct=int(hit.sum()),
             correctness=float(hit.mean()),
             track=f"{prefix}track{i // 6}",
         )
         records.append(record)
-        chances[record.signal] = chance.tolist()
-    return records, chances
+        probabilities[record.signal] = probability.tolist()
+    return records, probabilities
 
 
-def make_heard_tables(
-    folder: Path, n_signals: int = 36, columns: Sequence[str] = HEARD_COLUMNS, *, seed: int = 0, prefix: str = ""
+def make_response_tables(
+    folder: Path, n_signals: int = 36, columns: Sequence[str] = RESPONSE_COLUMNS, *, seed: int = 0, prefix: str = ""
 ) -> tuple[tuple[Path, Path], Path]:
-    """Tables of `heard_records` whose word and sentence scores follow the chances, and their metadata."""
+    """Tables of `records_with_responses` whose scores follow the probabilities, and their metadata."""
     folder.mkdir(parents=True, exist_ok=True)
-    records, chances = heard_records(n_signals, seed, prefix)
+    records, probabilities = records_with_responses(n_signals, seed, prefix)
     rng = np.random.default_rng(seed + 1)
-    plain = with_sentence_rows(metadata_table(records))
-    place = plain.groupby("signal").cumcount()  # the sentence row is the last of its signal
-    clean = [
-        chances[signal][i] if is_word else float(np.mean(chances[signal]))
-        for signal, i, is_word in zip(plain["signal"], place, plain["word_count"], strict=True)
-    ]
+    plain = with_sentence_rows(metadata_table(records))  # the sentence row is the last of its signal
+    place = plain.groupby("signal").cumcount()
+    scores = {signal: [*found, np.mean(found)] for signal, found in probabilities.items()}
+    clean = [scores[signal][i] for signal, i in zip(plain["signal"], place, strict=True)]
     paths = (folder / "t_l.csv", folder / "t_r.csv")
     for path in paths:
         noisy = np.array(clean)[:, None] + 0.1 * rng.normal(size=(len(plain), len(columns)))
@@ -316,21 +306,11 @@ def make_heard_tables(
 
 def write_metadata(path: Path, records: Sequence[SignalRecord]) -> Path:
     """Metadata as the challenge writes it."""
-    content = [
-        {
-            "signal": record.signal,
-            "fma": record.track,
-            "original_prompt": record.prompt,
-            "prompt": record.prompt,
-            "original_response": record.response,
-            "response": record.response,
-            "n_words": record.n_words,
-            "words_correct": record.words_correct,
-            "correctness": record.correctness,
-            "hearing_loss": record.hearing_loss,
-        }
-        for record in records
-    ]
+    content = []
+    for record in records:
+        texts = {"original_prompt": record.prompt, "original_response": record.response, "fma": record.track}
+        names = ("signal", "prompt", "response", "n_words", "words_correct", "correctness", "hearing_loss")
+        content.append(texts | {name: getattr(record, name) for name in names})
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
 
@@ -344,3 +324,6 @@ def write_stereo(path: Path, seconds: float = 1.0, rate_hz: int = 44_100, channe
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, rate_hz, subtype="PCM_16")
     return path
+
+
+heard_records, make_heard_tables, HEARD_COLUMNS = records_with_responses, make_response_tables, RESPONSE_COLUMNS  # old

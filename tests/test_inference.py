@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import (
-    HEARD_COLUMNS,
-    heard_records,
-    make_heard_tables,
+    RESPONSE_COLUMNS,
     make_records,
+    make_response_tables,
     make_tables,
+    records_with_responses,
     training_data,
     write_metadata,
 )
@@ -133,9 +133,9 @@ def test_infer_refuses_what_the_checkpoint_cannot_do(tmp_path, options, columns,
 def word_folder(tmp_path_factory) -> Path:
     """A trained word model on DNSMOS and two Whisper columns."""
     folder = tmp_path_factory.mktemp("word")
-    tables, _ = make_heard_tables(folder / "train", 60)
-    prior = write_metadata(folder / "prior.json", heard_records(60, 50, "p")[0])
-    data = training_data(HEARD_COLUMNS, tables, prior_metadata=(prior,))
+    tables, _ = make_response_tables(folder / "train", 60)
+    prior = write_metadata(folder / "prior.json", records_with_responses(60, 50, "p")[0])
+    data = training_data(RESPONSE_COLUMNS, tables, prior_metadata=(prior,))
     config = TrainConfig(data, WordModelConfig(c=0.1), TrainOptions(folder / "out"), run=RunOptions(device="cpu"))
     train(config)
     return folder / "out"
@@ -144,7 +144,7 @@ def word_folder(tmp_path_factory) -> Path:
 def word_settings(folder: Path, word_folder: Path, tables: tuple[Path, Path], **options) -> InferConfig:
     folder.mkdir(exist_ok=True)
     shutil.copy(word_folder / "model.pt", folder / "model.pt")
-    data = DataOptions(HEARD_COLUMNS, {"valid": tables})
+    data = DataOptions(RESPONSE_COLUMNS, {"valid": tables})
     return InferConfig(folder, data, WordModelConfig(), InferOptions(("valid",), **options), device="cpu")
 
 
@@ -155,12 +155,12 @@ def without_columns(tables: tuple[Path, ...], *columns: str) -> None:
 
 @pytest.mark.parametrize("percentage", [True, False])
 def test_infer_details(tmp_path, word_folder, percentage):
-    tables, _ = make_heard_tables(tmp_path / "new", 30, seed=200)
+    tables, _ = make_response_tables(tmp_path / "new", 30, seed=200)
     config = word_settings(tmp_path, word_folder, tables, details=True, scale_to_percentage=percentage)
     (split,), _ = infer(config)
     assert split.details == (tmp_path / "valid_words.csv", tmp_path / "valid_details.csv")
-    inputs = load_input(*tables, HEARD_COLUMNS)
-    model = load_checkpoint(tmp_path / "model.pt", WordModelConfig(), HEARD_COLUMNS).model
+    inputs = load_input(*tables, RESPONSE_COLUMNS)
+    model = load_checkpoint(tmp_path / "model.pt", WordModelConfig(), RESPONSE_COLUMNS).model
     predicted = model.predict(inputs)
     words = pd.read_csv(split.details[0], dtype={"signal": str}, keep_default_na=False)
     assert list(words) == ["signal", "position", "word", "probability"]
@@ -180,7 +180,7 @@ def test_infer_details(tmp_path, word_folder, percentage):
 
 
 def test_infer_interval_widens_with_its_level(tmp_path, word_folder):
-    tables, _ = make_heard_tables(tmp_path / "new", 30, seed=200)
+    tables, _ = make_response_tables(tmp_path / "new", 30, seed=200)
     widths = []
     for level in (0.5, 0.8, 0.95):
         infer(word_settings(tmp_path / str(level), word_folder, tables, details=True, interval=level))
@@ -192,7 +192,7 @@ def test_infer_interval_widens_with_its_level(tmp_path, word_folder):
 
 @pytest.mark.parametrize("channels", [(0,), (0, 1)])
 def test_infer_allow_missing_does_without_dnsmos(tmp_path, word_folder, channels):
-    tables, _ = make_heard_tables(tmp_path / "new", 30, seed=200)
+    tables, _ = make_response_tables(tmp_path / "new", 30, seed=200)
     complete = infer(word_settings(tmp_path, word_folder, tables))[0][0].scores
     allowed = infer(word_settings(tmp_path, word_folder, tables, allow_missing=True))[0][0].scores
     np.testing.assert_array_equal(allowed, complete)
@@ -200,14 +200,14 @@ def test_infer_allow_missing_does_without_dnsmos(tmp_path, word_folder, channels
     with pytest.raises(UserError, match=r"dns_bak.*compute_metrics.py"):
         infer(word_settings(tmp_path, word_folder, tables))
     (split,), _ = infer(word_settings(tmp_path, word_folder, tables, allow_missing=True, details=True))
-    fewer = tuple(column for column in HEARD_COLUMNS if column not in DNSMOS_COLUMNS)
-    model = load_checkpoint(tmp_path / "model.pt", WordModelConfig(), HEARD_COLUMNS).model
+    fewer = tuple(column for column in RESPONSE_COLUMNS if column not in DNSMOS_COLUMNS)
+    model = load_checkpoint(tmp_path / "model.pt", WordModelConfig(), RESPONSE_COLUMNS).model
     np.testing.assert_array_equal(split.scores, 100 * model.predict(load_input(*tables, fewer)).correctness)
     assert 0 < np.abs(split.scores - complete).max() < 30
 
 
 def test_infer_allow_missing_needs_whisper_columns(tmp_path, word_folder):
-    tables, _ = make_heard_tables(tmp_path / "new", 6)
+    tables, _ = make_response_tables(tmp_path / "new", 6)
     without_columns(tables, "base", "dns_sig")
     with pytest.raises(UserError, match="base"):
         infer(word_settings(tmp_path, word_folder, tables, allow_missing=True))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import heard_records, write_metadata
+from helpers import records_with_responses, write_metadata
 
 from scow.data.metadata import SignalRecord
 from scow.data.scores import write_scores
@@ -16,7 +16,7 @@ from scow.data.scores import write_scores
 
 @pytest.fixture
 def records() -> list[SignalRecord]:
-    return heard_records(60, seed=3)[0]
+    return records_with_responses(60, seed=3)[0]
 
 
 @pytest.fixture

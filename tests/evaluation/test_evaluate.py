@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import heard_records, write_metadata
+from helpers import records_with_responses, write_metadata
 from scipy.stats import kendalltau, pearsonr
 
 from scow.data.scores import write_scores
@@ -173,7 +173,7 @@ def test_in_sample_figures_are_noted(files, records) -> None:
 
 
 def test_baselines_on_the_same_signals(files, records) -> None:
-    train = heard_records(60, seed=9, prefix="t")[0]
+    train = records_with_responses(60, seed=9, prefix="t")[0]
     folder = files["scores"].with_name("baselines")
     folder.mkdir()
     for name, some in (("train.clear.jsonl", train), ("valid.clear.jsonl", records)):

@@ -9,7 +9,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
-from helpers import EASY_WORDS, HARD_WORDS, heard_records, make_heard_tables
+from helpers import EASY_WORDS, HARD_WORDS, make_response_tables, records_with_responses
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
@@ -27,7 +27,7 @@ NOBODY: frozenset[str] = frozenset()
 
 @pytest.fixture(scope="module")
 def records() -> list[SignalRecord]:
-    return heard_records(240)[0]
+    return records_with_responses(240)[0]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def prior(records) -> TextPrior:
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory) -> ModelInput:
-    return load_input(*make_heard_tables(tmp_path_factory.mktemp("tables"), N)[0], ("tiny.en",))
+    return load_input(*make_response_tables(tmp_path_factory.mktemp("tables"), N)[0], ("tiny.en",))
 
 
 @pytest.mark.parametrize("soft", [False, True])
@@ -162,7 +162,7 @@ def moved(one: list[np.ndarray], other: list[np.ndarray]) -> list[bool]:
 @pytest.mark.parametrize("by", ["track", "prompt", "unknown"])
 def test_unseen_logits_do_not_see_their_group(inputs, changed, by):
     """The corpus holds the signals of the input, and one response in it is turned around."""
-    corpus = heard_records(N)[0]
+    corpus = records_with_responses(N)[0]
     # Groups that the corpus does not know: then the prompts keep a response from its own logits.
     unknown = [f"mine{i // 6}" for i in range(N)]
     groups = {"track": [r.track for r in corpus], "prompt": list(inputs.prompts), "unknown": unknown}[by]
@@ -176,7 +176,7 @@ def test_unseen_logits_do_not_see_their_group(inputs, changed, by):
 
 
 def test_unseen_logits_do_not_see_other_prompts_of_their_track(inputs):
-    corpus = heard_records(N)[0]
+    corpus = records_with_responses(N)[0]
     groups = [record.track for record in corpus]
     extra = SignalRecord("extra", "baby umbra tonight", "Mild", "baby umbra tonight", 3, 3, 1.0, "track0")
     changes = moved(*(logits_of([*corpus, record], inputs, groups) for record in (extra, turned(extra))))
@@ -187,7 +187,7 @@ def test_unseen_logits_do_not_see_other_prompts_of_their_track(inputs):
 @pytest.mark.parametrize("by", ["track", "prompt"])
 def test_held_groups_are_not_seen_at_all(inputs, by):
     """Neither by the logits of the others, nor by the prior that predicts the held-out signals."""
-    corpus = heard_records(N)[0]
+    corpus = records_with_responses(N)[0]
     groups = [record.track for record in corpus] if by == "track" else list(inputs.prompts)
     held = frozenset(groups[:12])
     rest = [i for i, group in enumerate(groups) if group not in held]
@@ -201,8 +201,8 @@ def test_held_groups_are_not_seen_at_all(inputs, by):
 
 def test_unseen_logits_outside_the_corpus_are_of_the_whole_prior(inputs):
     """Half of the input is in the corpus: only that half has priors of other folds."""
-    corpus = PriorCorpus([*heard_records(N)[0][:30], *heard_records(60, 70, "p")[0]])
-    groups = [record.track for record in heard_records(N)[0]]
+    corpus = PriorCorpus([*records_with_responses(N)[0][:30], *records_with_responses(60, 70, "p")[0]])
+    groups = [record.track for record in records_with_responses(N)[0]]
     logits = corpus.unseen_logits(inputs, groups, C, NOBODY, 0)
     differs = np.abs(logits - corpus.prior(C).logits(inputs.prior_texts)) > 1e-9
     inside = inputs.word_signals < 30
@@ -211,7 +211,7 @@ def test_unseen_logits_outside_the_corpus_are_of_the_whole_prior(inputs):
 
 
 def test_corpus_of_held_groups_alone(inputs):
-    corpus = heard_records(N)[0]
+    corpus = records_with_responses(N)[0]
     with pytest.raises(UserError, match=r"data.prior_metadata: expected prompts beyond the held-out groups"):
         PriorCorpus(corpus).prior(C, frozenset(record.track for record in corpus))
     few = PriorCorpus(corpus[:24])  # four tracks: fewer folds will do

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import HEARD_COLUMNS, heard_records, make_heard_tables
+from helpers import RESPONSE_COLUMNS, make_response_tables, records_with_responses
 
 from scow.data.metadata import SignalRecord
 from scow.data.tables import DNSMOS_COLUMNS
@@ -24,8 +24,10 @@ from scow.models.word_model import WordModel, labels_of
 CONFIG = WordModelConfig(c=0.1)
 
 
-def invented(folder: Path, n_signals: int = 120, seed: int = 0, columns: tuple[str, ...] = HEARD_COLUMNS) -> ModelInput:
-    return load_input(*make_heard_tables(folder, n_signals, seed=seed)[0], columns)
+def invented(
+    folder: Path, n_signals: int = 120, seed: int = 0, columns: tuple[str, ...] = RESPONSE_COLUMNS
+) -> ModelInput:
+    return load_input(*make_response_tables(folder, n_signals, seed=seed)[0], columns)
 
 
 def fit(inputs: ModelInput, config: WordModelConfig = CONFIG, corpus: list[SignalRecord] | None = None) -> WordModel:
@@ -45,12 +47,12 @@ def new(tmp_path_factory) -> ModelInput:
 
 @pytest.fixture(scope="module")
 def model(inputs) -> WordModel:
-    return fit(inputs, corpus=heard_records(120, 77, "p")[0])
+    return fit(inputs, corpus=records_with_responses(120, 77, "p")[0])
 
 
 def test_predict_learns_the_chances(model, new):
     """On new signals, against the chances that the responses were drawn with."""
-    _, chances = heard_records(90, 500)
+    _, chances = records_with_responses(90, 500)
     true_words = np.concatenate([chances[signal] for signal in new.signals])
     found = model.predict(new)
     # The scores are the chances with noise of 0.05 on the mean of four; the model is fitted to 600 hits and misses.
@@ -85,7 +87,7 @@ def test_regression_is_at_minimum_of_its_loss(model, inputs, name):
 
 def test_predict_without_dnsmos(model, tmp_path):
     full = invented(tmp_path, 30, 8)
-    lacking = invented(tmp_path, 30, 8, tuple(column for column in HEARD_COLUMNS if column not in DNSMOS_COLUMNS))
+    lacking = invented(tmp_path, 30, 8, tuple(column for column in RESPONSE_COLUMNS if column not in DNSMOS_COLUMNS))
     assert model.optional_cols == DNSMOS_COLUMNS
     found, whole = model.predict(lacking).words, model.predict(full).words
     features = word_features(lacking, model.prior.logits(lacking.prior_texts), CONFIG)
@@ -98,13 +100,13 @@ def test_predict_without_dnsmos(model, tmp_path):
 
 @pytest.mark.parametrize("with_prior", [True, False])
 def test_state_dict_round_trip(inputs, new, with_prior):
-    saved = fit(inputs, corpus=heard_records(30, 77, "p")[0] if with_prior else None)
+    saved = fit(inputs, corpus=records_with_responses(30, 77, "p")[0] if with_prior else None)
     rng = np.random.default_rng(0)
     saved.quantiles = calibrate(rng.random(90), rng.random(90), np.arange(90) % 3)
     state = saved.state_dict()
     parts = {"full", "without_dnsmos", "interval"} | ({"prior"} if with_prior else set())
     assert {name.partition(".")[0] for name in state} == parts
-    loaded = WordModel.from_state_dict(CONFIG, HEARD_COLUMNS, state)
+    loaded = WordModel.from_state_dict(CONFIG, RESPONSE_COLUMNS, state)
     np.testing.assert_array_equal(loaded.predict(new).words, saved.predict(new).words)
     correctness, hearing_loss = saved.predict(new).correctness, new.hearing_loss.numpy()
     for ours, theirs in zip(*(m.interval(correctness, hearing_loss, 0.8) for m in (saved, loaded)), strict=True):
@@ -115,7 +117,7 @@ def test_state_dict_round_trip(inputs, new, with_prior):
 
 def test_fit_does_not_see_held_groups(inputs):
     """Neither in the prior nor in the logits; and the same fit twice is the same to the bit."""
-    corpus = heard_records(120)[0]  # the signals of the input themselves
+    corpus = records_with_responses(120)[0]  # the signals of the input themselves
     groups = [record.track for record in corpus]
     held, rest = frozenset(groups[:12]), torch.arange(12, 120)
     silent = [dataclasses.replace(r, response="") if r.track in held else r for r in corpus]

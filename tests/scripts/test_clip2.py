@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from helpers import DEMO, MODELS, assert_user_error, heard_records, load_whisper, run_script
+from helpers import DEMO, MODELS, assert_user_error, load_whisper, records_with_responses, run_script
 
 from scow.data.tables import read_table
 from scow.io import write_json
@@ -58,7 +58,7 @@ def write_clip2(folder: Path) -> tuple[Path, Path]:
 
 def write_prior(folder: Path) -> tuple[Path, Path]:
     """Prompts and responses of other signals, for the text prior: the demo's two prompts are too few for one."""
-    records = heard_records(36)[0]
+    records = records_with_responses(36)[0]
     bare = [{"signal": r.signal, "prompt": r.prompt, "hearing_loss": r.hearing_loss} for r in records]
     answers = {r.signal: [{"response": r.response, "correctness": r.correctness}] for r in records}
     write_json(folder / "prior.json", bare)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ROOT, assert_user_error, heard_records, run_script, write_metadata
+from helpers import ROOT, assert_user_error, records_with_responses, run_script, write_metadata
 
 from scow.data.scores import write_scores
 
@@ -16,7 +16,7 @@ from scow.data.scores import write_scores
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
     """Scores and metadata of 60 invented signals."""
-    records = heard_records(60, seed=3)[0]
+    records = records_with_responses(60, seed=3)[0]
     write_scores(tmp_path / "valid_inference.csv", [r.signal for r in records], np.linspace(0, 100, 60))
     return tmp_path / "valid_inference.csv", write_metadata(tmp_path / "valid_metadata.json", records)
 

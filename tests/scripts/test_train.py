@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 from helpers import (
-    HEARD_COLUMNS,
+    RESPONSE_COLUMNS,
     assert_user_error,
-    heard_records,
-    make_heard_tables,
+    make_response_tables,
     make_tables,
+    records_with_responses,
     run_script,
     start_script,
     wait_until,
@@ -183,16 +183,16 @@ def test_train_mistake_is_one_line(tmp_path, arguments, fragments):
 
 def test_train_word_model(tmp_path):
     """The shipped config on small tables: twice, and on two pairs of tables."""
-    (left, right), metadata = make_heard_tables(tmp_path / "data", 36)
-    other, _ = make_heard_tables(tmp_path / "other", 24, seed=9, prefix="o")
-    prior = write_metadata(tmp_path / "prior.json", heard_records(60, 50, "p")[0])
+    (left, right), metadata = make_response_tables(tmp_path / "data", 36)
+    other, _ = make_response_tables(tmp_path / "other", 24, seed=9, prefix="o")
+    prior = write_metadata(tmp_path / "prior.json", records_with_responses(60, 50, "p")[0])
     arguments = [f"data.csv_path_l={left}", f"data.csv_path_r={right}", f"data.metadata={metadata}", "model.c=0.1"]
-    arguments += [f"data.prior_metadata={prior}", f"data.feature_cols=[{','.join(HEARD_COLUMNS)}]"]
+    arguments += [f"data.prior_metadata={prior}", f"data.feature_cols=[{','.join(RESPONSE_COLUMNS)}]"]
     pairs = [f"data.tables=[[{left},{right}],[{other[0]},{other[1]}]]", "data.metadata=null"]
     for name, more in (("first", []), ("second", []), ("pairs", pairs)):
         done = run_script("train.py", *arguments, *more, f"exp_name={name}", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-        checkpoint = load(tmp_path / "checkpoints" / name, HEARD_COLUMNS)
+        checkpoint = load(tmp_path / "checkpoints" / name, RESPONSE_COLUMNS)
         assert checkpoint.model.config == WordModelConfig(c=0.1)
         facts = checkpoint.facts
         expected = f"out of fold: RMSE {facts['out_of_fold']['rmse']:.2f}, r {facts['out_of_fold']['r']:.3f}"
@@ -201,6 +201,6 @@ def test_train_word_model(tmp_path):
         assert done.stdout.splitlines()[-1] == f"fitted to all {n} signals; {expected}"
         # The spread of the labels is some 35 points, the noise of a response of five words about 15.
         assert facts["out_of_fold"]["rmse"] < 30
-    first, second = (load(tmp_path / "checkpoints" / name, HEARD_COLUMNS) for name in ("first", "second"))
+    first, second = (load(tmp_path / "checkpoints" / name, RESPONSE_COLUMNS) for name in ("first", "second"))
     assert same_state(first, second)
     assert sorted(path.name for path in (tmp_path / "checkpoints" / "first").iterdir()) == ["config.yaml", "model.pt"]

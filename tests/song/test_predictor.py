@@ -15,9 +15,9 @@ from helpers import (
     DEMO,
     MODELS,
     ROOT,
-    heard_records,
     load_whisper,
-    make_heard_tables,
+    make_response_tables,
+    records_with_responses,
     run_python,
     run_script,
     write_metadata,
@@ -40,8 +40,8 @@ def stage(script: str, *arguments: object) -> None:
 
 def make_checkpoint(folder: Path, feature_cols: Sequence[str], **data: object) -> Path:
     """A word model, fitted to invented listeners by train.py."""
-    (left, right), _ = make_heard_tables(folder / "train", 60, feature_cols)
-    prior = write_metadata(folder / "prior.json", heard_records(60, 50, "p")[0])
+    (left, right), _ = make_response_tables(folder / "train", 60, feature_cols)
+    prior = write_metadata(folder / "prior.json", records_with_responses(60, 50, "p")[0])
     config = yaml.safe_load((ROOT / "checkpoints" / "lite" / "config.yaml").read_text(encoding="utf-8"))
     config["data"] |= {"csv_path_l": str(left), "csv_path_r": str(right), "metadata": None, **data}
     config["data"] |= {"prior_metadata": str(prior), "feature_cols": list(feature_cols)}

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from helpers import make_heard_tables
+from helpers import make_response_tables
 from reference_transformer import SMALL, invented, train_options
 
 from scow.errors import UserError
@@ -52,7 +52,7 @@ def random_result(seed: int = 0, n: int = 240, n_repeats: int = 2, **changes) ->
 
 
 def test_cross_validate_holds_out_whole_groups_and_puts_scores_in_their_places(tmp_path):
-    tables, _ = make_heard_tables(tmp_path, 36)
+    tables, _ = make_response_tables(tmp_path, 36)
     inputs = load_input(*tables, ("tiny.en",))
     groups = [f"g{i % 5}" for i in range(36)]  # neighbours are in different folds
     group_of = dict(zip(inputs.signals, groups, strict=True))

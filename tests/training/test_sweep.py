@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers import HEARD_COLUMNS, make_heard_tables, make_tables, run_script, start_script, wait_until
+from helpers import RESPONSE_COLUMNS, make_response_tables, make_tables, run_script, start_script, wait_until
 
 from scow.io import read_yaml
 from scow.models.checkpoint import checkpoint_facts
@@ -33,9 +33,9 @@ def transformer_arguments(folder: Path) -> list[object]:
 def word_sweep(tmp_path_factory) -> SimpleNamespace:
     """The word model with one failing seed: first, again after one run was touched, and cross-validated."""
     folder = tmp_path_factory.mktemp("words")
-    (left, right), metadata = make_heard_tables(folder / "data", 36)
+    (left, right), metadata = make_response_tables(folder / "data", 36)
     arguments = [f"data.csv_path_l={left}", f"data.csv_path_r={right}", f"data.metadata={metadata}"]
-    arguments += ["data.prior_metadata=null", f"data.feature_cols=[{','.join(HEARD_COLUMNS)}]", "seed=1,-1,2"]
+    arguments += ["data.prior_metadata=null", f"data.feature_cols=[{','.join(RESPONSE_COLUMNS)}]", "seed=1,-1,2"]
     sweep = folder / "checkpoints" / "final_sweep"
     result = SimpleNamespace(folder=folder, sweep=sweep)
     result.first = run_script("train.py", "-m", *arguments, cwd=folder)

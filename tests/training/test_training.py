@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from helpers import (
-    HEARD_COLUMNS,
+    RESPONSE_COLUMNS,
     ROOT,
-    heard_records,
-    make_heard_tables,
+    make_response_tables,
     make_tables,
+    records_with_responses,
     training_data,
     write_metadata,
 )
@@ -53,12 +53,12 @@ def config(folder: Path, tables: tuple[Path, Path] | None, **changes: object) ->
 
 def word_config(folder: Path, n_signals: int = 60, *, prior: bool = True) -> TrainConfig:
     """The prior's corpus contains other signals and those of the tables."""
-    tables, metadata = make_heard_tables(folder / "train", n_signals)
+    tables, metadata = make_response_tables(folder / "train", n_signals)
     files = {"metadata": (metadata,)}
     if prior:
-        others = write_metadata(folder / "prior.json", heard_records(60, 50, "p")[0])
+        others = write_metadata(folder / "prior.json", records_with_responses(60, 50, "p")[0])
         files["prior_metadata"] = (others, metadata)
-    return config(folder, tables, data=training_data(HEARD_COLUMNS, tables, **files), model=WordModelConfig(c=0.1))
+    return config(folder, tables, data=training_data(RESPONSE_COLUMNS, tables, **files), model=WordModelConfig(c=0.1))
 
 
 def edit_tables(tables: tuple[Path, Path], **columns: str) -> None:
@@ -94,7 +94,7 @@ def test_train_transformer_checkpoint_and_log(tmp_path):
 def test_train_word_model_is_fitted_to_all_and_calibrated_out_of_fold(tmp_path):
     settings = word_config(tmp_path)
     train(settings)
-    model, facts = vars(load_checkpoint(tmp_path / "out" / "model.pt", settings.model, HEARD_COLUMNS)).values()
+    model, facts = vars(load_checkpoint(tmp_path / "out" / "model.pt", settings.model, RESPONSE_COLUMNS)).values()
     inputs = load_training_input(settings.data)
     setup, grouped_by = fit_setup(settings, inputs)
     assert facts["grouped_by"] == grouped_by == "track"
@@ -132,7 +132,7 @@ def test_load_training_input_keeps_labelled_signals(tmp_path):
 
 
 def test_load_training_input_joins_pairs_of_tables(tmp_path):
-    pairs = tuple(make_heard_tables(tmp_path / name, 24, prefix=name)[0] for name in "ab")
+    pairs = tuple(make_response_tables(tmp_path / name, 24, prefix=name)[0] for name in "ab")
     inputs = load_training_input(DataOptions(("tiny.en",), {}, train_tables=pairs))
     assert inputs.signals == sum((load_input(*pair, ("tiny.en",)).signals for pair in pairs), ())
     with pytest.raises(UserError, match="a0000"):
@@ -141,10 +141,10 @@ def test_load_training_input_joins_pairs_of_tables(tmp_path):
 
 @pytest.mark.parametrize("known", ["all", "all but one", "none"])
 def test_fit_setup_groups_by_track_if_all_are_known(tmp_path, known):
-    tables, _ = make_heard_tables(tmp_path, 12)
-    records = heard_records(12)[0]
+    tables, _ = make_response_tables(tmp_path, 12)
+    records = records_with_responses(12)[0]
     files = () if known == "none" else (write_metadata(tmp_path / "m.json", records[known != "all" :]),)
-    settings = config(tmp_path, tables, data=training_data(HEARD_COLUMNS, tables, metadata=files))
+    settings = config(tmp_path, tables, data=training_data(RESPONSE_COLUMNS, tables, metadata=files))
     setup, grouped_by = fit_setup(settings, load_training_input(settings.data))
     expected = ("track", [r.track for r in records]) if known == "all" else ("prompt", [r.prompt for r in records])
     assert (grouped_by, list(setup.groups)) == expected
@@ -157,11 +157,11 @@ def test_train_refuses_tables_it_cannot_learn_from(tmp_path):
     with pytest.raises(UserError, match=r"t_l.csv: expected signals with correctness, found none"):
         train(config(tmp_path, make_tables(tmp_path / "no", labelled=False)))
     settings = word_config(tmp_path / "words", 12)
-    silent = [dataclasses.replace(record, response="") for record in heard_records(12)[0]]
+    silent = [dataclasses.replace(record, response="") for record in records_with_responses(12)[0]]
     data = dataclasses.replace(settings.data, prior_metadata=(write_metadata(tmp_path / "silent.json", silent),))
     with pytest.raises(UserError, match=r"silent.json: expected responses"):
         train(dataclasses.replace(settings, data=data))
-    one = training_data(HEARD_COLUMNS, make_heard_tables(tmp_path / "one", 3)[0])
+    one = training_data(RESPONSE_COLUMNS, make_response_tables(tmp_path / "one", 3)[0])
     with pytest.raises(UserError, match="at least 2 prompts"):
         train(config(tmp_path, None, data=one, model=WordModelConfig()))
     edit_tables(settings.data.train_tables[0], response="")
