@@ -13,7 +13,7 @@ from pathlib import Path
 
 def main() -> int:
     """Parse the options, fill the columns, print what was written."""
-    from scow.cli import listed, say_unread
+    from scow.cli import add_engine_options, engine_options, listed, say_unread
     from scow.data.feature_config import present_datasets, read_feature_config
     from scow.features import runner
 
@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--dns", action="store_true", help="only DNSMOS")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="for instance valid_left valid_right")
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="for instance train,valid,eval")
-    runner.add_engine_options(parser)
+    add_engine_options(parser)
     given = parser.parse_args()
 
     config = read_feature_config(given.config)
@@ -36,7 +36,7 @@ def main() -> int:
     )
     if given.status:
         return runner.print_status(datasets, runner.metric_columns(options))
-    engine = runner.engine_options(given, options.jobs)
+    engine = engine_options(given, options.jobs)
     return runner.print_result(runner.fill_metrics(datasets, options, engine=engine, overwrite=given.overwrite))
 
 

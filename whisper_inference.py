@@ -13,7 +13,7 @@ from pathlib import Path
 
 def main() -> int:
     """Parse the options, fill the columns, print what was written."""
-    from scow.cli import listed, say_unread
+    from scow.cli import add_engine_options, engine_options, listed, say_unread
     from scow.data.audio import CHANNELS
     from scow.data.feature_config import present_datasets, read_feature_config
     from scow.features import runner
@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--model-dir", type=Path, help="folder of weights (default: config)")
     parser.add_argument("--device", help="auto, cpu or cuda (default: config)")
     parser.add_argument("--batch-size", type=int, metavar="SIGNALS", help="signals per chunk (default: config)")
-    runner.add_engine_options(parser)
+    add_engine_options(parser)
     parser.add_argument("--transcripts", type=Path, metavar="CSV", help="also write the transcripts of this run")
     given = parser.parse_args()
 
@@ -44,7 +44,7 @@ def main() -> int:
     )
     if given.status:
         return runner.print_status(datasets, [model.column for model in models])
-    engine = runner.engine_options(given, options.jobs)
+    engine = engine_options(given, options.jobs)
     result = runner.fill_whisper(datasets, models, options, engine=engine, overwrite=given.overwrite)
     exit_code = runner.print_result(result)
     if given.transcripts:

@@ -6,6 +6,8 @@ line on standard error, no traceback); 130 Ctrl-C.
 
 from __future__ import annotations
 
+import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -55,14 +57,16 @@ class Progress:
         self._unit = f" {unit}" if unit else ""
         self._label = ""
         self._bar: Any = None
+        self._began = self._spoke = time.monotonic()
 
     def __call__(self, label: str, done: int, total: int) -> None:
         """Show that `done` of `total` are done of the work named `label`."""
         from tqdm import tqdm
 
-        if label != self._label or self._bar is None:
-            self._label, self._began = label, time.monotonic()
-            self._spoke = self._began
+        if label != self._label:
+            if self._label:
+                self._began = self._spoke = time.monotonic()
+            self._label = label
             self._bar = tqdm(total=total, desc=label, unit=self._unit, disable=not sys.stderr.isatty())
         self._bar.update(done - self._bar.n)
         now = time.monotonic()
@@ -71,6 +75,31 @@ class Progress:
             self._spoke = now
         if done == total:
             self._bar.close()
+
+
+def add_engine_options(parser: argparse.ArgumentParser) -> None:
+    """Options of a feature stage that choose where to compute, and whether at all."""
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes of this machine (default: config, else 1)")
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, for instance tcp://host:8786")
+    parser.add_argument("--resources", nargs="+", metavar="NAME=N", help="what a worker must offer, for instance GPU=1")
+    parser.add_argument("--overwrite", action="store_true", help="compute again what is there")
+    parser.add_argument("--status", action="store_true", help="print how far each column is, and compute nothing")
+
+
+def engine_options(given: argparse.Namespace, jobs: int) -> dict[str, Any]:
+    """Arguments of `scow.features.engine.open_engine` from `add_engine_options`; `jobs` are those of the config."""
+    resources: dict[str, float] = {}
+    for text in listed(given.resources):
+        match = re.fullmatch(r"(.+)=(\d+(?:\.\d+)?)", text)
+        if not match:
+            raise UserError(f"--resources: expected NAME=NUMBER, such as GPU=1, found {text!r}")
+        resources[match[1]] = float(match[2])
+    of_config = 1 if given.scheduler else jobs
+    return {
+        "jobs": of_config if given.jobs is None else given.jobs,
+        "scheduler": given.scheduler,
+        "resources": resources,
+    }
 
 
 def say_unread(path: Path, settings: Sequence[str]) -> None:

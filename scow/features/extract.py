@@ -29,7 +29,7 @@ from scow import __version__
 from scow.data.audio import StereoSignal, read_stereo, resample_poly, resample_sinc
 from scow.data.feature_config import Dataset
 from scow.data.metadata import signal_file, unprocessed_file
-from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, METRIC_COLUMNS
+from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, WHISPER_COLUMNS
 from scow.device import resolve_device
 from scow.errors import SignalError
 from scow.features.dnsmos import Dnsmos
@@ -41,7 +41,9 @@ from scow.text.labels import hit_rate
 WHISPER_LIBRARIES = ("openai-whisper", "torch", "torchaudio", "soundfile", "jiwer")
 METRIC_LIBRARIES = ("pystoi", "pesq", "onnxruntime", "scipy", "numpy", "soundfile")
 Key = TypeVar("Key")
-Audio = dict[str, StereoSignal | SignalError]  # files of a signal by their use, or why one cannot be used
+loaded_transcriber = functools.lru_cache(maxsize=1)(load_transcriber)  # a process has memory for one model
+loaded_dnsmos = functools.lru_cache(maxsize=1)(Dnsmos)
+Audio = dict[str, StereoSignal | SignalError]  # files of a signal by their use, or why one has no features
 
 
 @dataclass(frozen=True)
@@ -77,28 +79,25 @@ def whisper_results(
     model: WhisperModel, model_dir: Path | None, device: str, chunk: Sequence[tuple[Task, Audio]]
 ) -> list[SignalResult]:
     """Stage 2: scores of the words and the sentence of a chunk of signals, all their channels at once."""
+    results = {task.signal: SignalResult(task.signal) for task, _ in chunk}
     channels: dict[tuple[str, str], np.ndarray] = {}
-    failures: dict[str, dict[str, dict[str, str]]] = {task.signal: {} for task, _ in chunk}
     for task, audio in chunk:
         for channel in task.columns:
             try:
-                channels[task.signal, channel] = _channel(audio["signal"], channel)
+                channels[task.signal, channel] = _samples(audio["signal"], channel)
             except SignalError as error:
-                failures[task.signal][channel] = {model.column: str(error)}
-    transcripts, made_with = {}, {}
+                results[task.signal].failures[f"{channel} {model.column}"] = str(error)
     if channels:
-        transcriber = loaded_transcriber(model, model_dir, resolve_device(device))
+        transcriber = loaded_transcriber(model, model_dir=model_dir, device=resolve_device(device))
         transcripts = transcribe_channels(transcriber, channels)
         made_with = _made_with(transcriber.device.type, transcriber.dtype, WHISPER_LIBRARIES)
-    values: dict[str, dict[str, Any]] = {task.signal: {} for task, _ in chunk}
-    for task, _ in chunk:
-        for channel, words in task.words.items():
-            if (task.signal, channel) in transcripts:
-                transcript = transcripts[task.signal, channel]
-                scores, sentence = word_and_sentence_scores(words, transcript)
-                cell = {"scores": [*scores, sentence], "transcript": transcript.text}
-                values[task.signal][channel] = {model.column: cell}
-    return [SignalResult(task.signal, values[task.signal], failures[task.signal], made_with) for task, _ in chunk]
+        words = {task.signal: task.words for task, _ in chunk}
+        for (signal, channel), transcript in transcripts.items():
+            scores, sentence = word_and_sentence_scores(words[signal][channel], transcript)
+            cell = {"scores": [*scores, sentence], "transcript": transcript.text}
+            results[signal].values[f"{channel} {model.column}"] = cell
+            results[signal].made_with.update(made_with)
+    return list(results.values())
 
 
 def metric_results(dnsmos_model: Path | None, chunk: Sequence[tuple[Task, Audio]]) -> list[SignalResult]:
@@ -110,87 +109,62 @@ def metric_results(dnsmos_model: Path | None, chunk: Sequence[tuple[Task, Audio]
 
 
 def _metric_result(task: Task, audio: Audio, dnsmos_model: Path | None) -> SignalResult:
-    values: dict[str, dict[str, float]] = {channel: {} for channel in task.columns}
-    failures: dict[str, dict[str, str]] = {channel: {} for channel in task.columns}
-    reference = functools.cache(lambda: resample_poly(_loaded(audio["reference"]).mono))
-    known: dict[tuple[bytes, tuple[str, ...]], Mapping[str, float | str]] = {}
+    result = SignalResult(task.signal, made_with=_made_with("cpu", "float32", METRIC_LIBRARIES))
+    reference = functools.cache(lambda: resample_poly(_samples(audio["reference"])))
+    measured: dict[tuple[bytes, tuple[str, ...]], Mapping[str, float | str]] = {}
     for channel, columns in task.columns.items():
         for group, use in ((INTRUSIVE_COLUMNS, "degraded"), (DNSMOS_COLUMNS, "audio")):
             wanted = tuple(column for column in group if column in columns)
             if not wanted:
                 continue
-            measured: Mapping[str, float | str]
             try:
-                samples = _channel(audio[use], channel)
+                samples = _samples(audio[use], channel)
                 key = _digest(samples), wanted
-                if key not in known and group == DNSMOS_COLUMNS:
-                    known[key] = loaded_dnsmos(dnsmos_model)(samples)
-                elif key not in known:
-                    known[key] = intrusive_metrics(reference(), resample_poly(samples), wanted)
-                measured = known[key]
+                if key not in measured and group == DNSMOS_COLUMNS:
+                    measured[key] = loaded_dnsmos(dnsmos_model)(samples)
+                elif key not in measured:
+                    measured[key] = intrusive_metrics(reference(), resample_poly(samples), wanted)
+                found = measured[key]
             except SignalError as error:
-                measured = dict.fromkeys(wanted, str(error))
+                found = dict.fromkeys(wanted, str(error))
             for column in wanted:
-                value = measured[column]
-                if isinstance(value, str):
-                    failures[channel][column] = value
-                else:
-                    values[channel][column] = value
-    return SignalResult(task.signal, values, failures, _made_with("cpu", "float32", METRIC_LIBRARIES))
-
-
-@functools.lru_cache(maxsize=1)  # a process has memory for one model
-def loaded_transcriber(model: WhisperModel, model_dir: Path | None, device: str) -> Transcriber:
-    """The model, loaded at its first use in a process."""
-    return load_transcriber(model, model_dir=model_dir, device=device)
-
-
-@functools.lru_cache(maxsize=1)
-def loaded_dnsmos(path: Path | None) -> Dnsmos:
-    """The DNSMOS network, loaded at its first use in a process."""
-    return Dnsmos(path)
+                target: dict[str, Any] = result.failures if isinstance(found[column], str) else result.values
+                target[f"{channel} {column}"] = found[column]
+    return result
 
 
 def _files_of(task: Task) -> Audio:
-    folders, wanted = task.folders, {column for columns in task.columns.values() for column in columns}
-    places: dict[str, Path | None] = {}
-    if wanted - set(METRIC_COLUMNS):
-        places["signal"] = folders.signal_dir
-    if wanted & set(INTRUSIVE_COLUMNS):
-        places |= {"degraded": folders.degraded_dir or folders.signal_dir, "reference": folders.reference_dir}
-    if wanted & set(DNSMOS_COLUMNS):
-        places["audio"] = folders.audio_dir or folders.signal_dir
+    wanted = {column for columns in task.columns.values() for column in columns}
+    folders = {
+        "signal": (WHISPER_COLUMNS, task.folders.signal_dir),
+        "degraded": (INTRUSIVE_COLUMNS, task.folders.degraded_dir or task.folders.signal_dir),
+        "reference": (INTRUSIVE_COLUMNS, task.folders.reference_dir),
+        "audio": (DNSMOS_COLUMNS, task.folders.audio_dir or task.folders.signal_dir),
+    }
     read = functools.cache(read_stereo)
     audio: Audio = {}
-    for use, folder in places.items():
-        assert folder is not None  # fill_metrics has checked reference_dir
-        try:
-            audio[use] = read((unprocessed_file if use == "reference" else signal_file)(folder, task.signal))
-        except SignalError as error:
-            audio[use] = error
+    for use, (columns, folder) in folders.items():
+        if folder and wanted & set(columns):
+            try:
+                audio[use] = read((unprocessed_file if use == "reference" else signal_file)(folder, task.signal))
+            except SignalError as error:
+                audio[use] = error
     return audio
 
 
-def _loaded(signal: StereoSignal | SignalError) -> StereoSignal:
+def _samples(signal: StereoSignal | SignalError, channel: str | None = None) -> np.ndarray:
+    """Samples of a channel, or of the mean of both."""
     if isinstance(signal, SignalError):
         raise signal
-    return signal
-
-
-def _channel(signal: StereoSignal | SignalError, channel: str) -> np.ndarray:
-    return _loaded(signal).channel(channel)
+    return signal.channel(channel) if channel else signal.mono
 
 
 def _digest(samples: np.ndarray) -> bytes:
     return hashlib.sha256(samples.tobytes()).digest()
 
 
-@functools.lru_cache  # versions are read from files
-def _versions(libraries: tuple[str, ...]) -> dict[str, str]:
-    return {"scow": __version__, **{name: version(name) for name in libraries}}
-
-
+@functools.cache  # versions are read from files
 def _made_with(device: str, dtype: str, libraries: tuple[str, ...]) -> dict[str, Any]:
-    """How values that are computed here and now are made, for their provenance."""
-    today = datetime.date.today().isoformat()
-    return {"date": today, "device": device, "dtype": dtype, "versions": _versions(libraries)}
+    """How values that are computed now are made, for their provenance."""
+    versions = {"scow": __version__, **{name: version(name) for name in libraries}}
+    return {"date": datetime.date.today().isoformat(), "device": device, "dtype": dtype, "versions": versions}

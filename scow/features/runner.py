@@ -1,12 +1,12 @@
-"""Stages 2 and 3: fill the Whisper columns and the metric columns of feature tables, by one loop.
+"""Stages 2 and 3: fill the Whisper columns and the metric columns of feature tables, by one loop (`_fill`).
 
 1. Tables are locked, read once and checked; those of the same split and folders are filled together, so that a file is
    decoded once for both channels.
-2. For each column (the metrics together): the signals that have an empty cell are cut into chunks, by their place in the
-   table. Chunks that an earlier, killed run finished are taken from its partial results (`scow.features.partial`).
-3. The other chunks are computed (`scow.features.extract`) on an engine (`scow.features.engine`), in any order, and
-   appended to the partial results as they come.
-4. When all are there, values go to the tables, each written once and at all times whole, and a note of how they were
+2. For each column (the metrics together), the signals that have an empty cell are cut into chunks by their place in the
+   table. What an earlier, killed run computed of them is taken from its partial results (`scow.features.partial`).
+3. The rest is computed (`scow.features.extract`) on an engine (`scow.features.engine`), in any order, and appended to
+   the partial results as it comes.
+4. When all is there, values go to the tables, each written once and at all times whole, and a note of how they were
    computed goes beside the table (`scow.data.provenance`).
 
 A signal whose cells are filled is skipped, unless `overwrite` is set. A signal that fails keeps empty cells and is
@@ -15,20 +15,19 @@ reported with the reason; the others are not affected.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 
-from scow.cli import EXIT_OK, Progress, listed, report_failures
+from scow.cli import EXIT_OK, Progress, report_failures
 from scow.config import options_from, unknown_keys
 from scow.data.feature_config import Dataset, FeatureConfig
 from scow.data.provenance import check_source, read_provenance, write_provenance
@@ -46,22 +45,16 @@ from scow.data.tables import (
 from scow.device import resolve_device
 from scow.errors import UserError
 from scow.features import dnsmos, intrusive, whisper
-from scow.features.engine import DIED, Engine, check_engine, open_engine
+from scow.features.engine import DIED, open_engine
 from scow.features.extract import Task, loaded_dnsmos, metric_results, read_audio, whisper_results
-from scow.features.partial import (
-    SignalResult,
-    append_partial,
-    merge_results,
-    read_heading,
-    read_partial,
-    start_partial,
-)
+from scow.features.partial import SignalResult, append_partial, merge_results, read_partial, start_partial
 from scow.features.whisper import WhisperModel, load_transcriber, resolve_model, weights_path
-from scow.io import atomic_write, locked, sha256_of
+from scow.io import atomic_write, locked, portable_path, sha256_of
 
-Sources = Mapping[str, Mapping[str, Any]]  # definition, model and sha256 of each column
-Work = tuple[tuple[str, ...], Callable[[], Sources], Callable[[Any], list[SignalResult]]]  # columns, sources, compute
 SIGNALS_PER_CHUNK = 8  # sixteen channels: the decoder gains little from more, and a killed run loses no more than these
+Options = TypeVar("Options", "WhisperOptions", "MetricOptions")
+Sources = dict[str, dict[str, str | None]]  # definition, model and sha256, by column
+Work = tuple[tuple[str, ...], Callable[[], Sources], Callable[[Any], list[SignalResult]]]  # columns, sources, compute
 
 
 @dataclass(frozen=True)
@@ -90,66 +83,51 @@ class MetricOptions:
 class StageResult:
     """What a stage did."""
 
-    filled: list[tuple[Path, tuple[str, ...], int, int]]  # table, columns, signals computed, signals filled before
-    failures: dict[tuple[str, str, str], list[str]]  # signal, channel and reason: columns that are empty
-    transcripts: list[tuple[str, str, str, str]]  # signal, table, model, transcript
-
-
-@dataclass
-class Group:
-    """Tables of both channels of the same files, by channel."""
-
-    datasets: dict[str, Dataset] = field(default_factory=dict)
-    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
-    known: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)  # provenance, by column
+    filled: list[tuple[Path, tuple[str, ...], int, int]] = field(default_factory=list)  # table, columns, new, present
+    failures: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)  # signal, channel, reason: columns
+    transcripts: list[tuple[str, str, str, str]] = field(default_factory=list)  # signal, table, model, transcript
 
 
 def whisper_options(config: FeatureConfig) -> WhisperOptions:
     """The ``whisper:`` section, with paths made relative to the config."""
-    options = options_from(WhisperOptions, config.whisper, f"{config.path}: whisper")
-    folder = config.resolve(options.model_dir) if options.model_dir else None
-    return dataclasses.replace(options, model_dir=folder)
+    return _resolved(config, options_from(WhisperOptions, config.whisper, f"{config.path}: whisper"))
 
 
 def metric_options(config: FeatureConfig) -> MetricOptions:
     """The ``metrics:`` section, with paths made relative to the config."""
-    options = options_from(MetricOptions, config.metrics, f"{config.path}: metrics")
-    model = config.resolve(options.dnsmos_model) if options.dnsmos_model else None
-    return dataclasses.replace(options, dnsmos_model=model)
+    return _resolved(config, options_from(MetricOptions, config.metrics, f"{config.path}: metrics"))
+
+
+def _resolved(config: FeatureConfig, options: Options) -> Options:
+    paths: dict[str, Any] = {k: config.resolve(v) for k, v in vars(options).items() if isinstance(v, Path)}
+    return dataclasses.replace(options, **paths)
 
 
 def unread_settings(config: FeatureConfig) -> tuple[str, ...]:
     """Keys of the config that nothing reads: most likely typing errors."""
-    whisper_keys = [key for key in unknown_keys(WhisperOptions, config.whisper) if key != "models"]
-    metric_keys = unknown_keys(MetricOptions, config.metrics)
-    return (*config.unknown, *(f"whisper.{k}" for k in whisper_keys), *(f"metrics.{k}" for k in metric_keys))
+    whisper_keys = [f"whisper.{key}" for key in unknown_keys(WhisperOptions, config.whisper) if key != "models"]
+    return (*config.unknown, *whisper_keys, *(f"metrics.{k}" for k in unknown_keys(MetricOptions, config.metrics)))
 
 
 def configured_models(config: FeatureConfig) -> tuple[WhisperModel, ...]:
     """Models of ``whisper.models:``, a list of names or paths, or a mapping of column to name or path."""
-    given = config.whisper.get("models")
-    named = given.items() if isinstance(given, Mapping) else [(None, name) for name in given or ()]
-    models = []
-    for column, name in named:
-        if not isinstance(name, str):
-            raise UserError(f"{config.path}: whisper.models: expected names of models, found {name!r}")
-        text = str(config.resolve(Path(name.replace("\\", "/")))) if name.endswith(".pt") else name
-        models.append(resolve_model(text, None if column is None else str(column)))
-    return _each_once(models)
+    given = config.whisper.get("models") or []
+    columns = list(given) if isinstance(given, Mapping) else [None] * len(given)
+    names = list(given.values()) if isinstance(given, Mapping) else given
+    if not all(isinstance(name, str) for name in names):
+        raise UserError(f"{config.path}: whisper.models: expected names of models, found {names}")
+    paths = [str(config.resolve(portable_path(name))) if name.endswith(".pt") else name for name in names]
+    return named_models(paths, columns)
 
 
-def named_models(names: Sequence[str]) -> tuple[WhisperModel, ...]:
-    """Models that the command line names."""
-    return _each_once([resolve_model(name) for name in names])
-
-
-def _each_once(models: Sequence[WhisperModel]) -> tuple[WhisperModel, ...]:
-    columns = [model.column for model in models]
-    twice = [column for column in columns if columns.count(column) > 1]
+def named_models(names: Sequence[str], columns: Sequence[str | None] | None = None) -> tuple[WhisperModel, ...]:
+    """Models by name or path, and the columns that they fill, by default those of their names."""
+    models = tuple(map(resolve_model, names, columns or [None] * len(names)))
+    filled = [model.column for model in models]
+    twice = [f"{column} twice" for column in filled if filled.count(column) > 1]
     if twice or not models:
-        found = f"{twice[0]} twice" if twice else f"none; known: {', '.join(WHISPER_COLUMNS)}"
-        raise UserError(f"whisper.models: expected each model once, found {found}")
-    return tuple(models)
+        raise UserError(f"whisper.models: expected each model once, found {[*twice, 'none'][0]}")
+    return models
 
 
 def fill_whisper(
@@ -172,7 +150,7 @@ def fill_whisper(
         ((m.column,), partial(_whisper_sources, m, folder), partial(whisper_results, m, folder, options.device))
         for m in models
     ]
-    return _run(datasets, work, size, engine, overwrite=overwrite)
+    return _fill(datasets, work, size, engine, overwrite=overwrite)
 
 
 def fill_metrics(
@@ -189,8 +167,8 @@ def fill_metrics(
             raise UserError(f"dataset {dataset.name}: expected reference_dir for STOI and PESQ, found none")
     if options.dns:
         loaded_dnsmos(options.dnsmos_model)  # a bad model is an error before hours of work, not after
-    work = [(columns, partial(_metric_sources, options), partial(metric_results, options.dnsmos_model))]
-    return _run(datasets, work, 1, engine or {"jobs": options.jobs}, overwrite=overwrite)
+    work: list[Work] = [(columns, partial(_metric_sources, options), partial(metric_results, options.dnsmos_model))]
+    return _fill(datasets, work, 1, engine or {"jobs": options.jobs}, overwrite=overwrite)
 
 
 def metric_columns(options: MetricOptions) -> tuple[str, ...]:
@@ -205,154 +183,109 @@ def _whisper_sources(model: WhisperModel, model_dir: Path | None) -> Sources:
     path = weights_path(model, model_dir)
     if not path.is_file():
         load_transcriber(model, model_dir=model_dir, device="cpu")  # downloads once, not once per worker
-    return {model.column: _source(whisper.DEFINITION, model.openai_name, path)}
+    return {model.column: {"definition": whisper.DEFINITION, "model": model.openai_name, "sha256": sha256_of(path)}}
 
 
 def _metric_sources(options: MetricOptions) -> Sources:
+    """Sources of all metrics, whichever are wanted, so that partial results of one group are of use to both."""
+    plain: dict[str, str | None] = {"definition": intrusive.DEFINITION, "model": None, "sha256": None}
+    sources = dict.fromkeys(INTRUSIVE_COLUMNS, plain)
     model = options.dnsmos_model or dnsmos.installed_model()
-    sources = dict.fromkeys(INTRUSIVE_COLUMNS, _source(intrusive.DEFINITION))
-    if model.is_file():  # else only STOI, eSTOI and PESQ are wanted
-        sources |= dict.fromkeys(DNSMOS_COLUMNS, _source(dnsmos.DEFINITION, model.stem, model))
+    if model.is_file():
+        network: dict[str, str | None] = {
+            "definition": dnsmos.DEFINITION,
+            "model": model.stem,
+            "sha256": sha256_of(model),
+        }
+        sources |= dict.fromkeys(DNSMOS_COLUMNS, network)
     return sources
 
 
-def _source(definition: str, model: str | None = None, weights: Path | None = None) -> dict[str, str | None]:
-    return {"definition": definition, "model": model, "sha256": sha256_of(weights) if weights else None}
-
-
-def _run(
+def _fill(
     datasets: Sequence[Dataset], work: Sequence[Work], chunk_size: int, engine: Mapping[str, Any], *, overwrite: bool
 ) -> StageResult:
     """The loop of both stages."""
-    result = StageResult([], {}, [])
-    with locked(dataset.csv_path for dataset in datasets), open_engine(**engine) as opened:
-        groups = _read_groups(datasets)
-        for columns, sources, compute in work:
-            for group in groups:
-                _fill(group, columns, sources, partial(_compute, opened, compute, chunk_size), result, overwrite)
+    result = StageResult()
+    with open_engine(**engine) as opened, locked(dataset.csv_path for dataset in datasets):
+        tables = {dataset.csv_path: read_table(dataset.csv_path) for dataset in datasets}
+        known = {dataset.csv_path: read_provenance(dataset.csv_path) for dataset in datasets}
+        for (columns, sources_of_columns, compute), group in product(work, _same_files(datasets)):
+            path = _partial_path(group, columns[0])
+            if not overwrite and read_partial(path)[0].get("overwrite"):
+                raise UserError(f"{path}: a run with --overwrite was stopped; finish it so, or remove this file")
+            tasks = _tasks(group, tables, columns, everything=overwrite)
+            sources = sources_of_columns() if tasks or path.exists() else {}
+            results: dict[str, SignalResult] = {}
+            if sources:
+                for task, dataset in product(tasks, () if overwrite else group):
+                    for column in task.columns.get(dataset.channel, ()):
+                        check_source(dataset.csv_path, column, known[dataset.csv_path].get(column), sources[column])
+                heading = {"words": _hash_of_words(group, tables), "sources": sources}
+                heading["overwrite"] = list(columns) if overwrite else []
+                finished = start_partial(path, heading)
+                chunks = _chunks(tasks, chunk_size, merge_results(finished))
+                label = f"{group[0].split} {'metrics' if columns[0] in METRIC_COLUMNS else columns[0]}"
+                progress, n_done, n_tasks = Progress("signals"), 0, sum(map(len, chunks))
+                for index, computed in opened.map(compute, chunks, prepare=read_audio):
+                    new = computed or [_lost(task) for task in chunks[index]]
+                    append_partial(path, new)
+                    finished += new
+                    n_done += len(new)
+                    progress(label, n_done, n_tasks)
+                results = merge_results(finished)
+            for dataset in group:
+                table = dataset.csv_path
+                asked = {task.signal for task in tasks if dataset.channel in task.columns}
+                values = {signal: cells for signal, found in results.items() if (cells := _of(dataset, found.values))}
+                n_present = tables[table]["signal"].nunique() - len(asked)
+                result.filled.append((table, columns, len(asked & values.keys()), n_present))
+                if values:
+                    emptied = tables[table].drop(columns=list(columns) if overwrite else [], errors="ignore")
+                    tables[table] = _with_values(emptied, values)
+                    write_table(tables[table], table)
+                if values or (results and not overwrite):  # an overwrite that computes nothing changes nothing
+                    _update_provenance(known[table], dataset, sources, results, overwrite=overwrite)
+                    write_provenance(table, known[table])
+                for signal, column in product(values, set(columns) & set(WHISPER_COLUMNS)):
+                    result.transcripts.append((signal, table.name, column, values[signal][column]["transcript"]))
+            path.unlink(missing_ok=True)
+            for task in tasks:
+                for key, reason in results[task.signal].failures.items():
+                    channel, column = key.split(" ")
+                    result.failures.setdefault((task.signal, channel, reason), []).append(column)
     return result
 
 
-def _fill(
-    group: Group,
-    columns: tuple[str, ...],
-    sources_of_columns: Callable[[], Sources],
-    compute: Callable[..., list[SignalResult]],
-    result: StageResult,
-    overwrite: bool,
-) -> None:
-    """Compute what one group of tables lacks in `columns`, write its tables, and add to `result` what was done."""
-    path = _partial_path(group.datasets.values(), columns[0])
-    if not overwrite and read_heading(path).get("overwrite"):
-        raise UserError(f"{path}: a run with --overwrite was stopped; finish it with --overwrite, or remove this file")
-    tasks = _tasks(group, columns, everything=overwrite)
-    if not tasks and not path.exists():
-        result.filled += [(d.csv_path, columns, 0, _n_signals(group.tables[c])) for c, d in group.datasets.items()]
-        return
-    sources = sources_of_columns()
-    for channel, dataset in group.datasets.items():
-        for column in () if overwrite else columns:
-            if any(column in task.columns.get(channel, ()) for task in tasks):
-                check_source(dataset.csv_path, column, group.known[channel].get(column), sources[column])
-    heading = {"words": _hash_of_words(group), "sources": sources, "overwrite": columns if overwrite else ()}
-    kept = start_partial(path, heading)
-    label = f"{next(iter(group.datasets.values())).split} {'metrics' if columns[0] in METRIC_COLUMNS else columns[0]}"
-    results = merge_results([*kept, *compute(tasks, merge_results(kept), path, label)])
-    for channel, dataset in group.datasets.items():
-        asked = [task.signal for task in tasks if channel in task.columns]
-        values = {signal: found.values[channel] for signal, found in results.items() if found.values.get(channel)}
-        present = _n_signals(group.tables[channel]) - len(asked)
-        result.filled.append((dataset.csv_path, columns, sum(signal in values for signal in asked), present))
-        result.transcripts += [
-            (signal, dataset.csv_path.name, column, cell["transcript"])
-            for signal, cells in values.items()
-            for column, cell in cells.items()
-            if column in WHISPER_COLUMNS
-        ]
-        if values:
-            emptied = group.tables[channel].drop(columns=list(columns) if overwrite else [], errors="ignore")
-            if columns[0] in WHISPER_COLUMNS:
-                emptied = with_sentence_rows(emptied)
-            group.tables[channel] = order_columns(_placed(emptied, values))
-            write_table(group.tables[channel], dataset.csv_path)
-        if values or not overwrite:  # where nothing could be computed, the old numbers stay, with their provenance
-            _note(group.known[channel], channel, sources, results, overwrite)
-            write_provenance(dataset.csv_path, group.known[channel])
-    path.unlink()
-    for task in tasks:
-        for channel, reasons in results[task.signal].failures.items():
-            for column, reason in reasons.items():
-                result.failures.setdefault((task.signal, channel, reason), []).append(column)
-
-
-def _compute(
-    engine: Engine,
-    function: Callable[[Any], list[SignalResult]],
-    chunk_size: int,
-    tasks: Sequence[Task],
-    finished: Mapping[str, SignalResult],
-    path: Path,
-    label: str,
-) -> list[SignalResult]:
-    """Compute the tasks that are not finished, in chunks that are appended to the partial results as they come."""
-    remaining = [_remaining(task, finished.get(task.signal)) for task in tasks]
-    cut = ([task for task in remaining[i : i + chunk_size] if task] for i in range(0, len(remaining), chunk_size))
-    chunks = [chunk for chunk in cut if chunk]
-    results: list[SignalResult] = []
-    progress, total = Progress("signals"), sum(map(len, chunks))
-    if chunks:
-        progress(label, 0, total)
-    for index, found in engine.map(function, chunks, prepare=read_audio):
-        found = found or [_lost(task) for task in chunks[index]]
-        append_partial(path, found)
-        results += found
-        progress(label, len(results), total)
-    return results
-
-
-def _remaining(task: Task, finished: SignalResult | None) -> Task | None:
-    """What is still to compute of a signal; None where nothing is."""
-    values = finished.values if finished else {}
-    columns = {c: tuple(w for w in wanted if w not in values.get(c, {})) for c, wanted in task.columns.items()}
-    columns = {channel: wanted for channel, wanted in columns.items() if wanted}
-    return dataclasses.replace(task, columns=columns) if columns else None
-
-
-def _lost(task: Task) -> SignalResult:
-    return SignalResult(task.signal, {}, {channel: dict.fromkeys(w, DIED) for channel, w in task.columns.items()})
-
-
-def _read_groups(datasets: Iterable[Dataset]) -> list[Group]:
-    """Datasets grouped by split and folders, with their tables and provenance."""
-    groups: dict[tuple[object, ...], Group] = {}
+def _same_files(datasets: Iterable[Dataset]) -> list[list[Dataset]]:
+    """Datasets grouped by split and folders."""
+    groups: dict[tuple[object, ...], list[Dataset]] = {}
     for dataset in datasets:
         folders = (dataset.signal_dir, dataset.degraded_dir, dataset.audio_dir, dataset.reference_dir)
-        group = groups.setdefault((dataset.split, *folders), Group())
-        if dataset.channel in group.datasets:
-            other = group.datasets[dataset.channel].name
-            raise UserError(f"datasets {other} and {dataset.name} are one channel of the same files; drop one")
-        group.datasets[dataset.channel] = dataset
-        group.tables[dataset.channel] = read_table(dataset.csv_path)
-        group.known[dataset.channel] = read_provenance(dataset.csv_path)
+        group = groups.setdefault((dataset.split, *folders), [])
+        for other in group:
+            if other.channel == dataset.channel:
+                raise UserError(f"datasets {other.name} and {dataset.name} are one channel of the same files; drop one")
+        group.append(dataset)
     return list(groups.values())
 
 
-def _tasks(group: Group, columns: Sequence[str], *, everything: bool) -> list[Task]:
+def _tasks(
+    group: Sequence[Dataset], tables: Mapping[Path, pd.DataFrame], columns: Sequence[str], *, everything: bool
+) -> list[Task]:
     """Signals that have an empty cell in one of the columns, or all, in the order of the tables."""
-    wanted: dict[str, dict[str, tuple[str, ...]]] = {}
-    words: dict[str, dict[str, tuple[str, ...]]] = {}
-    for channel, table in group.tables.items():
+    paths: dict[str, Any] = {name: path.absolute() for name, path in vars(group[0]).items() if isinstance(path, Path)}
+    folders = dataclasses.replace(group[0], **paths)  # as a worker in another folder finds them
+    tasks: dict[str, Task] = {}
+    for dataset in group:
+        table = tables[dataset.csv_path]
         gaps = {column: set(table["signal"] if everything else _gaps(table, column)) for column in columns}
-        prompts = table[table["word_count"] == 1].groupby("signal", sort=False)["word"].agg(tuple)
-        for signal, prompt in prompts.items():
-            missing = tuple(column for column in columns if signal in gaps[column])
-            if missing:
-                wanted.setdefault(str(signal), {})[channel] = missing
-                words.setdefault(str(signal), {})[channel] = prompt
-    dataset = next(iter(group.datasets.values()))
-    paths: dict[str, Any] = {name: path.absolute() for name, path in vars(dataset).items() if isinstance(path, Path)}
-    folders = dataclasses.replace(dataset, **paths)  # as a worker in another folder finds them
-    return [Task(signal, wanted[signal], words[signal], folders) for signal in wanted]
+        words = table[table["word_count"] == 1].groupby("signal", sort=False)["word"].agg(tuple)
+        for signal, prompt in words.items():
+            if missing := tuple(column for column in columns if signal in gaps[column]):
+                task = tasks.setdefault(str(signal), Task(str(signal), {}, {}, folders))
+                task.columns[dataset.channel] = missing
+                task.words[dataset.channel] = prompt
+    return list(tasks.values())
 
 
 def _gaps(table: pd.DataFrame, column: str) -> pd.Series:
@@ -362,79 +295,97 @@ def _gaps(table: pd.DataFrame, column: str) -> pd.Series:
     """
     if column not in table.columns:
         return table["signal"]
-    if column not in WHISPER_COLUMNS:
+    if column in METRIC_COLUMNS:
         return table.loc[table[column].isna(), "signal"]
     filled = table.loc[(table["word_count"] == 0) & table[column].notna(), "signal"]
     return table.loc[~table["signal"].isin(filled), "signal"]
 
 
-def _placed(table: pd.DataFrame, values: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def _chunks(tasks: Sequence[Task], size: int, finished: Mapping[str, SignalResult]) -> list[list[Task]]:
+    """Tasks in chunks, cut before what is finished is taken out, so that a resumed run has the same ones."""
+    remaining = []
+    for task in tasks:
+        done = finished[task.signal].values if task.signal in finished else {}
+        columns = {c: tuple(x for x in wanted if f"{c} {x}" not in done) for c, wanted in task.columns.items()}
+        remaining.append(dataclasses.replace(task, columns={c: wanted for c, wanted in columns.items() if wanted}))
+    chunks = [[task for task in remaining[i : i + size] if task.columns] for i in range(0, len(tasks), size)]
+    return [chunk for chunk in chunks if chunk]
+
+
+def _lost(task: Task) -> SignalResult:
+    keys = [f"{channel} {column}" for channel, columns in task.columns.items() for column in columns]
+    return SignalResult(task.signal, failures=dict.fromkeys(keys, DIED))
+
+
+def _of(dataset: Dataset, cells: Mapping[str, Any]) -> dict[str, Any]:
+    """Values or reasons of a dataset's channel, by column."""
+    return {key.split(" ")[1]: cell for key, cell in cells.items() if key.split(" ")[0] == dataset.channel}
+
+
+def _with_values(table: pd.DataFrame, values: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The table with values by signal and column: scores of the words and the sentence, or one for all rows."""
     columns = [column for column in FEATURE_COLUMNS if any(column in cells for cells in values.values())]
+    if columns[0] in WHISPER_COLUMNS:
+        table = with_sentence_rows(table)
     filled = {c: table[c].to_numpy(copy=True) if c in table else np.full(len(table), np.nan) for c in columns}
     for signal, rows in table.groupby("signal", sort=False).indices.items():
         for column, cell in values.get(str(signal), {}).items():
             filled[column][rows] = cell["scores"] if isinstance(cell, dict) else cell
-    return table.assign(**filled)
+    return order_columns(table.assign(**filled))
 
 
-def _note(
-    known: dict[str, dict[str, Any]], channel: str, sources: Sources, results: Mapping[str, SignalResult], anew: bool
+def _update_provenance(
+    known: dict[str, dict[str, Any]],
+    dataset: Dataset,
+    sources: Sources,
+    results: Mapping[str, SignalResult],
+    *,
+    overwrite: bool,
 ) -> None:
-    """Update the provenance of a table's columns by results of a channel."""
     for column, source in sources.items():
-        values = {s: found.made_with for s, found in results.items() if column in found.values.get(channel, {})}
-        failures = {s: found.failures.get(channel, {}) for s, found in results.items()}
-        failed = {signal: reasons[column] for signal, reasons in failures.items() if column in reasons}
-        if not (values or failed):
-            continue
-        before = {} if anew else known.get(column, {})
-        earlier = {signal: why for signal, why in before.get("failures", {}).items() if signal not in values}
-        made_with = next(reversed(values.values()), {})
-        known[column] = {**before, **source, **made_with, "failures": {**earlier, **failed}}
+        made_with = {s: found.made_with for s, found in results.items() if column in _of(dataset, found.values)}
+        reasons = {signal: _of(dataset, found.failures) for signal, found in results.items()}
+        failed = {signal: why[column] for signal, why in reasons.items() if column in why}
+        if made_with or failed:
+            before = {} if overwrite else known.get(column, {})
+            earlier = {signal: why for signal, why in before.get("failures", {}).items() if signal not in made_with}
+            last = next(reversed(made_with.values()), {})
+            known[column] = {**before, **source, **last, "failures": {**earlier, **failed}}
 
 
-def _hash_of_words(group: Group) -> str:
-    """Hash of the signals, prompts and words of tables; sentence rows, which come with stage 2, do not count."""
-    total = hashlib.sha256()
-    for channel, table in sorted(group.tables.items()):
-        words = table.loc[table["word_count"] == 1, ["signal", "prompt", "word"]]
-        total.update(channel.encode() + pd.util.hash_pandas_object(words, index=False).to_numpy().tobytes())
-    return total.hexdigest()
+def _hash_of_words(group: Sequence[Dataset], tables: Mapping[Path, pd.DataFrame]) -> str:
+    """Hash of the signals and words of tables; sentence rows, which come with stage 2, do not count."""
+    words = [tables[d.csv_path].query("word_count == 1")[["signal", "word"]] for d in group]
+    return hashlib.sha256(pd.concat(words, keys=[d.channel for d in group]).to_csv().encode()).hexdigest()
 
 
-def _partial_path(datasets: Collection[Dataset], column: str) -> Path:
+def _partial_path(group: Sequence[Dataset], column: str) -> Path:
     """Partial results of a Whisper column, or of all metrics; those of both channels and of one are separate files."""
-    path = min(dataset.csv_path for dataset in datasets)
-    channels = "both." if len(datasets) > 1 else ""
+    path = min(dataset.csv_path for dataset in group)
+    channels = "both." if len(group) > 1 else ""
     return path.with_name(f"{path.stem}.{channels}{'metrics' if column in METRIC_COLUMNS else column}.partial.jsonl")
-
-
-def _n_signals(table: pd.DataFrame) -> int:
-    return int(table["signal"].nunique())
 
 
 def print_status(datasets: Sequence[Dataset], columns: Sequence[str]) -> int:
     """Print how many signals of each column are done, kept in partial results, failed and missing, as CSV."""
     print("table,column,done,kept,failed,missing")
-    for group in _read_groups(datasets):
-        for channel, dataset in group.datasets.items():
-            table, known = group.tables[channel], group.known[channel]
-            for column in columns:
-                empty = set(_gaps(table, column))
-                paths = {_partial_path(group.datasets.values(), column), _partial_path([dataset], column)}
-                results = [found for path in paths for found in read_partial(path)]
-                kept = {found.signal for found in results if column in found.values.get(channel, {})} & empty
-                failed = set(known.get(column, {}).get("failures", ())) & empty - kept
-                counts = _n_signals(table) - len(empty), len(kept), len(failed), len(empty - kept - failed)
-                print(dataset.csv_path, column, *counts, sep=",")
+    for group in _same_files(datasets):
+        for dataset, column in product(group, columns):
+            table, known = read_table(dataset.csv_path), read_provenance(dataset.csv_path)
+            empty = set(_gaps(table, column))
+            paths = {_partial_path(group, column), _partial_path([dataset], column)}
+            results = [found for path in paths for found in read_partial(path)[1]]
+            kept = {found.signal for found in results if column in _of(dataset, found.values)} & empty
+            failed = set(known.get(column, {}).get("failures", ())) & empty - kept
+            counts = table["signal"].nunique() - len(empty), len(kept), len(failed), len(empty - kept - failed)
+            print(dataset.csv_path, column, *counts, sep=",")
     return EXIT_OK
 
 
 def print_result(result: StageResult) -> int:
     """Print what a stage filled and what failed; returns the exit code."""
-    for path, columns, computed, present in result.filled:
-        print(f"{path}: {', '.join(columns)}: {computed} signals computed, {present} were there")
+    for path, columns, n_computed, n_present in result.filled:
+        print(f"{path}: {', '.join(columns)}: {n_computed} signals computed, {n_present} were there")
     return report_failures([(f"{s} {c} ({', '.join(cs)})", why) for (s, c, why), cs in result.failures.items()])
 
 
@@ -449,26 +400,3 @@ def write_transcripts(path: Path, result: StageResult) -> None:
         rows = pd.concat([earlier, rows]).drop_duplicates(columns[:3], keep="last")
     with atomic_write(path) as temporary:
         rows.to_csv(temporary, index=False)
-
-
-def add_engine_options(parser: argparse.ArgumentParser) -> None:
-    """Options of a feature stage that choose where to compute, and whether at all."""
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes of this machine (default: config, else 1)")
-    parser.add_argument("--scheduler", metavar="ADDRESS", help="of a Dask cluster, for instance tcp://host:8786")
-    parser.add_argument("--resources", nargs="+", metavar="NAME=N", help="what a worker must offer, for instance GPU=1")
-    parser.add_argument("--overwrite", action="store_true", help="compute again what is there")
-    parser.add_argument("--status", action="store_true", help="print how far each column is, and compute nothing")
-
-
-def engine_options(given: argparse.Namespace, jobs: int) -> dict[str, Any]:
-    """Arguments of `open_engine` from the options of `add_engine_options`, else `jobs` processes."""
-    resources: dict[str, float] = {}
-    for text in listed(given.resources):
-        name, _, number = text.partition("=")
-        if not (name and re.fullmatch(r"\d+(\.\d+)?", number)):
-            raise UserError(f"--resources: expected NAME=NUMBER, such as GPU=1, found {text!r}")
-        resources[name] = float(number)
-    of_config = jobs if given.scheduler is None else 1
-    engine = {"jobs": of_config if given.jobs is None else given.jobs, "scheduler": given.scheduler}
-    check_engine(**engine, resources=resources)
-    return {**engine, "resources": resources}

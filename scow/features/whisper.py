@@ -153,26 +153,18 @@ class Transcriber:
 
         As many are decoded at once as fit into memory; where it does not suffice, half as many are, from then on.
         """
-        import torch
-
         transcripts: list[Transcript] = []
         while len(transcripts) < len(channels):
             batch = channels[len(transcripts) : len(transcripts) + self._at_once]
             try:
                 transcripts += self._transcribe_at_once(batch)
             except RuntimeError as error:  # torch.OutOfMemoryError on CUDA; on a CPU it has no type of its own
-                if not (isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)):
+                if "out of memory" not in str(error) and "DefaultCPUAllocator" not in str(error):
                     raise
                 if len(batch) == 1:
-                    raise UserError(
-                        f"Whisper: expected memory for one channel on {self.device}, found too little; "
-                        "use a smaller model or --device cpu"
-                    ) from error
+                    found = f"expected memory for one channel on {self.device}, found too little"
+                    raise UserError(f"Whisper: {found}; use a smaller model or --device cpu") from error
                 self._at_once = len(batch) // 2
-            else:
-                continue
-            if self.device.type == "cuda":  # outside the except clause, which still holds the failed batch
-                torch.cuda.empty_cache()
         return transcripts
 
     def _transcribe_at_once(self, channels: Sequence[np.ndarray]) -> list[Transcript]:
@@ -200,15 +192,9 @@ class Transcriber:
         """Transcribe a recording of any length at 16 kHz, with times; greedy, window by window."""
         from whisper.transcribe import transcribe
 
+        options = {"language": LANGUAGE, "temperature": 0.0, "fp16": self.dtype == "float16"}
         # Each window by itself: the text before would lead the model to repeat it.
-        found = transcribe(
-            self.model,
-            wave,
-            language=LANGUAGE,
-            temperature=0.0,
-            condition_on_previous_text=False,
-            fp16=self.dtype == "float16",
-        )
+        found = transcribe(self.model, wave, condition_on_previous_text=False, **options)
         return tuple(Segment(float(s["start"]), float(s["end"]), s["text"].strip()) for s in found["segments"])
 
 

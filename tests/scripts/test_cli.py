@@ -181,4 +181,4 @@ def test_progress_is_a_bar_on_a_terminal_and_a_line_every_30_s_in_a_log(monkeypa
             now[0] += 16.0
             progress("transcribing", done, 4)
     assert "\rtranscribing: 100%" in terminal.getvalue()
-    assert log.getvalue() == "transcribing: 3/4, 32 s\n"
+    assert log.getvalue() == "transcribing: 2/4, 32 s\ntranscribing: 4/4, 64 s\n"

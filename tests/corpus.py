@@ -1,0 +1,100 @@
+"""A small corpus for the tests of the feature stages: metadata, tables, config and audio of invented signals."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import yaml
+from helpers import MODELS, write_stereo
+
+from scow.data.feature_config import Dataset, present_datasets, read_feature_config
+from scow.data.metadata import convert_metadata
+from scow.data.tables import HEARING_LOSSES
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A split named ``mini`` with its feature_config.yaml."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "feature_config.yaml"
+
+    @property
+    def tables(self) -> tuple[Path, Path]:
+        return self.root / "metadata" / "mini_l.csv", self.root / "metadata" / "mini_r.csv"
+
+    @property
+    def partial(self) -> list[Path]:
+        """Files of partial results."""
+        return sorted(self.root.rglob("*.partial.jsonl"))
+
+    @property
+    def n_chunks(self) -> int:
+        """Finished chunks in all partial results; a heading and what an earlier run left are the first two lines."""
+        return sum(max(0, path.read_bytes().count(b"\n") - 2) for path in self.partial)
+
+    def signal(self, name: str) -> Path:
+        return self.root / "mini" / "signals" / f"{name}.flac"
+
+    def unprocessed(self, name: str) -> Path:
+        return self.root / "mini" / "unprocessed" / f"{name}_unproc.flac"
+
+    def datasets(self, *names: str) -> tuple[Dataset, ...]:
+        return present_datasets(read_feature_config(self.config), names=names)
+
+    def configure(self, section: str, **options: Any) -> None:
+        content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
+        content[section] |= options
+        self.config.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+    def copy(self, folder: Path) -> Corpus:
+        shutil.copytree(self.root, folder)
+        return Corpus(folder)
+
+    def bytes(self) -> list[bytes]:
+        return [path.read_bytes() for path in self.tables]
+
+
+def make_corpus(root: Path, prompts: Mapping[str, str]) -> Corpus:
+    """Metadata, tables and config for the signals of `prompts`; no audio yet."""
+    corpus = Corpus(root)
+    records = [
+        {"signal": signal, "prompt": prompt, "response": "you", "n_words": len(prompt.split()), "words_correct": 1,
+         "correctness": 0.5, "hearing_loss": HEARING_LOSSES[i % 3]}
+        for i, (signal, prompt) in enumerate(prompts.items())
+    ]  # fmt: skip
+    metadata = root / "metadata" / "mini.json"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text(json.dumps(records), encoding="utf-8")
+    convert_metadata(metadata)
+    datasets = [
+        {"name": f"mini_{channel}", "split": "mini", "channel": channel, "csv_path": f"metadata/mini_{channel[0]}.csv",
+         "signal_dir": "mini/signals", "reference_dir": "mini/unprocessed"}
+        for channel in ("left", "right")
+    ]  # fmt: skip
+    whisper = {"splits": ["mini"], "models": ["tiny.en"], "model_dir": str(MODELS), "device": "cpu", "batch_size": 1}
+    content = {"datasets": datasets, "whisper": whisper, "metrics": {}}
+    corpus.config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return corpus
+
+
+def write_signal(corpus: Corpus, name: str, seed: int, seconds: float = 0.8) -> None:
+    """A signal with two different channels, and an unprocessed file that is a little longer."""
+    write_stereo(corpus.signal(name), seconds, seed=seed)
+    write_stereo(corpus.unprocessed(name), seconds + 0.02, seed=seed + 100)
+
+
+def edit_channels(path: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Change the samples, shape (n, 2), of a file."""
+    samples, rate_hz = soundfile.read(path)
+    soundfile.write(path, edit(samples), rate_hz, subtype="PCM_16")

@@ -1,0 +1,124 @@
+"""The engine on this machine: order, one thread per worker, workers that die, and workers that do not outlive it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engine_jobs import began, children, is_gone, n_threads, negative, square
+from helpers import ROOT, run_python, wait_until
+
+from scow.errors import UserError
+from scow.features.engine import Engine, open_engine
+
+Item = tuple[Path, int, str]
+
+
+def items(folder: Path, n: int, **then: str) -> list[Item]:
+    """Numbers from 0; ``_3="kill"`` is what happens at 3."""
+    return [(folder, i, then.get(f"_{i}", "")) for i in range(n)]
+
+
+def test_one_job_computes_in_order_in_this_process_and_prepares_one_item_ahead(tmp_path: Path) -> None:
+    prepared = [threading.Event() for _ in range(4)]
+
+    def prepare(item: Item) -> Item:
+        prepared[item[1]].set()
+        return negative(item)
+
+    def compute(item: Item) -> int:
+        following = prepared[1 - item[1] :]
+        assert all(event.wait(30) for event in following[:1]), "the next item was not prepared meanwhile"
+        assert not any(event.is_set() for event in following[1:]), "audio of all items would fill the memory"
+        return square(item)
+
+    with open_engine() as engine:
+        assert list(engine.map(compute, items(tmp_path, 4), prepare)) == [(0, 0), (1, 1), (2, 4), (3, 9)]
+    assert began(tmp_path) == [(os.getpid(), -i) for i in range(4)]
+
+
+def test_one_job_does_not_import_dask() -> None:
+    code = "from scow.features.engine import open_engine; import sys\nwith open_engine() as e: print(*e.map(abs, [-1]))"
+    done = run_python(f"{code}\nprint('dask' in sys.modules, 'torch' in sys.modules)")
+    assert done.stdout == "(0, 1)\nFalse False\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"jobs": 0}, "--jobs: expected at least 1, found 0"),
+        ({"jobs": 2, "scheduler": "tcp://127.0.0.1:8786"}, "expected --jobs or --scheduler, found both"),
+        ({"resources": {"GPU": 1}}, "--resources: expected a --scheduler"),
+    ],
+)
+def test_options_that_contradict_each_other_are_user_errors(options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message), open_engine(**options):
+        pytest.fail("it was opened")
+
+
+@pytest.fixture(scope="module")
+def two() -> Iterator[Engine]:
+    """Two workers for several tests."""
+    with pytest.MonkeyPatch.context() as patch, open_engine(2) as engine:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+        patch.setenv("OMP_NUM_THREADS", "2")
+        yield engine
+
+
+@pytest.mark.slow
+def test_workers_compute_with_one_thread_in_other_processes(two: Engine, tmp_path: Path) -> None:
+    assert [found for _, found in two.map(n_threads, [0, 1])] == [(1, {1})] * 2
+    assert sorted(two.map(square, items(tmp_path, 9), negative)) == [(i, i * i) for i in range(9)]
+    assert os.getpid() not in dict(began(tmp_path))
+
+
+@pytest.mark.slow
+def test_items_that_kill_their_worker_are_none_and_all_others_are_computed(two: Engine, tmp_path: Path) -> None:
+    found = dict(two.map(square, items(tmp_path, 12, _3="kill", _11="kill")))
+    assert found == {i: None if i in (3, 11) else i * i for i in range(12)}
+
+
+@pytest.mark.slow
+def test_user_error_of_a_worker_comes_through(two: Engine, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^3: expected a good number, found a bad one$"):
+        list(two.map(square, items(tmp_path, 20, _3="user error")))
+    assert len(began(tmp_path)) < 20, "the others are not computed"
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from engine_jobs import square
+from scow.features.engine import open_engine
+if __name__ == "__main__":
+    with open_engine(2) as engine:
+        list(engine.map(square, [(Path(sys.argv[1]), i, "wait") for i in range(4)]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_workers_do_not_outlive_their_parent(tmp_path: Path, number: int) -> None:
+    (tmp_path / "parent.py").write_text(PARENT)
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    process = subprocess.Popen(
+        [sys.executable, str(tmp_path / "parent.py"), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: len(began(tmp_path)) == 2 or process.poll() is not None, "two busy workers")
+        everyone = children(process.pid)
+        assert {pid for pid, _ in began(tmp_path)} <= set(everyone)
+        os.killpg(process.pid, signal.SIGINT) if number == signal.SIGINT else process.kill()
+        process.wait(60)
+        wait_until(lambda: all(map(is_gone, everyone)), "the end of the workers", timeout=30)
+    finally:
+        (tmp_path / "release").touch()
+        process.kill()
+        process.communicate()

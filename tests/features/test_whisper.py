@@ -1,0 +1,244 @@
+"""Word scores: tokens to words by hand, prompt words by hand, and the real tiny.en against a second implementation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import whisper
+from helpers import DEMO, MODELS
+from whisper.audio import log_mel_spectrogram
+
+from scow.data.audio import MODEL_RATE_HZ, read_stereo, resample_sinc
+from scow.errors import UserError
+from scow.features.whisper import (
+    Transcriber,
+    Transcript,
+    WhisperModel,
+    group_tokens,
+    load_transcriber,
+    prompt_word_scores,
+    resolve_model,
+)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "end", "words"),
+    [
+        (" you:.1| are:.2| a:.4|lone:.8", None, "you:.1 are:.2 alone:.6"),  # a leading space begins a word
+        ("Y:.1|ou:.2| are:.4", None, "are:.4"),  # what is before the first one is dropped
+        ("You:.1", 0.9, ""),
+        (" you:.2| are:.4", 0.8, "you:.2 are:.6"),  # end-of-text counts in the last word only
+        (" you:.2| ...:.4", 0.8, "you:.2"),  # also where the last word is only punctuation, and dropped
+        (" Hey:.2|,:.6| You:.3|!:.6|?:.9", None, "hey:.4 you:.6"),  # punctuation counts in the mean
+        (" -:.1| you:.2| :.3| _:.4| me:.5", None, "you:.2 me:.5"),  # a word without text is skipped
+        (" I:.2|'m:.4| caf:.3|é:.9", None, "i'm:.3 café:.6"),
+        ("", 0.9, ""),
+    ],
+)
+def test_group_tokens(tokens: str, end: float | None, words: str) -> None:
+    pairs = [token.rsplit(":", 1) for token in tokens.split("|") if token]
+    found = group_tokens([text.encode() for text, _ in pairs], [float(p) for _, p in pairs], end)
+    expected = [word.split(":") for word in words.split()]
+    assert [text for text, _ in found] == [text for text, _ in expected]
+    assert [score for _, score in found] == pytest.approx([float(score) for _, score in expected])
+
+
+def test_group_tokens_joins_a_letter_that_is_split_over_tokens() -> None:
+    assert group_tokens([b" caf", b"\xc3", b"\xa9"], [0.5] * 3, None) == (("café", 0.5),)
+
+
+@pytest.mark.parametrize(
+    ("transcript", "prompt", "scores"),
+    [
+        ("la:.1 la:.2 la:.3", "la la la la", (0.3, 0.3, 0.3, 0.3)),  # the last occurrence wins
+        ("you:.9 are:.8 you:.1", "you are", (0.1, 0.8)),
+        ("i'm:.5 here:.4", "i am here", (0.5, 0.5, 0.4)),  # each part gets the score
+        ("i:.2 i'm:.5", "i am", (0.5, 0.5)),
+        ("i'm:.5 am:.1", "i am", (0.5, 0.1)),
+        ("don't:.7", "do not", (0.7, 0.7)),
+        ("can't:.6", "cannot", (0.6,)),
+        ("cannot:.6", "can't", (0.6,)),
+        ("can't:.6", "can't", (0.6,)),
+        ("can't:.6", "can not", (0.0, 0.0)),
+        ("seattle's:.6", "seattle's rain", (0.6, 0.0)),  # a possessive is no contraction
+        ("you:.9", "You! ?", (0.9, 0.0)),
+        ("", "you are", (0.0, 0.0)),
+        ("you:.9", "", ()),
+    ],
+)
+def test_prompt_word_scores(transcript: str, prompt: str, scores: tuple[float, ...]) -> None:
+    words = tuple((text, float(score)) for text, score in (word.split(":") for word in transcript.split()))
+    assert prompt_word_scores(prompt.split(), Transcript("", words)) == scores
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "openai_name"),
+    [("tiny.en", "tiny.en", "tiny.en"), ("openai/whisper-large", "large", "large-v1"), ("turbo", "large-v3-turbo", None),
+     ("large-v1", "large", "large-v1")],
+)  # fmt: skip
+def test_resolve_model(name: str, column: str, openai_name: str | None) -> None:
+    assert resolve_model(name) == WhisperModel(column, openai_name or column)
+    with pytest.raises(UserError, match="column base expects the model base"):
+        resolve_model(name, "base")
+
+
+def test_weights_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.en.pt"
+    with pytest.raises(UserError, match=r"expected the weights .*tiny\.en\.pt, found no such file"):
+        resolve_model(str(path))
+    path.write_bytes(b"no weights")
+    for model in (resolve_model(str(path)), resolve_model("tiny.en")):
+        with pytest.raises(UserError, match=r"tiny\.en\.pt: cannot be loaded as Whisper weights"):
+            load_transcriber(model, model_dir=tmp_path, device="cpu")
+
+
+# --- the real model: decoding
+
+
+@pytest.fixture(scope="module")
+def weights(tiny_en: Transcriber) -> Any:
+    """The bare model, for hooks and for the second implementation (`tiny_en` skips where it is not there)."""
+    return whisper.load_model(str(MODELS / "tiny.en.pt"), device="cpu").eval()
+
+
+@pytest.fixture(scope="module")
+def clips() -> list[np.ndarray]:
+    """Channels at 16 kHz whose transcripts have different lengths: a sung line, a part of it, silence."""
+    line = resample_sinc(read_stereo(DEMO / "demo" / "signals" / "twinkle_none.flac").channel("left"))
+    return [line, line[: 2 * MODEL_RATE_HZ], np.zeros(MODEL_RATE_HZ, np.float32)]
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_en: Transcriber, clips: list[np.ndarray]) -> list[Transcript]:
+    return [tiny_en.transcribe([clip])[0] for clip in clips]
+
+
+def assert_alike(found: list[Transcript], expected: list[Transcript], tolerance: float = 1e-3) -> None:
+    """Equal but for scores, because float32 sums in another order with another batch."""
+    assert [transcript.text for transcript in found] == [transcript.text for transcript in expected]
+    for mine, theirs in zip(found, expected, strict=True):
+        assert dict(mine.words).keys() == dict(theirs.words).keys()
+        assert [score for _, score in mine.words] == pytest.approx([score for _, score in theirs.words], abs=tolerance)
+
+
+def by_hand(model: Any, channel: np.ndarray) -> list[tuple[str, float]]:
+    """Words and scores, the decoder run anew for every token, without `whisper.decode` or a cache."""
+    tokenizer = whisper.tokenizer.get_tokenizer(multilingual=False, language="en", task="transcribe")
+    special = {tokenizer.sot, tokenizer.sot_prev, tokenizer.sot_lm, tokenizer.no_speech}
+    forbidden = sorted({*tokenizer.non_speech_tokens, tokenizer.translate, tokenizer.transcribe, *special})
+    first = [*tokenizer.encode(" "), tokenizer.eot]
+    tokens, probabilities = [tokenizer.sot, tokenizer.no_timestamps], []
+    with torch.inference_mode():
+        encoded = model.encoder(log_mel_spectrogram(whisper.pad_or_trim(channel), model.dims.n_mels)[None])
+        while tokens[-1] != tokenizer.eot:
+            logits = model.decoder(torch.tensor([tokens]), encoded)[0, -1].double()
+            allowed = logits.clone()
+            allowed[forbidden + (first if len(tokens) == 2 else [])] = -np.inf
+            tokens.append(int(allowed.argmax()))
+            probabilities.append(float(torch.softmax(logits, -1)[tokens[-1]]))
+            assert len(tokens) < 100
+    groups: list[tuple[str, list[float]]] = []
+    for token, probability in zip(tokens[2:], probabilities, strict=True):
+        piece = "" if token == tokenizer.eot else tokenizer.decode([token])
+        if piece.startswith(" "):
+            groups.append(("", []))
+        if groups:
+            groups[-1] = (groups[-1][0] + piece, [*groups[-1][1], probability])
+    words = [(re.sub(r"[^a-z0-9']", "", text.lower()), sum(p) / len(p)) for text, p in groups]
+    return [word for word in words if word[0]]
+
+
+@pytest.mark.slow
+def test_scores_agree_with_a_token_by_token_decoder(
+    weights: Any, clips: list[np.ndarray], alone: list[Transcript]
+) -> None:
+    assert len(alone[0].words) > 2 * len(alone[2].words)
+    # One pass over all tokens and one pass per token sum in another order: they agree to about 1e-6.
+    assert_alike(
+        alone, [Transcript(t.text, tuple(by_hand(weights, c))) for t, c in zip(alone, clips, strict=True)], 1e-4
+    )
+
+
+@pytest.mark.slow
+def test_channels_together_give_what_each_gives_alone_with_one_encoder_run(
+    weights: Any, clips: list[np.ndarray], alone: list[Transcript]
+) -> None:
+    encoded: list[int] = []
+    decoded: list[int] = []
+    hooks = [
+        weights.encoder.register_forward_hook(lambda module, inputs, output: encoded.append(len(output))),
+        weights.decoder.ln.register_forward_hook(lambda module, inputs, output: decoded.append(len(output))),
+    ]
+    order = [2, 1, 0, 2]
+    found = Transcriber(weights, fp16=False).transcribe([clips[i] for i in order])
+    for hook in hooks:
+        hook.remove()
+    assert_alike(found, [alone[i] for i in order])
+    assert encoded == [1] * 4
+    assert (decoded[0], decoded[-1]) == (4, 1), "channels that have ended must leave the batch"
+
+
+@pytest.mark.slow
+def test_threads_do_not_change_a_bit(weights: Any, clips: list[np.ndarray]) -> None:
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(Transcriber(weights, fp16=False).transcribe(clips))
+            assert torch.get_num_threads() == threads, "the number of threads is restored"
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_too_little_memory_halves_the_batch(weights: Any, clips: list[np.ndarray], alone: list[Transcript]) -> None:
+    tried: list[int] = []
+
+    def limit(module: Any, inputs: Any, output: torch.Tensor) -> None:
+        tried.append(len(output))
+        if len(output) > room:
+            raise RuntimeError(
+                "DefaultCPUAllocator: can't allocate" if room else "CUDA out of memory. Tried to allocate"
+            )
+
+    transcriber, room = Transcriber(weights, fp16=False), 1
+    hook = weights.decoder.ln.register_forward_hook(limit)
+    try:
+        assert_alike(transcriber.transcribe([clips[2]] * 4), [alone[2]] * 4)
+        assert [n for n in tried if n > 1] == [4, 2]
+        room = 0
+        with pytest.raises(UserError, match="expected memory for one channel on cpu, found too little"):
+            transcriber.transcribe([clips[2]])
+    finally:
+        hook.remove()
+
+
+@pytest.mark.slow
+def test_transcript_that_fills_the_context_has_no_end_of_text(weights: Any, clips: list[np.ndarray]) -> None:
+    model = whisper.load_model(str(MODELS / "tiny.en.pt"), device="cpu").eval()
+    model.dims.n_text_ctx = 3  # start of transcript, no timestamps, and room for one token
+    ((text, score),) = Transcriber(model, fp16=False).transcribe([clips[2]])[0].words
+    ((whole, both),) = by_hand(weights, clips[2])
+    assert text == whole
+    assert score != pytest.approx(both, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_half_precision_gives_the_same_words(weights: Any, clips: list[np.ndarray], alone: list[Transcript]) -> None:
+    """The number format of the CUDA path, here on the CPU; float16 has 11 bits, 5e-4 of a value."""
+    found = Transcriber(weights, fp16=True).transcribe(clips[:1])
+    assert_alike(found, alone[:1], tolerance=0.02)
+    assert found != alone[:1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channel", [np.eye(1, 8_000, 4_000, dtype=np.float32)[0], np.ones(480_000, np.float32)])
+def test_channels_without_words(tiny_en: Transcriber, channel: np.ndarray) -> None:
+    (transcript,) = tiny_en.transcribe([channel])
+    assert all(text and 0 <= score <= 1 for text, score in transcript.words)
