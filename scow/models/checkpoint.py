@@ -58,48 +58,15 @@ def save_checkpoint(path: Path, model: Model, facts: dict[str, Any]) -> None:
 def load_checkpoint(path: Path, config: ModelConfig, feature_cols: Sequence[str]) -> Checkpoint:
     """Read a ``model.pt`` of this project or a published state dict.
 
-    Parameters
-    ----------
-    path : Path
-    config : TransformerConfig or WordModelConfig
-        Section ``model:`` of the config beside it; a self-describing file has its own.
-    feature_cols : sequence of str
-        Features of the config beside it; those of a self-describing file must be the same.
-
-    Raises
-    ------
-    UserError
-        The file is missing, holds something else, or does not fit the config.
+    `config` and `feature_cols` are those of the config beside it. A self-describing file has its own config, and must
+    have the same features, where any are given.
     """
     content = _read(path)
-    described, facts = None, {}
-    if content.get("format") == FORMAT:
-        lacking = [part for part in PARTS if part not in content]
-        expect(not lacking, str(path), f"the parts {', '.join(PARTS)}", f"no {', '.join(lacking)}; fetch it again")
-        described, columns, state, facts = (content[part] for part in PARTS)
-        same = not feature_cols or list(feature_cols) == list(columns)
-        expect(same, f"{path}: data.feature_cols", f"{', '.join(columns)}, as trained", ", ".join(feature_cols))
-        feature_cols = columns
-    else:
-        is_state_dict = "cls_token" in content and all(torch.is_tensor(value) for value in content.values())
-        expect(is_state_dict, str(path), "a checkpoint of this project or a published state dict", "neither")
-        expect(config.name == TransformerConfig.name, "model.name", f"published, for {path}", config.name)
-        state = content
     try:
-        if described is not None:
-            config = model_config(described)
-            strange = [key for key in unknown_keys(type(config), described) if key != "name"]
-            expect(not strange, "model", "options of this version", ", ".join(strange))
-        model = MODELS[config.name].from_state_dict(config, feature_cols, state)
-        _try(model)
+        return _checkpoint(content, config, feature_cols)
     except Exception as error:  # what torch and numpy raise for tensors of the wrong shape is of any kind
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{path}: expected weights that fit the section model of the config, found: {reason}"
-        ) from error
-    finite = all(torch.isfinite(tensor).all() for tensor in state.values())
-    expect(finite, str(path), "finite weights", "NaN or infinity; train or fetch it again")
-    return Checkpoint(model, facts)
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: expected a checkpoint that fits the config, found another: {reason}") from error
 
 
 def checkpoint_facts(path: Path) -> dict[str, Any]:
@@ -123,6 +90,32 @@ def _read(path: Path) -> dict[str, Any]:
     except Exception as error:  # what torch raises for a damaged file is of any kind
         raise UserError(f"{path}: expected a checkpoint of tensors and plain values, found another file") from error
     return content if isinstance(content, dict) else {}
+
+
+def _checkpoint(content: dict[str, Any], config: ModelConfig, feature_cols: Sequence[str]) -> Checkpoint:
+    facts: dict[str, Any] = {}
+    if content.get("format") == FORMAT:
+        lacking = [part for part in PARTS if part not in content]
+        expect(not lacking, "parts", ", ".join(PARTS), f"no {', '.join(lacking)}; fetch it again")
+        described, columns, state, facts = (content[part] for part in PARTS)
+        same = not feature_cols or list(feature_cols) == list(columns)
+        expect(same, "data.feature_cols", f"{', '.join(columns)}, as trained", ", ".join(feature_cols))
+        config, feature_cols = model_config(described), columns
+        strange = [key for key in unknown_keys(type(config), described) if key != "name"]
+        expect(not strange, "model", "options of this version", ", ".join(strange))
+    else:
+        is_state_dict = "cls_token" in content and all(torch.is_tensor(value) for value in content.values())
+        expect(is_state_dict, "content", "a checkpoint of this project or a published state dict", "neither")
+        expect(
+            config.name == TransformerConfig.name, "model.name", "published, for a published state dict", config.name
+        )
+        state = content
+    model = MODELS[config.name].from_state_dict(config, feature_cols, state)
+    _try(model)
+    expect(
+        all(torch.isfinite(tensor).all() for tensor in state.values()), "weights", "finite numbers", "NaN or infinity"
+    )
+    return Checkpoint(model, dict(facts))
 
 
 def _try(model: Model) -> None:

@@ -94,22 +94,8 @@ def load_input(
 ) -> ModelInput:
     """Read the tables of both channels, each once.
 
-    Parameters
-    ----------
-    left, right : Path
-        Feature tables of the same split.
-    feature_cols : sequence of str
-        Columns that become features, in order.
-    target : str
-        Column that becomes the target.
-    optional_cols : sequence of str
-        Features that are left out, all of them, where a table lacks any.
-
-    Raises
-    ------
-    UserError
-        A table cannot be read, lacks a column, holds a signal without SENTENCE_SCORE row, or the tables disagree on
-        their signals, words or labels.
+    `target` is the column that becomes the target. The `optional_cols` among the features are left out, all of them,
+    where a table lacks any.
     """
     tables = [read_table(path) for path in (left, right)]
     if any(column not in table for table in tables for column in optional_cols):

@@ -23,19 +23,10 @@ def spread(correctness: np.ndarray) -> np.ndarray:
 
 
 def calibrate(predicted: np.ndarray, truth: np.ndarray, hearing_loss: np.ndarray) -> np.ndarray:
-    """Quantiles of the scaled distance, from out-of-fold predictions.
+    """Quantiles of the scaled distance, shape (3, 99): per hearing loss, at the levels 0.01 to 0.99.
 
-    Parameters
-    ----------
-    predicted, truth : ndarray, shape (n,)
-        Correctness in 0-1.
-    hearing_loss : ndarray, shape (n,), int
-        Index into `scow.data.tables.HEARING_LOSSES`.
-
-    Returns
-    -------
-    ndarray, shape (3, 99)
-        Per hearing loss, at the levels 0.01 to 0.99; quantiles of all signals where a hearing loss has none.
+    `predicted` (out of fold) and `truth` are correctness in 0-1, `hearing_loss` indices into
+    `scow.data.tables.HEARING_LOSSES`, all of shape (n,). A hearing loss without signals takes the quantiles of all.
     """
     distance = np.abs(truth - predicted) / spread(predicted)
     groups = [distance[hearing_loss == i] for i in range(len(HEARING_LOSSES))]
@@ -45,17 +36,9 @@ def calibrate(predicted: np.ndarray, truth: np.ndarray, hearing_loss: np.ndarray
 def interval(
     predicted: np.ndarray, hearing_loss: np.ndarray, quantiles: np.ndarray, level: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ends, in 0-1, of the interval that holds one listener's correctness with probability `level`.
+    """Ends, in 0-1, of the interval that holds one listener's correctness with probability `level`, 0.01 to 0.99.
 
-    Parameters
-    ----------
-    predicted : ndarray, shape (n,)
-        Correctness in 0-1.
-    hearing_loss : ndarray, shape (n,), int
-    quantiles : ndarray, shape (3, 99)
-        As `calibrate` makes them.
-    level : float
-        In 0.01 to 0.99.
+    `predicted` and `hearing_loss` have shape (n,), as have the ends; `quantiles` are those of `calibrate`.
     """
     factor = np.array([np.interp(level, LEVELS, row) for row in quantiles])[hearing_loss]
     half = factor * spread(predicted)

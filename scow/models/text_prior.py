@@ -83,13 +83,8 @@ class PriorCorpus:
         key = (frozenset(kept), c)
         if key not in self._priors:
             expect(kept, "data.prior_metadata", "prompts beyond the held-out groups", "none")
-            records = [self.records[i] for i in kept]
-            self._priors[key] = fit_text_prior(
-                [(record.prompt, record.hearing_loss) for record in records],
-                np.array([label for i in kept for label in self._labels[i]], dtype=np.float64),
-                [record.track or record.prompt for record in records],
-                c,
-            )
+            labels = np.array([label for i in kept for label in self._labels[i]], dtype=np.float64)
+            self._priors[key] = fit_text_prior([self.records[i] for i in kept], labels, c)
         return self._priors[key]
 
     def unseen_logits(
@@ -111,22 +106,12 @@ class PriorCorpus:
         return logits
 
 
-def fit_text_prior(texts: Sequence[Text], labels: np.ndarray, groups: Sequence[str], c: float) -> TextPrior:
-    """Fit a text prior.
-
-    Parameters
-    ----------
-    texts : sequence of (str, str), length n
-    labels : ndarray, shape (n_words,)
-        1 for a word that was written down, in the order of the prompts.
-    groups : sequence of str, length n
-        Track of each text; identities of fewer than three tracks are left out.
-    c : float
-        Inverse strength of the regularisation.
-    """
+def fit_text_prior(records: Sequence[SignalRecord], labels: np.ndarray, c: float) -> TextPrior:
+    """Fit to the words of the records' prompts, whose labels have shape (n_words,)."""
+    texts = [(record.prompt, record.hearing_loss) for record in records]
     dense, hashes = _features(texts)
     tracks: dict[int, set[str]] = defaultdict(set)
-    track_of_word = [group for (prompt, _), group in zip(texts, groups, strict=True) for _ in prompt_words(prompt)]
+    track_of_word = [record.track or record.prompt for record in records for _ in prompt_words(record.prompt)]
     for track, identities in zip(track_of_word, hashes, strict=True):
         for identity in identities:
             tracks[identity].add(track)

@@ -72,21 +72,10 @@ class Transformer(nn.Module, Model):
         self.fc_out = nn.Linear(2 * d, 1)
 
     def forward(self, features: Tensor, n_rows: Tensor, hearing_loss: Tensor) -> Tensor:
-        """Predict correctness.
+        """Correctness as a share, shape (n,), float32, not clamped to 0-1.
 
-        Parameters
-        ----------
-        features : Tensor, shape (n, 2, rows, n_features), float32
-            Left and right channel; rows beyond a signal's own are padding.
-        n_rows : Tensor, shape (n,), int64
-            Rows of each signal, the same for both channels.
-        hearing_loss : Tensor, shape (n,), int64
-            No Loss 0, Mild 1, Moderate 2.
-
-        Returns
-        -------
-        Tensor, shape (n,), float32
-            Correctness as a share, not clamped to 0-1.
+        `features` has shape (n, 2, rows, n_features), float32; rows behind a signal's own `n_rows` are padding.
+        `n_rows` and `hearing_loss` (No Loss 0, Mild 1, Moderate 2) have shape (n,), int64.
         """
         n, _, rows, _ = features.shape
         padding = torch.arange(rows + FRONT_TOKENS, device=features.device) >= (n_rows + FRONT_TOKENS).unsqueeze(1)

@@ -50,14 +50,8 @@ FUNCTION_WORDS = frozenset(
 def word_features(inputs: ModelInput, prior_logits: np.ndarray | None, config: WordModelConfig) -> pd.DataFrame:
     """Features of every word of the signals, float64, columns named ``<block>.<feature>``.
 
-    Parameters
-    ----------
-    inputs : ModelInput
-        All its Whisper columns are used, and its metric columns where it has them.
-    prior_logits : ndarray, shape (n_words,), or None
-        Logits of the text prior; None leaves the block out.
-    config : WordModelConfig
-        Says which channels to use and which blocks to leave out.
+    All Whisper columns of `inputs` are used, and its metric columns where it has them. `prior_logits` of the words,
+    shape (n_words,), are those of the text prior; None leaves the block out.
     """
     signal, n = inputs.word_signals, len(inputs)  # of each word, and how many signals
     counts = np.bincount(signal, minlength=n)

@@ -156,7 +156,7 @@ def test_load_refuses_state_dicts_that_do_not_fit(tmp_path):
     changes = [{"d_model": 32}, {"num_layers": 2}, {"n_hearing": 4}]
     for config in (TransformerConfig(**change) for change in changes):
         torch.save(state, path)
-        refused(path, "fit the section model of the config", config)
+        refused(path, "fits the config", config)
     refused(path, "model.name: expected published", WordModelConfig())
     refused(path, "expected 3 features, found 2", TransformerConfig(), FEW[:2])
     torch.save({name: tensor for name, tensor in state.items() if name != "fc_out.bias"}, path)
@@ -164,7 +164,7 @@ def test_load_refuses_state_dicts_that_do_not_fit(tmp_path):
     torch.save({**state, "extra": torch.zeros(1)}, path)
     refused(path, "extra", TransformerConfig())
     torch.save({**state, "fc_out.bias": torch.tensor([torch.nan])}, path)
-    refused(path, "finite weights", TransformerConfig())
+    refused(path, "finite numbers", TransformerConfig())
 
 
 def test_load_refuses_other_features_than_the_config(tmp_path):
@@ -180,6 +180,8 @@ def test_load_refuses_incomplete_files(tmp_path, part):
     del whole[part]
     torch.save(whole, tmp_path / "model.pt")
     refused(tmp_path / "model.pt", part)
+    torch.save({**content(), part: 3}, tmp_path / "model.pt")
+    refused(tmp_path / "model.pt", "fits the config")
 
 
 @pytest.mark.parametrize("changes", [{"name": "deeper"}, {"width": 3}, {"dropout": 2.0}, {"d_model": "wide"}], ids=str)
@@ -226,4 +228,4 @@ def test_load_refuses_damaged_word_models(tmp_path):
             if change == "shape":
                 whole["state_dict"][name] = tensor[:-1]
             torch.save(whole, path)
-            refused(path, "fit the section model", WordModelConfig(), feature_cols)
+            refused(path, "fits the config", WordModelConfig(), feature_cols)
