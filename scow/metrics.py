@@ -99,17 +99,9 @@ def bootstrap_estimates(
 ) -> dict[str, Estimate]:
     """Statistics of n signals with standard errors and 95 % intervals by the bootstrap over groups.
 
-    Parameters
-    ----------
-    statistics : mapping of str to callable
-        Each takes the arrays of `data` at the same m indices, and gives None where it is undefined.
-    data : sequence of array_like, shape (n,)
-    groups : array_like of str, shape (n,)
-        Track or prompt of each signal.
-    rng : Generator
-        Generators of one seed give the same resamples, for paired comparisons.
-    where : ndarray of bool, shape (n,), optional
-        The signals that count; groups are drawn from all.
+    A statistic takes the arrays of `data`, each of shape (n,), at the same m indices; None where it is undefined.
+    `groups` holds track or prompt of each signal. With `where`, groups are drawn from all signals, but only those
+    inside count. Generators of the same seed give the same resamples, for paired comparisons.
     """
     arrays = [np.asarray(values) for values in data]
     names, codes = np.unique(np.asarray(groups), return_inverse=True)

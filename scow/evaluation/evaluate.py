@@ -25,7 +25,7 @@ from scow.data.scores import ScoreFile, read_rows, read_scores
 from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError
 from scow.evaluation.baselines import baseline_predictions, find_baselines, read_baseline_scores
-from scow.evaluation.clip1_results import CLIP1_RESULTS
+from scow.evaluation.clip1_results import CLIP1_FIELDS, CLIP1_RESULTS
 from scow.metrics import Estimate, bias, bootstrap_estimates, kendall, pearson, rmse, roc_auc
 from scow.text.labels import word_labels
 from scow.text.normalize import prompt_words
@@ -33,6 +33,7 @@ from scow.text.normalize import prompt_words
 MEASURES = {"rmse": rmse, "ncc": pearson, "tau": kendall, "bias": bias}
 WORD_COLUMNS = ["signal", "position", "word", "probability"]
 Statistics = Mapping[str, Callable[..., "float | None"]]
+Estimator = Callable[..., dict[str, Estimate]]
 Table = list[tuple[str, ...]]  # rows of text, the first is the header
 
 
@@ -41,9 +42,14 @@ class Evaluation:
     """Scores, labels and how well they agree."""
 
     file: ScoreFile
-    signals: pd.DataFrame  # labelled signals; columns of SignalRecord, group, predicted and true in points of 0-100
-    words: pd.DataFrame | None  # columns signal, word, probability, label (NaN where the response is unknown), group
+    signals: pd.DataFrame  # labelled signals: fields of SignalRecord, words, group, predicted and true (0-100)
+    words: pd.DataFrame | None  # columns signal, group, position, word, label (NaN where unknown), probability
     figures: dict[str, Any]  # what --json writes, with an `Estimate` for each statistic
+
+    @property
+    def split(self) -> str:
+        """The split by the name of the metadata: valid, eval, or another."""
+        return Path(self.figures["metadata"]).stem.removesuffix("_metadata")
 
 
 def evaluate(
@@ -68,9 +74,8 @@ def evaluate(
     everything = pd.DataFrame([asdict(record) for record in read_metadata(metadata, responses)])
     signals, notes = _labelled(file, everything, metadata)
     grouped_by = "track" if signals["track"].all() else "prompt"
-    signals["group"] = signals["track" if grouped_by == "track" else "prompt"]
-    n_groups = signals["group"].nunique()
-    if n_groups < 2:
+    signals["group"] = signals[grouped_by]
+    if signals["group"].nunique() < 2:
         notes.append(f"all signals are of one {grouped_by}, so that the errors and intervals below mean nothing")
 
     estimate = estimator(signals["group"], seed, resamples)
@@ -81,38 +86,36 @@ def evaluate(
         for name, mask in masks.items()
         if mask.any()
     }
-    other = None if against is None else read_scores(against, scale)
-    if other is not None and not signals["signal"].isin(other.scores).all():
-        lacking = (~signals["signal"].isin(other.scores)).sum()
-        notes.append(f"{other.path} lacks {lacking} of the signals; the difference is on the others")
+    difference, more = _difference(against, scale, signals, seed, resamples)
+    notes += more
     notes += [
         f"the checkpoint beside {path} was trained on just these signals: the figures flatter it; "
         "python train.py cv=true says how it does on others"
         for path in (scores, against)
         if path is not None and _trained_on(path.parent / "model.pt", everything["signal"].tolist())
     ]
-    word_table, word_auc, more = _words(words, scores, signals, metadata)
+    word_table, more = _words(words, scores, signals, metadata)
     figures = {
         "scores": str(scores),
         "scale": file.scale,
         "header": file.header,
         "metadata": str(metadata),
         "grouped_by": grouped_by,
-        "n_groups": n_groups,
+        "n_groups": signals["group"].nunique(),
         "interval": 0.95,
         "seed": seed,
         "resamples": resamples,
         "agreement": agreement,
-        "against": None if other is None else _difference(other, signals, seed, resamples),
+        "against": difference,
         "baselines": _baselines(baseline_scores, train_metadata, signals, estimate),
-        "published": [result._asdict() for result in CLIP1_RESULTS],
-        "word_auc": word_auc,
+        "published": [dict(zip(CLIP1_FIELDS, row, strict=True)) for row in CLIP1_RESULTS],
+        "word_auc": None if word_table is None else _auc(word_table.dropna(subset="label")),
         "notes": notes + more,
     }
     return Evaluation(file, signals, word_table, figures)
 
 
-def estimator(groups: pd.Series, seed: int, n_resamples: int) -> Callable[..., dict[str, Estimate]]:
+def estimator(groups: pd.Series, seed: int, n_resamples: int) -> Estimator:
     """A function ``estimate(statistics, *data, where=None)`` with the same resamples of the groups at each call."""
 
     def estimate(statistics: Statistics, *data: Any, where: np.ndarray | None = None) -> dict[str, Estimate]:
@@ -130,6 +133,7 @@ def _labelled(file: ScoreFile, everything: pd.DataFrame, metadata: Path) -> tupl
         )
     signals["predicted"] = signals["signal"].map(file.scores)
     signals["true"] = signals["correctness"] * 100
+    signals["words"] = signals["prompt"].map(prompt_words)
     missing = signals.loc[signals["predicted"].isna(), "signal"].tolist()
     if missing:
         raise UserError(
@@ -146,35 +150,32 @@ def _labelled(file: ScoreFile, everything: pd.DataFrame, metadata: Path) -> tupl
     return signals, notes
 
 
-def _difference(other: ScoreFile, signals: pd.DataFrame, seed: int, resamples: int) -> dict[str, Any]:
-    """RMSE and NCC minus those of the other file, on the same resamples of the signals that both score."""
-    common = signals[signals["signal"].isin(other.scores)]
+def _difference(
+    path: Path | None, scale: str | None, signals: pd.DataFrame, seed: int, resamples: int
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """RMSE and NCC minus those of another file, on the same resamples of the signals in both, and notes."""
+    if path is None:
+        return None, []
+    other = read_scores(path, scale).scores
+    common = signals[signals["signal"].isin(other)]
     if common.empty:
-        raise UserError(f"{other.path}: expected scores of the same signals, found none of them; check --against")
-    estimate = estimator(common["group"], seed, resamples)
-    ours, theirs, true = common["predicted"], common["signal"].map(other.scores), common["true"]
+        raise UserError(f"{path}: expected scores of the same signals, found none of them; check --against")
+    lacking = len(signals) - len(common)
+    notes = [f"{path} lacks {lacking} of the signals; the difference is on the others"] if lacking else []
 
     def ncc(a: np.ndarray, b: np.ndarray, t: np.ndarray) -> float | None:
         one, two = pearson(a, t), pearson(b, t)
         return None if one is None or two is None else one - two
 
-    return {
-        "path": str(other.path),
-        "n_signals": len(common),
-        **estimate(
-            {"theirs": lambda _, b, t: rmse(b, t), "rmse": lambda a, b, t: rmse(a, t) - rmse(b, t), "ncc": ncc},
-            ours,
-            theirs,
-            true,
-        ),
-    }
+    found = estimator(common["group"], seed, resamples)(
+        {"theirs": lambda _, b, t: rmse(b, t), "rmse": lambda a, b, t: rmse(a, t) - rmse(b, t), "ncc": ncc},
+        common["predicted"], common["signal"].map(other), common["true"],
+    )  # fmt: skip
+    return {"path": str(path), "n_signals": len(common), **found}, notes
 
 
 def _baselines(
-    paths: Sequence[Path],
-    train_metadata: Path | None,
-    signals: pd.DataFrame,
-    estimate: Callable[..., dict[str, Estimate]],
+    paths: Sequence[Path], train_metadata: Path | None, signals: pd.DataFrame, estimate: Estimator
 ) -> list[dict[str, Any]]:
     if not paths or train_metadata is None:
         return []
@@ -197,58 +198,51 @@ def _baselines(
 
 def _words(
     path: Path | None, scores: Path, signals: pd.DataFrame, metadata: Path
-) -> tuple[pd.DataFrame | None, float | None, list[str]]:
-    """Word probabilities with labels, their AUC, and notes; a file that was found, not named, may be of other words."""
+) -> tuple[pd.DataFrame | None, list[str]]:
+    """Words with labels and probabilities, and notes; a file that was found, not named, may be of other words."""
     beside = scores.with_name(f"{scores.stem.removesuffix('_inference')}_words.csv")
     if path is None and (beside == scores or not beside.is_file()):
-        return None, None, []
+        return None, []
+    labels = [
+        word_labels(words, response) if response or correctness == 0 else (math.nan,) * len(words)
+        for words, response, correctness in signals[["words", "response", "correctness"]].itertuples(index=False)
+    ]
+    words = signals[["signal", "group", "words"]].assign(label=pd.Series(labels, dtype=object))
+    words = words.explode(["words", "label"], ignore_index=True).rename(columns={"words": "word"})
+    words = words.assign(label=words["label"].astype(float), position=words.groupby("signal").cumcount())
+    words.attrs["path"] = path or beside
     try:
-        words = _read_words(path or beside, signals)
+        words["probability"] = _read_probabilities(path or beside, words)
     except UserError as error:
         if path is not None:
             raise
-        return None, None, [f"words are left out: {error}"]
+        return None, [f"words are left out: {error}"]
     if not signals["response"].any():
-        return None, None, [f"words are left out: {metadata} has no responses to compare them with"]
-    words["label"] = [
-        label
-        for prompt, response, correctness in zip(
-            signals["prompt"], signals["response"], signals["correctness"], strict=True
-        )
-        for label in (
-            word_labels(prompt_words(prompt), response)
-            if response or correctness == 0
-            else [math.nan] * len(prompt_words(prompt))
-        )
-    ]
-    words["group"] = words["signal"].map(dict(zip(signals["signal"], signals["group"], strict=True)))
-    known = words.dropna(subset="label")
-    auc = roc_auc(known["probability"], known["label"]) if (known["label"] > 0.5).nunique() == 2 else None
-    words.attrs["path"] = path or beside
-    return words, auc, []
+        return None, [f"words are left out: {metadata} has no responses to compare them with"]
+    return words, []
 
 
-def _read_words(path: Path, signals: pd.DataFrame) -> pd.DataFrame:
-    """Probabilities of all words of these signals, in the order of the signals."""
+def _auc(words: pd.DataFrame) -> float | None:
+    """Area under the ROC curve; None where all words have the same label."""
+    return roc_auc(words["probability"], words["label"]) if (words["label"] > 0.5).nunique() == 2 else None
+
+
+def _read_probabilities(path: Path, words: pd.DataFrame) -> pd.Series:
+    """The probability of each word, all of which must be in the file."""
     rows = read_rows(path, f"a CSV file with the columns {', '.join(WORD_COLUMNS)}")
     if rows[0] != WORD_COLUMNS:
         raise UserError(f"{path}: expected the columns {', '.join(WORD_COLUMNS)}, found {', '.join(rows[0])}")
     found = {tuple(row[:3]): row[3] for row in rows[1:] if len(row) == len(WORD_COLUMNS)}
-    expected = [
-        (signal, str(position), word)
-        for signal, prompt in zip(signals["signal"], signals["prompt"], strict=True)
-        for position, word in enumerate(prompt_words(prompt))
-    ]
-    words = pd.DataFrame(expected, columns=WORD_COLUMNS[:3])
-    words["probability"] = pd.to_numeric(pd.Series([found.get(key) for key in expected]), errors="coerce")
-    bad = words[~words["probability"].between(0.0, 1.0)]
+    keys = [(signal, str(at), word) for signal, at, word in words[WORD_COLUMNS[:3]].itertuples(index=False)]
+    probabilities = pd.to_numeric(pd.Series([found.get(key) for key in keys]), errors="coerce")
+    bad = np.flatnonzero(~probabilities.between(0.0, 1.0))
     if len(bad):
-        signal, position, word, _ = bad.iloc[0]
+        signal, position, word = key = keys[bad[0]]
         raise UserError(
             f"{path}: expected a probability in 0 to 1 of word {position}, {word!r}, of signal {signal}, found "
-            f"{found.get((signal, position, word), 'none')}; write the file again with infer.details=true"
+            f"{found.get(key, 'none')}; write the file again with infer.details=true"
         )
-    return words
+    return probabilities
 
 
 def _trained_on(model: Path, signals: Sequence[str]) -> bool:
@@ -266,32 +260,25 @@ def _trained_on(model: Path, signals: Sequence[str]) -> bool:
 def agreement_table(figures: dict[str, Any]) -> Table:
     """All measures of all signals and for each hearing loss."""
     rows: Table = [("", "signals", "RMSE ± s.e.", "95 %", "NCC", "95 %", "tau-b", "95 %", "bias", "95 %")]
-    for name, found in figures["agreement"].items():
-        rmse, ncc, tau, bias = (found[key] for key in MEASURES)
-        rows.append(
-            (name, str(found["n_signals"]), with_error(rmse, 2), interval(rmse, 2), number(ncc.value, 3),
-             interval(ncc, 3), number(tau.value, 3), interval(tau, 3), number(bias.value, 2, sign=True),
-             interval(bias, 2, sign=True))
-        )  # fmt: skip
+    for name, of in figures["agreement"].items():
+        row = (*error_cells(of["rmse"]), *cells(of["ncc"], 3), *cells(of["tau"], 3), *cells(of["bias"], 2, sign=True))
+        rows.append((name, str(of["n_signals"]), *row))
     return rows
 
 
 def systems_table(figures: dict[str, Any]) -> Table:
     """The file and the recomputed baselines, on the same signals."""
     everything = figures["agreement"]["all"]
-    systems = [(short(figures["scores"]), everything["rmse"], everything["ncc"])]
-    systems += [(baseline_name(found), found["rmse"], found["ncc"]) for found in figures["baselines"]]
+    systems = {short(figures["scores"]): everything} | {baseline_name(of): of for of in figures["baselines"]}
     n = str(everything["n_signals"])
-    return [
-        ("scores", "signals", "RMSE ± s.e.", "95 %", "NCC", "95 %"),
-        *((name, n, with_error(e, 2), interval(e, 2), number(r.value, 3), interval(r, 3)) for name, e, r in systems),
-    ]
+    rows = [(name, n, *error_cells(of["rmse"]), *cells(of["ncc"], 3)) for name, of in systems.items()]
+    return [("scores", "signals", "RMSE ± s.e.", "95 %", "NCC", "95 %"), *rows]
 
 
 def published_table() -> Table:
     """The official CLIP1 results."""
-    header = ("system", "valid RMSE", "eval RMSE", "eval NCC", "inputs")
-    return [header, *((name, f"{v:.2f}", f"{e:.2f}", f"{r:.2f}", inputs) for name, v, e, r, inputs in CLIP1_RESULTS)]
+    rows = [(name, f"{v:.2f}", f"{e:.2f}", f"{r:.2f}", inputs) for name, v, e, r, inputs in CLIP1_RESULTS]
+    return [("system", "valid RMSE", "eval RMSE", "eval NCC", "inputs"), *rows]
 
 
 def method_line(figures: dict[str, Any]) -> str:
@@ -308,39 +295,31 @@ def difference_line(figures: dict[str, Any]) -> str | None:
     low, high = found["rmse"].low, found["rmse"].high
     if low is None:
         verdict = "no interval can be given"
-    elif high < 0:
-        verdict = "the interval speaks for this file"
-    elif low > 0:
-        verdict = "the interval speaks for the other file"
-    else:
+    elif low <= 0 <= high:
         verdict = "the interval holds 0: the data do not tell which is better"
-    rmse, ncc = (
-        f"{number(found[key].value, digits, sign=True)} ({interval(found[key], digits, sign=True)})"
-        for key, digits in (("rmse", 2), ("ncc", 3))
-    )
+    else:
+        verdict = f"the interval speaks for {'this file' if high < 0 else 'the other file'}"
+    rmse, ncc = ("{} ({})".format(*cells(found[key], digits, sign=True)) for key, digits in (("rmse", 2), ("ncc", 3)))
     files = f"{short(figures['scores'])} minus {short(found['path'])}"
     return f"{files} on {found['n_signals']} common signals: RMSE {rmse}, NCC {ncc}; {verdict}"
 
 
-def number(value: float | None, digits: int, *, sign: bool = False) -> str:
-    """A number, or a dash where it is undefined."""
-    if value is None:
-        return "-"
-    text = f"{value:{'+' if sign else ''}.{digits}f}"
-    return text if float(text) else text.lstrip("+-")
+def error_cells(estimate: Estimate, *, sign: bool = False) -> tuple[str, str]:
+    """Value ± standard error, and interval."""
+    value, interval = cells(estimate, 2, sign=sign)
+    return value if estimate.error is None else f"{value} ± {estimate.error:.2f}", interval
 
 
-def interval(estimate: Estimate, digits: int, *, sign: bool = False) -> str:
-    """The interval, or a dash."""
-    if estimate.low is None:
-        return "-"
-    return f"{number(estimate.low, digits, sign=sign)} to {number(estimate.high, digits, sign=sign)}"
+def cells(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, str]:
+    """Value and interval, a dash where undefined."""
 
+    def text(value: float | None) -> str:
+        if value is None:
+            return "-"
+        shown = f"{value:{'+' if sign else ''}.{digits}f}"
+        return shown if float(shown) else shown.lstrip("+-")
 
-def with_error(estimate: Estimate, digits: int, *, sign: bool = False) -> str:
-    """A number and, where known, its standard error."""
-    text = number(estimate.value, digits, sign=sign)
-    return text if estimate.error is None else f"{text} ± {estimate.error:.{digits}f}"
+    return text(estimate.value), "-" if estimate.low is None else f"{text(estimate.low)} to {text(estimate.high)}"
 
 
 def baseline_name(baseline: dict[str, Any]) -> str:

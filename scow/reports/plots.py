@@ -33,7 +33,6 @@ class Plot(NamedTuple):
     figure: Figure
     title: str
     description: str  # what it shows, with numbers, for readers who do not see it
-    caption: str = ""  # how to read it
 
 
 class Interval(NamedTuple):

@@ -56,7 +56,6 @@ def song_plots(song: SongPrediction) -> dict[str, Plot]:
                 ),
                 "Score by hearing loss",
                 "; ".join(f"{s.hearing_loss} {s.score:.0f}, from {s.low:.0f} to {s.high:.0f}" for s in found),
-                f"Marks: mean. Lines: {INTERVAL:.0%} of single listeners.",
             )
         }
     starts = [line.start_s for line in song.lines]

@@ -16,12 +16,11 @@ from scow.data.scores import write_scores
 from scow.errors import UserError
 from scow.evaluation.evaluate import (
     agreement_table,
+    cells,
     difference_line,
+    error_cells,
     evaluate,
-    interval,
-    number,
     systems_table,
-    with_error,
 )
 from scow.io import write_json
 from scow.metrics import Estimate
@@ -184,7 +183,7 @@ def test_baselines_on_the_same_signals(files, records) -> None:
     (baseline,) = found["baselines"]
     assert (baseline["name"], baseline["n_train"]) == ("clear", 60)
     assert baseline["ncc"].value > 0.97  # a logistic curve of the truth itself
-    assert systems_table(found)[2][2] == with_error(baseline["rmse"], 2)
+    assert systems_table(found)[2][2:4] == error_cells(baseline["rmse"])
     (folder / "valid.clear.jsonl").write_text("\n".join(rows[1:]), encoding="utf-8")
     with pytest.raises(UserError, match=f"none for 1, .*{records[0].signal}"):
         figures(files, **options)
@@ -248,7 +247,7 @@ def test_json_has_the_figures_and_no_signals(files, records, tmp_path: Path) -> 
 
 
 def test_figures_as_text() -> None:
-    assert [number(25.888, 2), number(None, 2), number(-2, 1, sign=True)] == ["25.89", "-", "-2.0"]
-    assert [number(-0.004, 2, sign=True), number(1.5, 1, sign=True)] == ["0.00", "+1.5"]
-    assert [with_error(Estimate(26.0, 0.5, 25, 27), 2), with_error(Estimate(26.0), 2)] == ["26.00 ± 0.50", "26.00"]
-    assert [interval(Estimate(0.5, 0.1, 0.31, 0.69), 2), interval(Estimate(0.5), 2)] == ["0.31 to 0.69", "-"]
+    estimate = Estimate(26.0, 0.5, -0.004, 27)
+    assert error_cells(estimate) == ("26.00 ± 0.50", "0.00 to 27.00")
+    assert cells(estimate, 1, sign=True) == ("+26.0", "0.0 to +27.0")
+    assert (cells(Estimate(None), 2), error_cells(Estimate(-2.0))) == (("-", "-"), ("-2.00", "-"))

@@ -14,7 +14,7 @@ from helpers import write_metadata
 
 from scow.data.scores import write_rows, write_scores
 from scow.evaluation.evaluate import evaluate
-from scow.evaluation.report import length_groups, report_plots, write_report
+from scow.evaluation.report import report_plots, write_report
 from scow.reports.render import write_figures
 
 EVIL = '<script>document.title="broken"</script> rock & roll'
@@ -97,10 +97,3 @@ def test_figures_as_pdf(full, tmp_path: Path) -> None:
     assert len(first) == 8
     assert all(content.startswith(b"%PDF") for content in first)
     assert first == again
-
-
-def test_rare_sentence_lengths_are_merged() -> None:
-    found = length_groups([1] + [4] * 50 + [5] * 45 + [9, 12])
-    assert [(name, int(mask.sum())) for name, mask in found] == [("1-4", 51), ("5-12", 47)]
-    assert [name for name, _ in length_groups([6])] == ["6"]
-    assert [name for name, _ in length_groups([3] * 10 + [4] * 10 + [7] * 10)] == ["3", "4", "7"]

@@ -30,8 +30,8 @@ def page_of(prediction, path: Path) -> str:
     ("width", "script", "visible"),
     [
         (390, "", ["no-loss"]),
-        (390, "document.querySelector('nav a[href=\"#moderate\"]').click();", ["moderate"]),
-        (1200, "document.querySelector('nav a[href=\"#all\"]').click();", list(TITLES)),
+        (390, f"document.querySelector('nav a[href=\"#moderate\"]').click();{CHANGED}", ["moderate"]),
+        (1200, f"document.querySelector('nav a[href=\"#all\"]').click();{CHANGED}", list(TITLES)),
         (
             1200,
             f"location.hash = document.querySelectorAll('#mild .wave a')[2].getAttribute('href');{CHANGED}",
