@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import islice
+from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
 from scow.errors import UserError
@@ -138,6 +139,7 @@ def _local_workers(jobs: int) -> Iterator[Client]:
     can_block = hasattr(signal, "pthread_sigmask")  # not on Windows
     with dask.config.set(SETTINGS):
         # A worker never receives Ctrl-C, because it inherits the mask; it is this process that stops it.
+        resource_tracker.ensure_running()  # starting it later would unblock the signal
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if can_block else None
         try:
             cluster = LocalCluster(

@@ -1,0 +1,148 @@
+"""Stage 2 as a user runs it: bad files among good ones, kills and two jobs, status, and wrong options."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from corpus import Corpus, edit_channels, make_corpus, write_signal
+from helpers import assert_user_error, run_script, start_script, wait_until, write_stereo
+
+from scow.data.tables import BASE_COLUMNS, read_table, write_table
+from scow.features.whisper import Transcriber
+
+GOOD = ("0001", "0002", "0003")
+LINE = "tiny.en: {} signals computed, {} were there"
+
+
+def truncate(path: Path) -> None:
+    content = write_stereo(path).read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+# Name of the signal -> how its file is made, and what its reason must contain.
+BAD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "b-missing": (lambda path: None, "b-missing.flac, found none"),
+    "b-truncated": (truncate, "expected a whole audio file"),
+    "b-silent": (lambda path: edit_channels(write_stereo(path), lambda samples: 0 * samples), "silent"),
+    "b-mono": (lambda path: write_stereo(path, channels=1), "expected 2 channels, found 1"),
+    "b-48khz": (lambda path: write_stereo(path, rate_hz=48_000), "expected 44100 Hz, found 48000 Hz"),
+    "b-short": (lambda path: write_stereo(path, seconds=0.2), "expected at least 0.25 s"),
+    "b-long": (lambda path: write_stereo(path, seconds=30.5), "expected at most 30 s"),
+    "b-text": (lambda path: path.write_text("no"), "cannot be decoded"),
+    "../../escape": (lambda path: write_stereo(path), "plain file name"),
+    "x" * 300: (lambda path: None, "File name too long"),
+}
+
+
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory: pytest.TempPathFactory, tiny_en: Transcriber) -> Corpus:
+    """Three good signals, one with a silent right channel, and every kind of bad file; never changed, only copied."""
+    names = {name if name.startswith("b-") else f"edited{i}": name for i, name in enumerate(BAD)}
+    prompts = dict.fromkeys([*GOOD, "half", *names], "you know you")
+    corpus = make_corpus(tmp_path_factory.mktemp("stage2") / "spoilt", prompts)
+    for path in corpus.tables:  # stage 1 refuses some of the ids, but a table can be edited
+        table = read_table(path)
+        write_table(table.assign(signal=table["signal"].replace(names)), path)
+    for i, name in enumerate((*GOOD, "half")):
+        write_signal(corpus, name, seed=i)
+    edit_channels(corpus.signal("half"), lambda samples: samples * [1, 0])
+    for name, (make, _) in BAD.items():
+        make(corpus.signal(name))
+    return corpus
+
+
+@pytest.fixture(scope="module")
+def finished(spoilt: Corpus, tmp_path_factory: pytest.TempPathFactory) -> tuple[Corpus, subprocess.CompletedProcess]:
+    """A whole run of the script over good and bad files; never changed, only copied."""
+    corpus = spoilt.copy(tmp_path_factory.mktemp("stage2") / "finished")
+    transcripts = corpus.root / "out" / "transcripts.csv"
+    return corpus, run_script("whisper_inference.py", "--config", corpus.config, "--transcripts", transcripts)
+
+
+def reasons(stderr: str) -> list[str]:
+    return sorted(line for line in stderr.splitlines() if line.startswith("  "))
+
+
+@pytest.mark.slow
+def test_bad_files_are_listed_and_stay_empty_and_the_others_are_filled(
+    finished: tuple[Corpus, subprocess.CompletedProcess], spoilt: Corpus
+) -> None:
+    corpus, done = finished
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stderr
+    assert f"\n{2 * len(BAD) + 1} could not be computed; their cells are empty:\n" in done.stderr
+    assert len(reasons(done.stderr)) == 2 * len(BAD) + 1
+    assert any(line.startswith("  half right (tiny.en): the right channel is silent") for line in reasons(done.stderr))
+    for channel, path in zip(("left", "right"), corpus.tables, strict=True):
+        table = read_table(path).set_index("signal")
+        assert list(table.columns) == [*BASE_COLUMNS[1:], "tiny.en"]
+        for name, (_, reason) in BAD.items():
+            (line,) = [line for line in reasons(done.stderr) if line.startswith(f"  {name} {channel} (tiny.en): ")]
+            assert reason in line
+        filled = [*GOOD, "half"] if channel == "left" else [*GOOD]
+        assert sorted(table.index[table["tiny.en"].notna()].unique()) == filled
+        assert table.loc[filled, "tiny.en"].notna().all()
+    transcripts = pd.read_csv(corpus.root / "out" / "transcripts.csv", dtype=str)
+    assert len(transcripts) == 2 * len(GOOD) + 1
+    assert done.stdout.splitlines() == [
+        f"{corpus.tables[0]}: {LINE.format(4, 0)}",
+        f"{corpus.tables[1]}: {LINE.format(3, 0)}",
+        f"wrote {corpus.root / 'out' / 'transcripts.csv'}",
+    ]
+    new = {p.name for p in corpus.root.rglob("*")} - {p.name for p in spoilt.root.rglob("*")} - {".mini_l.csv.lock", ".mini_r.csv.lock"}  # fmt: skip
+    assert new == {"out", "transcripts.csv", "mini_l.provenance.json", "mini_r.provenance.json"}
+
+
+@pytest.mark.slow
+def test_rerun_computes_nothing_and_lists_the_reasons_again(
+    finished: tuple[Corpus, subprocess.CompletedProcess], tmp_path: Path
+) -> None:
+    corpus = finished[0].copy(tmp_path / "c")
+    done = run_script("whisper_inference.py", "--config", corpus.config)
+    assert done.returncode == 1
+    assert [line.split(": ", 1)[1] for line in done.stdout.splitlines()] == [LINE.format(0, 4), LINE.format(0, 3)]
+    assert corpus.bytes() == finished[0].bytes()
+    assert reasons(done.stderr.replace(str(corpus.root), str(finished[0].root))) == reasons(finished[1].stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_resume_after_sigkill_gives_the_same_bytes(
+    finished: tuple[Corpus, subprocess.CompletedProcess], spoilt: Corpus, tmp_path: Path, jobs: int
+) -> None:
+    corpus = spoilt.copy(tmp_path / "c")
+    command = ("whisper_inference.py", "--config", corpus.config, "--jobs", jobs)
+    with start_script(*command) as process:
+        wait_until(lambda: corpus.n_chunks >= 2 or process.poll() is not None, "two finished chunks")
+        process.kill_group()
+        assert process.wait() < 0, process.stderr
+    assert corpus.bytes() == spoilt.bytes(), "the tables are whole, here the old ones"
+    n = len(BAD) + len(GOOD) + 1
+    assert corpus.n_chunks < n, "killed too late to show anything"
+    status = run_script(*command, "--status").stdout.splitlines()
+    assert status[0] == "table,column,done,kept,failed,missing"
+    assert all(sum(map(int, line.split(",")[2:])) == n for line in status[1:])
+    assert corpus.bytes() == spoilt.bytes()
+    assert run_script(*command).returncode == 1
+    assert corpus.bytes() == finished[0].bytes()
+    assert corpus.partial == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragments"),
+    [
+        (("--splits=min",), ("no split 'min'", "did you mean mini?")),
+        (("--datasets", "mini_left,signal_mini_righ"), ("mini_righ'", "mini_right")),
+        (("--models", "tiny.eng"), ("no Whisper column or model 'tiny.eng'", "tiny.en")),
+        (("--device", "gpu"), ("'gpu'",)),
+        (("--batch-size", "0"), ("batch_size", "found 0")),
+        (("--config", "gone.yaml"), ("gone.yaml",)),
+    ],
+)
+def test_wrong_options_are_one_line(spoilt: Corpus, arguments: tuple[str, ...], fragments: tuple[str, ...]) -> None:
+    assert_user_error(run_script("whisper_inference.py", "--config", spoilt.config, *arguments), *fragments)
