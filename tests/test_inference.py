@@ -63,11 +63,14 @@ def settings(folder: Path, tables: dict[str, tuple[Path, Path]], **options) -> I
 # --- scores of the transformer
 
 
-@pytest.mark.parametrize("clamp", [True, False])
-@pytest.mark.parametrize("percentage", [True, False])
+@pytest.mark.parametrize(("clamp", "percentage"), [(True, True), (True, False), (False, True), (False, False)])
 def test_infer_writes_clamped_and_scaled_scores(tmp_path, clamp, percentage):
     network = transformer_checkpoint(tmp_path)
     tables = tables_of(tmp_path / "valid", 18)
+    for path in tables:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table.loc[table["signal"] > "0011", "correctness"] = ""
+        table.to_csv(path, index=False)
     options = {"clamp_scores": clamp, "scale_to_percentage": percentage, "output_name": {"valid": "mine.csv"}}
     (split,), missing = infer(settings(tmp_path, {"valid": tables}, **options))
     assert (split.path, missing) == (tmp_path / "mine.csv", [])
@@ -79,21 +82,9 @@ def test_infer_writes_clamped_and_scaled_scores(tmp_path, clamp, percentage):
     written = read_scores(split.path)
     assert tuple(written) == split.signals == inputs.signals
     np.testing.assert_allclose(list(written.values()), points / (1 if percentage else 100), rtol=0, atol=1e-6)
-    truth = 100 * inputs.target.double().numpy()
-    assert split.agreement.rmse == pytest.approx(agreement(points, truth).rmse, abs=1e-9)  # in points in any case
-
-
-def test_infer_agreement_is_over_labelled_signals(tmp_path):
-    transformer_checkpoint(tmp_path)
-    tables = {name: tables_of(tmp_path / name, 12, labelled=name != "none") for name in ("all", "none", "some")}
-    for path in tables["some"]:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        table.loc[table["signal"] > "0004", "correctness"] = ""
-        table.to_csv(path, index=False)
-    done = {split.split: split for split in infer(settings(tmp_path, tables))[0]}
-    assert done["none"].agreement is None
-    assert [done[name].agreement.n_signals for name in ("all", "some")] == [12, 5]
-    assert all(len(read_scores(split.path)) == 12 for split in done.values())
+    expected = agreement(points[:12], 100 * inputs.target[:12].double().numpy())  # in points, of labelled signals
+    assert split.agreement.n_signals == 12
+    assert split.agreement.rmse == pytest.approx(expected.rmse, abs=1e-9)
 
 
 def test_infer_skips_splits_without_tables(tmp_path):
@@ -179,17 +170,6 @@ def test_infer_details(tmp_path, word_folder, percentage):
     assert (details["score"] <= details["high"]).all()
 
 
-def test_infer_interval_widens_with_its_level(tmp_path, word_folder):
-    tables, _ = make_response_tables(tmp_path / "new", 30, seed=200)
-    widths = []
-    for level in (0.5, 0.8, 0.95):
-        infer(word_settings(tmp_path / str(level), word_folder, tables, details=True, interval=level))
-        details = pd.read_csv(tmp_path / str(level) / "valid_details.csv")
-        widths.append((details["high"] - details["low"]).to_numpy())
-    assert (np.diff(widths, axis=0) >= 0).all()
-    assert (np.diff(np.mean(widths, axis=1)) > 0).all()
-
-
 @pytest.mark.parametrize("channels", [(0,), (0, 1)])
 def test_infer_allow_missing_does_without_dnsmos(tmp_path, word_folder, channels):
     tables, _ = make_response_tables(tmp_path / "new", 30, seed=200)
@@ -204,11 +184,7 @@ def test_infer_allow_missing_does_without_dnsmos(tmp_path, word_folder, channels
     model = load_checkpoint(tmp_path / "model.pt", WordModelConfig(), RESPONSE_COLUMNS).model
     np.testing.assert_array_equal(split.scores, 100 * model.predict(load_input(*tables, fewer)).correctness)
     assert 0 < np.abs(split.scores - complete).max() < 30
-
-
-def test_infer_allow_missing_needs_whisper_columns(tmp_path, word_folder):
-    tables, _ = make_response_tables(tmp_path / "new", 6)
-    without_columns(tables, "base", "dns_sig")
+    without_columns(tables, "base")
     with pytest.raises(UserError, match="base"):
         infer(word_settings(tmp_path, word_folder, tables, allow_missing=True))
 
@@ -288,20 +264,15 @@ def test_infer_config_device_and_folder_depend_on_overrides(device, overridden, 
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"infer": {"splits": 3}}, "infer.splits"),
         ({"infer": {"splits": []}}, "infer.splits"),
         ({"infer": {"splits": ["vaild"]}}, "infer.splits.*did you mean valid"),
         ({"infer": {"clamp_scores": "often"}}, "infer.clamp_scores"),
         ({"infer": {"interval": 80.0}}, "infer.interval"),
-        ({"infer": {"interval": float("nan")}}, "infer.interval"),
         ({"infer": {"output_name": {"valid": None}}}, "infer.output_name.valid"),
-        ({"infer": 5}, "infer"),
-        ({"data": 5}, "data"),
         ({"data": {"feature_cols": ["tiny"], "eval_path_l": "l.csv"}}, "eval"),
         ({"infer": {"splits": ["valid"], "submission": {"track": "clip9", "team": "T045"}}}, "infer.submission.track"),
         ({"infer": {"splits": ["valid"], "submission": {"track": None, "team": "T045"}}}, "infer.submission.track"),
         ({"infer": {"splits": ["valid"], "submission": {"track": "clip1", "team": None}}}, "infer.submission.team"),
-        ({"infer": {"splits": ["valid"], "submission": {"track": "clip1", "team": "T1/../x"}}}, "infer.submission"),
         ({"infer": {"splits": ["valid"], "submission": {"track": "clip1", "team": "T045\n"}}}, "infer.submission.team"),
     ],
     ids=str,

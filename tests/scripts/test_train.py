@@ -70,6 +70,8 @@ def test_train_transformer_output(runs):
     assert list(rows[0]) == ["epoch", "train_loss", "train_rmse", "val_rmse", "val_r"]
     assert [row["epoch"] for row in rows] == [str(number) for number in range(1, 13)]
     best = min(rows, key=lambda row: float(row["val_rmse"]))
+    facts = load(folder / "first").facts
+    assert (facts["kept_epochs"], facts["val_rmse"]) == ([int(best["epoch"])], [float(best["val_rmse"])])
     lines = first.stdout.splitlines()
     assert [line.split(":")[0] for line in lines[:-2]] == ["epoch 1", "epoch 10"]
     assert str(folder / "first" / "model.pt") in lines[-2]
@@ -84,7 +86,14 @@ def test_train_second_run_is_identical_to_the_bit(runs):
 
 def test_train_overrides_reach_the_checkpoint(runs):
     checkpoint = load(runs.folder / "first")
-    assert (checkpoint.model.config.d_model, checkpoint.facts["seed"], checkpoint.facts["n_signals"]) == (8, 5, 18)
+    facts = checkpoint.facts
+    assert (checkpoint.model.config.d_model, facts["seed"], facts["n_signals"], facts["target"]) == (
+        8,
+        5,
+        18,
+        "correctness",
+    )
+    assert (facts["train"]["lr"], facts["train"]["epochs"]) == (1e-2, 12)
     config = read_yaml(runs.folder / "first" / "config.yaml")
     assert (config["seed"], config["model"]["d_model"], config["train"]["lr"]) == (5, 8, 1e-2)
     assert "hydra" not in config
@@ -160,7 +169,11 @@ def test_train_cross_validation(tmp_path):
         (["train.epochs"], ["config or override: ", "train.epochs"]),
         (["train.epochs=many"], ["train.epochs: expected int, found 'many'"]),
         (["data.csv_path_l=gone.csv"], ["gone.csv", "metadata_to_csv.py"]),
-        (["exp_name=${nobody}"], ["nobody"]),
+        (["train.epochs=["], ["config or override: "]),
+        (["-cp", "checkpoints/finl"], ["checkpoints/finl"]),
+        (["-cp", "checkpoints"], ["config"]),
+        (["-cp", "checkpoints/final/config.yaml"], ["config_path"]),
+        (["exp_name=${nobody}"], ["config: ", "nobody"]),
         (["model.nhead=5"], ["model.nhead"]),
         (["data=5"], ["data"]),
         (["cv=often"], ["cv: expected bool, found 'often'"]),
