@@ -16,17 +16,9 @@ from whisper.model import ModelDimensions, Whisper
 from tools import offline_whisper
 
 SMALL = ModelDimensions(
-    n_mels=80,
-    n_audio_ctx=1500,
-    n_audio_state=64,
-    n_audio_head=1,
-    n_audio_layer=2,
-    n_vocab=99,
-    n_text_ctx=16,
-    n_text_state=64,
-    n_text_head=1,
-    n_text_layer=1,
-)
+    80, 1500, n_audio_state=64, n_audio_head=1, n_audio_layer=2,
+    n_vocab=99, n_text_ctx=16, n_text_state=64, n_text_head=1, n_text_layer=1,
+)  # fmt: skip
 TYPE_NUMBERS = {"float32": 0, "int16": 2, "float16": 4}
 
 
