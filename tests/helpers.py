@@ -11,7 +11,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, TimeoutError
+from concurrent import futures
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -167,7 +168,7 @@ def run_script(script: str | Path, *args: object, timeout: float = 300, **option
     with start_script(script, *args, **options) as process:
         try:
             process.wait(timeout)
-        except TimeoutError:
+        except futures.TimeoutError:
             pytest.fail(f"{script} {args} did not end in {timeout} s:\n{process.stdout}\n{process.stderr}")
         return subprocess.CompletedProcess([script, *args], process.wait(), process.stdout, process.stderr)
 

@@ -94,8 +94,8 @@ def train_config(config: Mapping[str, Any]) -> TrainConfig:
 def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = None) -> Checkpoint:
     """Fit a model to the training tables, and write model.pt, and train_log.csv of a transformer."""
     inputs = load_training_input(config.data)
-    setup, grouped_by = fit_setup(config, inputs)
     model_class = MODELS[config.model.name]
+    setup, grouped_by = fit_setup(config, inputs, with_tracks=model_class.predicts_words)
     model = model_class.fit(inputs, config.model, dataclasses.replace(setup, on_epoch=on_epoch))
     facts: dict[str, Any] = {
         "features": sources_of([path for pair in config.data.train_tables for path in pair], config.data.feature_cols),
@@ -154,9 +154,10 @@ def load_training_input(data: DataOptions) -> ModelInput:
     return labelled
 
 
-def fit_setup(config: TrainConfig, inputs: ModelInput) -> tuple[FitSetup, str]:
+def fit_setup(config: TrainConfig, inputs: ModelInput, *, with_tracks: bool = True) -> tuple[FitSetup, str]:
     """What the models are fitted with, and what the groups are: tracks where all are known, else prompts."""
-    tracks = {record.signal: record.track for path in config.data.metadata for record in read_metadata(path)}
+    paths = config.data.metadata if with_tracks else ()
+    tracks = {record.signal: record.track for path in paths for record in read_metadata(path)}
     known = all(tracks.get(signal) for signal in inputs.signals)
     setup = FitSetup(
         groups=[tracks[signal] for signal in inputs.signals] if known else list(inputs.prompts),
