@@ -8,6 +8,7 @@ refused by the dataclass, in ``__post_init__``. Unknown keys are passed over, be
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from scow.errors import UserError
@@ -48,12 +49,12 @@ def as_section(section: object, where: str) -> dict[str, Any]:
     """A section of a config as a dict; no section is an empty one."""
     if section is None:
         return {}
-    if not isinstance(section, dict):
+    if not isinstance(section, Mapping):
         raise UserError(f"{where}: expected a mapping of options, found {section!r}")
     return {str(key): value for key, value in section.items()}
 
 
-def unknown_keys(cls: type, section: dict[str, Any] | None) -> list[str]:
+def unknown_keys(cls: type, section: Mapping[str, Any] | None) -> list[str]:
     """Keys of `section` that are no field of the dataclass `cls`."""
     known = {field.name for field in dataclasses.fields(cls)}
     return [str(key) for key in (section or {}) if key not in known]

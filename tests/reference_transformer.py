@@ -138,17 +138,6 @@ def network_of(state: Mapping[str, torch.Tensor], *, num_layers: int = 1, dropou
     return Transformer.from_state_dict(config, feature_cols, dict(state))
 
 
-def run(network: Transformer, *signals: torch.Tensor) -> np.ndarray:
-    with torch.inference_mode():
-        return network(*signals).double().numpy()
-
-
-def test_names_and_shapes_are_those_of_the_published_state_dict():
-    state = Transformer(19, TransformerConfig()).state_dict()
-    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == PUBLISHED_SHAPES
-    assert all(tensor.dtype == torch.float32 for tensor in state.values())
-
-
 SMALL = TransformerConfig(d_model=8, nhead=2)
 COLUMNS = ("tiny", "stoi", "pesq")
 

@@ -135,6 +135,7 @@ def test_predict_in_parts_without_dropout_or_clamping():
     np.testing.assert_allclose(many.correctness, one_by_one[index.numpy()], rtol=0, atol=FLOAT32)
 
 
+@pytest.mark.slow
 def test_fit_same_seed_same_bits():
     inputs = invented()
     before = {name: getattr(inputs, name).clone() for name in ("features", "n_rows", "hearing_loss", "target")}
@@ -176,6 +177,7 @@ def test_fit_does_not_train_on_validation_signals():
         assert same_weights(fit(dataclasses.replace(inputs, target=target), 5, epochs=1), original) is same
 
 
+@pytest.mark.slow
 def test_fit_learns_a_column():
     inputs = invented(n_prompts=60)
     spread = 100 * float(inputs.target.std())  # the RMSE of always predicting the mean: 28 points; about 5 are reached
