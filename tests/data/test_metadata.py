@@ -32,17 +32,11 @@ LABELLED = {
     "correctness": 0.6666666667,
     "hearing_loss": "Mild",
 }
-CLIP2 = {
-    "signal": "0034",
-    "original_prompt": "Don’t, nan null",
-    "prompt": "don’t nan null ?",
-    "n_words": 4,
-    "hearing_loss": "No Loss",
-}
+CLIP2 = {"signal": "0034", "prompt": "don’t nan null ?", "n_words": 4, "hearing_loss": "No Loss"}
 ANSWERS = [
     {"response_id": "r1", "original_response": "Don't!", "response": "don't", "hits": 1, "correctness": 0.25},
-    {"response_id": "r2", "original_response": "#", "response": "", "hits": 0, "correctness": 0.0},
-    {"response_id": "r3", "original_response": "", "response": "don't | nan", "hits": 3, "correctness": 0.75},
+    {"response": "", "hits": 0, "correctness": 0.0},
+    {"response": "don't | nan", "hits": 3, "correctness": 0.75},
 ]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 CLEANED = dict.fromkeys([*range(32), 127], " ")  # control characters would break a table's rows
@@ -81,27 +75,11 @@ def test_convert_metadata_keeps_any_text_and_number_of_the_json(tmp_path_factory
     assert set(table["correctness"].dropna()) == {correctness} - {None}
 
 
-def test_convert_metadata_refuses_to_lose_features_unless_forced(tmp_path):
-    path = written(tmp_path, [LABELLED])
-    left, right = convert_metadata(path).tables
-    plain = left.read_bytes()
-    convert_metadata(written(tmp_path, [CLIP2]))  # over tables without features
-    write_table(read_table(right).assign(**{"tiny.en": 0.5, "mine": 2.0}), right)
-    before = left.read_bytes(), right.read_bytes()
-    with pytest.raises(UserError, match=r"_r\.csv already holds the features tiny\.en, mine, .*--force"):
-        convert_metadata(written(tmp_path, [LABELLED]))
-    assert (left.read_bytes(), right.read_bytes()) == before
-    assert convert_metadata(path, force=True).tables[1].read_bytes() == plain
-
-
 def test_convert_metadata_refuses_to_replace_what_is_no_table(tmp_path):
-    notes = tmp_path / "valid_metadata_l.csv"
-    notes.write_text("my notes\n1\n")
+    (tmp_path / "valid_metadata_l.csv").write_text("my notes\n1\n")
     with pytest.raises(UserError, match=r"valid_metadata_l\.csv: expected the columns"):
         convert_metadata(written(tmp_path, [LABELLED]))
-    assert notes.read_text() == "my notes\n1\n"
-    with pytest.raises(UserError, match=r"ends in \.json"):
-        convert_metadata(notes)
+    assert (tmp_path / "valid_metadata_l.csv").read_text() == "my notes\n1\n"
 
 
 @pytest.mark.parametrize("channel", ["l", "r"])
@@ -120,23 +98,17 @@ def test_metadata_table_of_real_metadata_has_the_published_base_columns(clip1, t
 
 
 def test_responses_fill_what_a_record_lacks_with_the_mean_over_listeners(tmp_path):
-    responses = written(tmp_path, {"0034": ANSWERS, "0012": ANSWERS, "elsewhere": ANSWERS}, "r.json")
+    half = [{"response": "nan"}, {"response": "null", "correctness": 0.5, "hits": 2}]
+    responses = written(tmp_path, {"0034": ANSWERS, "0012": ANSWERS, "1": half, "elsewhere": ANSWERS}, "r.json")
     path = written(tmp_path, [CLIP2, LABELLED, {**CLIP2, "signal": "1"}, {**CLIP2, "signal": "2"}])
-    mean, labelled, unanswered, _ = read_metadata(path, responses)
+    mean, labelled, known_of_one, unanswered = read_metadata(path, responses)
     assert (mean.correctness, mean.words_correct) == (1 / 3, 4 / 3)
     assert mean.response == "don't |  | don't   nan"  # the bar was a listener's
     assert word_labels(prompt_words(mean.prompt), mean.response) == (2 / 3, 1 / 3, 0, 0)
     assert labelled == read_metadata(path)[1]  # the metadata take precedence
+    assert (known_of_one.correctness, math.isnan(known_of_one.words_correct)) == (0.5, True)
     assert (unanswered.response, math.isnan(unanswered.correctness)) == ("", True)
-    assert convert_metadata(path, responses=responses).n_answered == 2
-
-
-def test_responses_without_numbers_leave_them_unknown(tmp_path):
-    given = [{"response": "nan"}, {"response": "null", "correctness": 0.5, "hits": 2}]
-    responses = written(tmp_path, {"0034": given}, "responses.json")
-    (record,) = read_metadata(written(tmp_path, [CLIP2]), responses)
-    assert record.correctness == 0.5  # of the listener who has one
-    assert math.isnan(record.words_correct)
+    assert convert_metadata(path, responses=responses).n_answered == 3
 
 
 @pytest.mark.parametrize(

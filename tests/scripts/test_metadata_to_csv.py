@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers import DEMO, assert_user_error, run_script
+from helpers import assert_user_error, run_script
 
 from scow.data.tables import BASE_COLUMNS, read_table, write_table
 from scow.io import write_json
@@ -62,16 +62,5 @@ def test_metadata_to_csv_of_wrong_input_is_one_line(tmp_path, content, word):
 
 
 def test_metadata_to_csv_of_real_metadata(clip1, tmp_path):
-    for path, counts in (
-        (clip1 / "cadenza_data_valid" / "metadata" / "valid_metadata.json", "1175 signals, 8623 rows"),
-        (DEMO / "metadata" / "demo_metadata.json", "6 signals, 57 rows"),
-    ):
-        copy = Path(shutil.copy(path, tmp_path))
-        assert stage_1(copy)[0] == f"{copy}: {counts} per channel"
-
-
-def test_metadata_to_csv_joins_responses(tmp_path):
-    path, responses = write_metadata(tmp_path / "m.json"), tmp_path / "responses.json"
-    write_json(responses, {f"00{i}": [{"response": "nan", "hits": 1, "correctness": 1 / 3}] for i in range(2)})
-    assert stage_1(path, "--responses", responses)[-1] == "  responses joined: 2 of 3 signals"
-    assert read_table(tmp_path / "m_r.csv")["response"].tolist() == ["nan"] * 6 + [""] * 3
+    path = Path(shutil.copy(clip1 / "cadenza_data_valid" / "metadata" / "valid_metadata.json", tmp_path))
+    assert stage_1(path)[0] == f"{path}: 1175 signals, 8623 rows per channel"
