@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from scow.config import unknown_keys
+from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError
 from scow.io import atomic_write
 from scow.models.config import ModelConfig, TransformerConfig, expect, model_config
@@ -124,4 +125,6 @@ def _try(model: Model) -> None:
     if model.optional_cols:
         columns.append(tuple(column for column in model.feature_cols if column not in model.optional_cols))
     for chosen in columns:
-        model.predict(input_of([Excerpt(("la",), "No Loss", np.zeros((2, 2, len(chosen))))], chosen))
+        predicted = model.predict(input_of([Excerpt(("la",), "No Loss", np.zeros((2, 2, len(chosen))))], chosen))
+    if model.quantiles is not None:
+        model.interval(predicted.correctness, np.array([len(HEARING_LOSSES) - 1]), 0.8)

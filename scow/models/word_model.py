@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from scow.data.tables import DNSMOS_COLUMNS, METRIC_COLUMNS, WHISPER_COLUMNS
@@ -60,7 +61,7 @@ class WordRegression:
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Probability of each word, shape (n_words,)."""
-        probabilities: np.ndarray = 1 / (1 + np.exp(-((features - self.mean) / self.scale @ self.weight + self.bias)))
+        probabilities: np.ndarray = expit((features - self.mean) / self.scale @ self.weight + self.bias)
         return probabilities
 
 
