@@ -39,15 +39,13 @@ def test_read_stereo_reads_16_bits_exactly_with_the_left_channel_first(tmp_path)
     assert np.array_equal(signal.mono, samples.mean(axis=1) / 32768)
 
 
-@pytest.mark.parametrize(("silent", "loud"), [("left", "right"), ("right", "left")])
-@pytest.mark.parametrize("dither", [[0, 0], [1, -1]], ids=["zeros", "one-bit dither"])
-def test_silent_channel_is_refused_and_the_other_is_not(silent, loud, dither):
-    channels = {silent: dither, loud: [2, -2]}  # two steps are the quietest sound there is
-    samples = steps(channels["left"], channels["right"]).T / np.float32(32768)
-    signal = StereoSignal(samples, FILE_RATE_HZ)
-    assert np.abs(signal.channel(loud)).max() == 2 / 32768
+@pytest.mark.parametrize("silent", ["left", "right"])
+def test_silent_channel_is_refused_and_the_other_is_not(silent):
+    channels = {"left": [2, -2], "right": [2, -2]} | {silent: [1, -1]}  # two steps are the quietest sound there is
+    signal = StereoSignal(steps(**channels).T / np.float32(32768), FILE_RATE_HZ)
     with pytest.raises(SignalError, match=f"{silent} channel is silent"):
         signal.channel(silent)
+    assert signal.channel("left" if silent == "right" else "right").max() == 2 / 32768
 
 
 @pytest.mark.parametrize(
@@ -82,9 +80,7 @@ def damaged(content: bytes) -> bytes:
     [
         lambda _: b"",
         lambda _: b"not a sound\n" * 500,
-        lambda content: content[:60],
-        lambda content: content[: len(content) // 2],
-        lambda content: content[:-1],
+        *(lambda content, end=end: content[:end] for end in (60, 50_000, -1)),
         lambda content: content[: content.rindex(b"\xff\xf8")],  # without the last frame
         damaged,
     ],
@@ -108,11 +104,6 @@ def test_read_stereo_names_a_missing_file_and_samples_that_are_not_finite(tmp_pa
         soundfile.write(tmp_path / "s.wav", samples, FILE_RATE_HZ, subtype="FLOAT")
         with pytest.raises(SignalError, match="finite"):
             read_stereo(tmp_path / "s.wav")
-
-
-def test_read_stereo_of_real_excerpts(clip1):
-    for path in clip1.glob("cadenza_data_*/*/signals/*.flac"):
-        assert read_stereo(path).samples.shape == (2, soundfile.info(path).frames)
 
 
 # --- resamplers
@@ -147,13 +138,8 @@ def test_resamplers_to_16_khz_equal_their_definition(resample, by_hand, toleranc
     np.testing.assert_allclose(resample(noise), by_hand(noise), rtol=0, atol=tolerance)
     assert np.array_equal(noise, before)
     assert np.array_equal(resample(noise, MODEL_RATE_HZ), noise)
-
-
-def test_resample_sinc_takes_both_channels_at_once_also_transposed():
-    stereo = np.random.default_rng(0).uniform(-1, 1, (4410, 2)).astype(np.float32)
-    resampled = resample_sinc(stereo.T)
-    assert resampled.shape == (2, 1600)
-    assert np.allclose(resampled[1], resample_sinc(stereo[:, 1]), rtol=0, atol=1e-6)
+    stereo = resample_sinc(np.stack([noise, -noise], axis=1).T)
+    np.testing.assert_allclose(stereo, [resample_sinc(noise), resample_sinc(-noise)], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 22_050, 48_000, 96_000])

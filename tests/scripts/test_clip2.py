@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from helpers import DEMO, MODELS, assert_user_error, load_whisper, records_with_responses, run_script
+from helpers import DEMO, MODELS, load_whisper, records_with_responses, run_script
 
 from scow.data.tables import read_table
 from scow.io import write_json
@@ -127,21 +127,3 @@ def test_clip2_scores_are_nearer_to_the_labels_than_their_mean(done, folder):
     assert "resamples of 2 prompts" in evaluated
     assert "area under the ROC curve of words" in evaluated
     assert "row your boat |  | gently down" in (folder / "report.html").read_text(encoding="utf-8")
-
-
-def test_clip2_without_responses_trains_the_transformer_only(done, folder, tmp_path):
-    for channel in "lr":
-        table = read_table(folder / f"train_metadata_{channel}.csv").assign(response="")
-        table.to_csv(tmp_path / f"{channel}.csv", index=False)
-    data = [f"data.csv_path_{channel}={tmp_path / f'{channel}.csv'}" for channel in "lr"]
-    data += ["data.metadata=null", f"train.save_dir={tmp_path / 'out'}"]
-    lite = run_script("train.py", "-cp", "checkpoints/lite", *data, "data.prior_metadata=null")
-    assert_user_error(lite, "expected responses", "metadata_to_csv.py --responses")
-    prior = f"data.prior_metadata={folder / 'train_metadata.json'}"
-    assert_user_error(run_script("train.py", "-cp", "checkpoints/lite", *data, prior), "data.prior_responses")
-    assert not (tmp_path / "out").exists()
-    small = ["train.epochs=2", "model.d_model=8", "model.nhead=2"]
-    small += ["data.feature_cols=[n_words,tiny.en,stoi,estoi,dns_sig]"]
-    published = run_script("train.py", "-cp", "checkpoints/published", *data, *small)
-    assert published.returncode == 0, published.stderr
-    assert (tmp_path / "out" / "model.pt").is_file()
