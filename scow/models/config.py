@@ -109,7 +109,7 @@ class DataOptions:
 def model_config(section: object) -> ModelConfig:
     """The section ``model:``; without a name it is the transformer."""
     given = as_section(section, "model")
-    name = given.pop("name", "published")
+    name = str(given.pop("name", "published"))
     expect(name in MODEL_CONFIGS, "model.name", " or ".join(MODEL_CONFIGS), name)
     return options_from(MODEL_CONFIGS[name], given, "model")
 
