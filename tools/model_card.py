@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from scow.data.audio import CHANNELS, read_stereo
 from scow.data.metadata import signal_file
 from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, WHISPER_COLUMNS
 from scow.features.dnsmos import Dnsmos
-from scow.io import read_yaml, write_json
+from scow.io import read_json, read_yaml, write_json
 from scow.models.checkpoint import load_checkpoint
 from scow.models.config import WordModelConfig
 from scow.models.inputs import load_input
@@ -32,15 +31,8 @@ from scow.reports.plots import calibration
 from scow.reports.render import figure_svg, render, write_text
 
 SIGNALS = Path("data/cadenza_data_valid/valid/signals")
-# Parameters of the Whisper models of WHISPER_COLUMNS.
-PARAMETERS = dict(
-    zip(
-        WHISPER_COLUMNS,
-        (37_184_640, 37_184_256, 71_825_920, 71_825_408, 240_582_912, 240_582_144, 762_321_920, 762_320_896,
-         1_541_384_960, 1_541_384_960, 1_541_570_560, 806_958_080),
-        strict=True,
-    )
-)  # fmt: skip
+MILLIONS = (37.185, 37.184, 71.826, 71.825, 240.583, 240.582, 762.322, 762.321, 1541.385, 1541.385, 1541.571, 806.958)
+PARAMETERS = dict(zip(WHISPER_COLUMNS, MILLIONS, strict=True))  # of the Whisper models
 
 
 def main() -> int:
@@ -50,44 +42,33 @@ def main() -> int:
     parser.add_argument("--ablate", action="store_true", help="first cross-validate variants of a word model")
     options = parser.parse_args()
     for folder in options.folders:
-        cv, content = read_json(folder / "cross_validation.json"), torch.load(folder / "model.pt", weights_only=True)
-        if options.ablate and content["model"]["name"] == "word":
-            found = {"ablations": ablate(folder, cv["rmse"]), "dnsmos_shift": dnsmos_shift(folder)}
-            write_json(folder / "ablations.json", found)
+        cv = read_json(folder / "cross_validation.json", "figures of train.py cv=true")
+        content = torch.load(folder / "model.pt", weights_only=True)
+        ablations, is_word = folder / "ablations.json", content["model"]["name"] == "word"
+        if options.ablate and is_word:
+            write_json(ablations, {"ablations": ablate(folder, cv["rmse"]), "dnsmos_shift": dnsmos_shift(folder)})
         predicted, true = ([found[name] for found in cv["calibration"]] for name in ("predicted", "true"))
         figure = calibration(predicted, true, "mean predicted score (points)", "mean true score (points)")
         write_text(folder / "calibration.svg", figure_svg(figure))
-        write_text(folder / "README.md", card(folder, cv, content))
+        whispers = [PARAMETERS[column] for column in content["feature_cols"] if column in PARAMETERS]
+        card = render(
+            "model_card.md.j2",
+            folder=folder,
+            is_word=is_word,
+            content=content,
+            n_values=sum(tensor.numel() for tensor in content["state_dict"].values()),
+            whispers={"n": len(whispers), "millions": sum(whispers), "share": sum(whispers) / sum(MILLIONS)},
+            cv=cv,
+            ablations=read_json(ablations, "ablations") if is_word else None,
+        )
+        write_text(folder / "README.md", card)
         print(f"wrote {folder / 'README.md'}")
     return EXIT_OK
-
-
-def card(folder: Path, cv: dict[str, Any], content: dict[str, Any]) -> str:
-    """The model card as Markdown, from cross_validation.json and the content of model.pt."""
-    whispers = [PARAMETERS[column] for column in content["feature_cols"] if column in PARAMETERS]
-    facts, ablations = content["facts"], folder / "ablations.json"
-    return render(
-        "model_card.md.j2",
-        name=folder.name,
-        folder=folder,
-        is_word=content["model"]["name"] == "word",
-        feature_cols=content["feature_cols"],
-        n_whisper=len(whispers),
-        million_parameters=round(sum(whispers) / 1e6),
-        percent_parameters=round(100 * sum(whispers) / sum(PARAMETERS.values())),
-        n_values=sum(tensor.numel() for tensor in content["state_dict"].values()),
-        best_epoch=facts.get("best_epoch") or facts.get("kept_epochs", [None])[0],
-        val_rmse=np.ravel(facts.get("val_rmse", [0.0]))[0],
-        cv=cv,
-        by_hearing_loss=cv.get("by_hearing_loss") or cv["by_severity"],
-        ablations=read_json(ablations) if ablations.is_file() else None,
-    )
 
 
 def ablate(folder: Path, rmse: float) -> list[dict[str, Any]]:
     """Cross-validate variants of a word model in the same folds."""
     columns = read_yaml(folder / "config.yaml")["data"]["feature_cols"]
-    with_intrusive = [*columns, *INTRUSIVE_COLUMNS]
     has_dnsmos = set(DNSMOS_COLUMNS) <= set(columns)
     other_dnsmos = [c for c in columns if c not in DNSMOS_COLUMNS] if has_dnsmos else [*columns, *DNSMOS_COLUMNS]
     variants = {
@@ -95,7 +76,7 @@ def ablate(folder: Path, rmse: float) -> list[dict[str, Any]]:
         "without the text prior": "model.without=[prior]",
         "without text (prior and word text)": "model.without=[prior,text]",
         "without knots": "model.without=[knots]",
-        "with STOI, eSTOI and PESQ": f"data.feature_cols=[{','.join(with_intrusive)}]",
+        "with STOI, eSTOI and PESQ": f"data.feature_cols=[{','.join([*columns, *INTRUSIVE_COLUMNS])}]",
         "left channel only": "model.ear=left",
         "right channel only": "model.ear=right",
         f"{'without' if has_dnsmos else 'with'} DNSMOS": f"data.feature_cols=[{','.join(other_dnsmos)}]",
@@ -105,8 +86,8 @@ def ablate(folder: Path, rmse: float) -> list[dict[str, Any]]:
         with tempfile.TemporaryDirectory() as scratch:
             command = [sys.executable, "train.py", "-cp", str(folder), "cv=true", f"train.save_dir={scratch}", override]
             subprocess.run(command, check=True)
-            found = read_json(Path(scratch) / "cross_validation.json")
-        rows.append({"variant": variant, **{k: found[k] for k in ("rmse", "r")}, "difference": found["rmse"] - rmse})
+            found = read_json(Path(scratch) / "cross_validation.json", "figures")
+        rows.append({"variant": variant, "rmse": found["rmse"], "r": found["r"], "difference": found["rmse"] - rmse})
     return rows
 
 
@@ -117,22 +98,16 @@ def dnsmos_shift(folder: Path) -> dict[str, Any] | None:
     here = [i for i, signal in enumerate(inputs.signals) if signal_file(SIGNALS, signal).is_file()]
     if not here or not set(DNSMOS_COLUMNS) <= set(data["feature_cols"]):
         return None
-    some = inputs.take(torch.tensor(here))
-    features, dnsmos = some.features.clone(), Dnsmos()
+    some, dnsmos = inputs.take(torch.tensor(here)), Dnsmos()
+    features = some.features.clone()
     for i, signal in enumerate(some.signals):
         stereo = read_stereo(signal_file(SIGNALS, signal))
         for channel, name in enumerate(CHANNELS):
             for column, value in dnsmos(stereo.channel(name)).items():
                 features[i, channel, : some.n_rows[i], some.feature_cols.index(column)] = value
     model = load_checkpoint(folder / "model.pt", WordModelConfig(), data["feature_cols"]).model
-    change = [model.predict(x).correctness for x in (some, dataclasses.replace(some, features=features))]
-    return {"n_signals": len(here), "largest_shift_in_points": float(100 * np.abs(change[0] - change[1]).max())}
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file whose top level is an object."""
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
+    published, computed = (model.predict(x).correctness for x in (some, dataclasses.replace(some, features=features)))
+    return {"n_signals": len(here), "largest_shift_in_points": float(100 * np.abs(published - computed).max())}
 
 
 if __name__ == "__main__":
