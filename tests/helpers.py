@@ -325,6 +325,3 @@ def write_stereo(path: Path, seconds: float = 1.0, rate_hz: int = 44_100, channe
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, rate_hz, subtype="PCM_16")
     return path
-
-
-heard_records, make_heard_tables, HEARD_COLUMNS = records_with_responses, make_response_tables, RESPONSE_COLUMNS  # old
