@@ -1,7 +1,7 @@
 """Stage 1: metadata JSON to one feature table per channel, one row per lyric word.
 
 python metadata_to_csv.py --json data/cadenza_data_valid/metadata/valid_metadata.json
-python metadata_to_csv.py --json train_metadata.json --responses train_responses.json    # CLIP2: labels in a second file
+python metadata_to_csv.py --json train_metadata.json --responses train_responses.json   # CLIP2: labels in a second file
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Errors that a user can fix. Every other module may import this one; it imports none.
 
-A `UserError` is a mistake in the input: a missing file, an unknown name, a table without the columns needed. Its message
-is one line: what was expected, what was found, and a hint where the remedy is not obvious. Scripts print it and exit
-with 2 (`scow.cli`). A traceback is therefore always a defect of this project.
+A `UserError` is a mistake in the input: a missing file, an unknown name, a table without the columns needed. Its
+message is one line: what was expected, what was found, and a hint where the remedy is not obvious. Scripts print it and
+exit with 2 (`scow.cli`). A traceback is therefore always a defect of this project.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Stage 5: tables and a checkpoint to one score per signal.
 
-1. The checkpoint is ``model.pt`` beside the config chosen with ``-cp``, whatever `exp_name` in that config says, so that
-   a published checkpoint or a copied folder works under any name. Where the command line overrides `exp_name` or
+1. The checkpoint is ``model.pt`` beside the config chosen with ``-cp``, whatever `exp_name` in that config says, so
+   that a published checkpoint or a copied folder works under any name. Where the command line overrides `exp_name` or
    `train.save_dir`, it is the one in that folder. Scores are written there too.
 2. Splits whose tables are missing are named and skipped. Tables of another definition than those that the checkpoint
    was trained on are refused (`scow.data.provenance`).

@@ -4,8 +4,8 @@ A request is one JSON line on standard input: script, args, cwd, env, stdout and
 (sys.path[0]). The answers are JSON lines on standard output: {"pid": …} for each request, and {"ended": pid,
 "returncode": …} for each process that ends. The server ends, and kills what still runs, when its input is closed.
 
-The server has a single thread, so that it can fork; onnxruntime is left out because it starts one when imported. What is
-read at import time (PYTHONPATH, OMP_NUM_THREADS) cannot be changed by `env`: such tests need a fresh process.
+The server has a single thread, so that it can fork; onnxruntime is left out because it starts one when imported. What
+is read at import time (PYTHONPATH, OMP_NUM_THREADS) cannot be changed by `env`: such tests need a fresh process.
 """
 
 from __future__ import annotations

@@ -92,8 +92,8 @@ def read_ctranslate2(data: bytes) -> dict[str, np.ndarray]:
     """Variables of a CTranslate2 ``model.bin``, as read-only views into `data`.
 
     The file is little-endian: u32 version (6); text specification; u32 revision; u32 number of variables; for each:
-    text name, u8 rank, rank x u32 dimensions, u8 type (see `TYPES`), u32 bytes, the numbers. A text is a u16 length that
-    counts a final NUL, then its characters. Aliases follow, which openai-whisper does not need.
+    text name, u8 rank, rank x u32 dimensions, u8 type (see `TYPES`), u32 bytes, the numbers. A text is a u16 length
+    that counts a final NUL, then its characters. Aliases follow, which openai-whisper does not need.
     """
     at = 0
 

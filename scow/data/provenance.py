@@ -8,8 +8,8 @@
 - ``failures``: signals whose cell is empty, and why.
 
 A column that is not in the file, or a table without such a file, as the published ones are, has no known provenance.
-A checkpoint keeps definition, model and hash of the columns that it was trained on (`sources_of`), so that `differences`
-can tell that a table was made in another way.
+A checkpoint keeps definition, model and hash of the columns that it was trained on (`sources_of`), so that
+`differences` can tell that a table was made in another way.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def check_source(table: Path, column: str, known: Mapping[str, Any] | None, sour
 def sources_of(tables: Iterable[Path], columns: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Sources of the columns of several tables, as a checkpoint keeps them; unknown ones are left out.
 
-    Two tables of another definition or model in the same column are an error; of other weights' files, the hash is None.
+    Two tables of another definition or model in the same column are an error; of other weights, the hash is None.
     """
     found: dict[str, dict[str, Any]] = {}
     for table in tables:

@@ -3,8 +3,8 @@
 This project writes them without a header and in points of 0-100, as the challenge's leaderboard takes them; the
 challenge's e-mail form needs the header ``signal_id,intelligibility_score``. Both are read, and shares of 0-1 too.
 
-The scale is inferred from the largest value: up to 1 they are shares. Points that never exceed 1 would be misread, so the
-scale can be given.
+The scale is inferred from the largest value: up to 1 they are shares. Points that never exceed 1 would be misread, so
+the scale can be given.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """Feature tables: columns, checked reading, atomic writing.
 
-A table is a CSV file per channel and split, in UTF-8 with or without byte-order mark. It has one row per word of a prompt
-and, once the Whisper stage has run, one more per signal after all word rows, with ``word = SENTENCE_SCORE``,
+A table is a CSV file per channel and split, in UTF-8 with or without byte-order mark. It has one row per word of a
+prompt and, once the Whisper stage has run, one more per signal after all word rows, with ``word = SENTENCE_SCORE``,
 ``word_count = 0``, and empty `response` and `n_words`.
 
 Columns, in this order: `BASE_COLUMNS` of stage 1, then the features computed so far, of `WHISPER_COLUMNS` (stage 2) and
 `METRIC_COLUMNS` (stage 3). An empty cell means "not computed" or "could not be computed"; no number stands for that.
-Text columns are text whatever they look like: ``nan`` and ``null`` are words, and the signal id ``0012`` keeps its zeros.
+Text columns are text whatever they look like: ``nan`` and ``null`` are words, and the signal id ``0012`` keeps its
+zeros.
 
 Files are checked here and nowhere else: `_check_shape` the header and the number of cells per row, `_check_cells` the
 values, column by column.
@@ -154,5 +155,5 @@ def require_columns(path: Path, table: pd.DataFrame, columns: Iterable[str]) -> 
     if missing:
         scripts = [f"python {script}.py" for script, made in SCRIPTS.items() if set(made) & set(missing)]
         raise UserError(
-            f"{path}: expected the columns {', '.join(missing)}, found none of them; make them with {' and '.join(scripts)}"
+            f"{path}: expected the columns {', '.join(missing)}, found none; make them with {' and '.join(scripts)}"
         )

@@ -4,8 +4,8 @@ It gives what `whisper.decode` gives for each channel alone, up to the rounding 
 
 - Keys and values of earlier tokens are cached, as in openai-whisper; only the last position's logits are computed, with
   the vocabulary as the rows of the product (a BLAS may take twice as long for the few rows of the other order).
-- The decoder is causal, so the probabilities of each step are those of one pass over the whole sequence. The suppression
-  of tokens only sets logits to minus infinity, so the sum over all tokens is taken before it.
+- The decoder is causal, so the probabilities of each step are those of one pass over the whole sequence. The
+  suppression of tokens only sets logits to minus infinity, so the sum over all tokens is taken before it.
 - Channels that have ended leave the batch when they are half of it, so that one long transcript does not keep the
   others; to copy the cache earlier would cost more than it saves.
 - On a CPU it runs with one thread, so that sums are the same however many cores there are.

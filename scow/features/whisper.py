@@ -15,9 +15,9 @@ The definition (``published``), for one channel and one model:
 6. A prompt word's score is that of the same word in the transcript, the last one where it repeats, 0 where absent.
 7. The sentence score is the hit rate of the whole transcript (`scow.text.labels.hit_rate`).
 
-The encoder runs once per channel, one channel at a time on a CPU; the decoder (`scow.features.decoding`), which spends its
-time on reading weights, takes many channels at once. Twelve models make the twelve columns; ``large`` is **large-v1**,
-although openai-whisper's own ``large`` is large-v3.
+The encoder runs once per channel, one channel at a time on a CPU; the decoder (`scow.features.decoding`), which spends
+its time on reading weights, takes many channels at once. Twelve models make the twelve columns; ``large`` is
+**large-v1**, although openai-whisper's own ``large`` is large-v3.
 
 Reference: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", ICML 2023.
 """

@@ -103,7 +103,7 @@ def simulate(
 
 
 def simulate_channel(channel: np.ndarray, gain: float, hearing_loss: str, version: str) -> np.ndarray:  # noqa: ARG001
-    """One channel with a hearing loss: (n,) -> (n + at most 255,) float32; `version` is part of the key of the cache."""
+    """One channel with a hearing loss: (n,) -> (n + at most 255,) float32; `version` is part of the cache's key."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):  # several threads use several times the CPU and save no time

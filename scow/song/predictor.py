@@ -88,7 +88,7 @@ class Predictor:
     def predict(
         self, excerpts: Sequence[tuple[StereoSignal, tuple[str, ...], str]], *, progress: Progress | None = None
     ) -> tuple[HearingLossPrediction, ...]:
-        """Predict excerpts, each by itself: at least one, of at most 30 s; signal, words of the lyrics, hearing loss."""
+        """Predict excerpts separately: at least one, of at most 30 s; signal, words of the lyrics, hearing loss."""
         channels: dict[Key, np.ndarray] = {}  # that are not silent
         for i, (signal, _, _) in enumerate(excerpts):
             for name in CHANNELS:

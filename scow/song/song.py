@@ -197,8 +197,8 @@ def _with_times(
     notes = ["The times of the lines are approximate: the lyrics were aligned with a Whisper transcript."]
     if 0 in matched:
         notes.append(
-            f"Of {matched.count(0)} of {len(timed)} lines no word is in the transcript; their times are a guess, and so "
-            "are their scores. An LRC file has exact times."
+            f"Of {matched.count(0)} of {len(timed)} lines no word is in the transcript; their times, and so "
+            "their scores, are a guess. An LRC file has exact times."
         )
     return timed, tuple(notes)
 

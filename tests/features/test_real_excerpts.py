@@ -23,7 +23,11 @@ CHANNELS = ("left", "right")
 MODEL_NAMES = ("tiny.en", "base")
 # The reference values were computed with another library (transformers, float32): word probabilities differ in the
 # third decimal where a token was a near tie; a sentence score is a ratio of counts and hardly ever differs.
-TOLERANCES = {"whisper": 0.02, "stoi": 0.001, "estoi": 0.001, "pesq": 0.001, "dns_sig": 0.005, "dns_bak": 0.005, "dns_ovrl": 0.005}  # fmt: skip
+TOLERANCES = {
+    "whisper": 0.02,
+    **dict.fromkeys(("stoi", "estoi", "pesq"), 0.001),
+    **dict.fromkeys(("dns_sig", "dns_bak", "dns_ovrl"), 0.005),
+}
 
 
 @pytest.fixture(scope="module")

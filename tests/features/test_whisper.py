@@ -78,9 +78,13 @@ def test_prompt_word_scores(transcript: str, prompt: str, scores: tuple[float, .
 
 @pytest.mark.parametrize(
     ("name", "column", "openai_name"),
-    [("tiny.en", "tiny.en", "tiny.en"), ("openai/whisper-large", "large", "large-v1"), ("turbo", "large-v3-turbo", None),
-     ("large-v1", "large", "large-v1")],
-)  # fmt: skip
+    [
+        ("tiny.en", "tiny.en", "tiny.en"),
+        ("openai/whisper-large", "large", "large-v1"),
+        ("turbo", "large-v3-turbo", None),
+        ("large-v1", "large", "large-v1"),
+    ],
+)
 def test_resolve_model(name: str, column: str, openai_name: str | None) -> None:
     assert resolve_model(name) == WhisperModel(column, openai_name or column)
     with pytest.raises(UserError, match="column base expects the model base"):
