@@ -2,8 +2,7 @@
 
 ``valid_metadata_l.csv`` has ``valid_metadata_l.provenance.json``: for each column
 
-- ``definition``: what the numbers mean, for instance ``published``;
-- ``model`` and ``sha256``: the weights that made them, and their file's hash; null where there are none;
+- ``definition``: what the numbers mean (``published``); ``model`` and ``sha256``: the weights, null where there are none;
 - ``date``, ``device``, ``dtype`` and ``versions`` of the libraries: how they were computed, in the last run that did;
 - ``failures``: signals whose cell is empty, and why.
 
@@ -51,15 +50,25 @@ def read_provenance(table: Path) -> dict[str, dict[str, Any]]:
 
 def _column(known: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of a column; of an earlier format's runs the last one counts."""
-    last = dict((known.get("runs") or [{}])[-1])
-    last.pop("signals", None)
-    rest = {key: value for key, value in known.items() if key not in ("runs", "unknown", *SOURCE, "failures")}
-    return {**{key: known[key] for key in SOURCE}, **last, **rest, "failures": dict(known["failures"])}
+    facts = {**{key: known[key] for key in SOURCE}, **(known.get("runs") or [{}])[-1], **known}
+    return {key: value for key, value in facts.items() if key not in ("runs", "signals", "unknown")}
 
 
 def write_provenance(table: Path, columns: Mapping[str, Mapping[str, Any]]) -> None:
     """Write the provenance file of a table."""
     write_json(provenance_path(table), {"format": FORMAT, "columns": columns})
+
+
+def updated_column(
+    known: Mapping[str, Any],
+    source: Mapping[str, Any],
+    made_with: Mapping[str, Mapping[str, Any]],
+    failures: Mapping[str, str],
+) -> dict[str, Any]:
+    """What is known of a column after a run; `made_with` and `failures` are by signal."""
+    earlier = {signal: why for signal, why in known.get("failures", {}).items() if signal not in made_with}
+    last: Mapping[str, Any] = next(reversed(list(made_with.values())), {})
+    return {**known, **source, **last, "failures": {**earlier, **failures}}
 
 
 def check_source(table: Path, column: str, known: Mapping[str, Any] | None, source: Mapping[str, Any]) -> None:

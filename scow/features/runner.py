@@ -30,10 +30,9 @@ import pandas as pd
 from scow.cli import EXIT_OK, Progress, report_failures
 from scow.config import options_from, unknown_keys
 from scow.data.feature_config import Dataset, FeatureConfig
-from scow.data.provenance import check_source, read_provenance, write_provenance
+from scow.data.provenance import check_source, read_provenance, updated_column, write_provenance
 from scow.data.tables import (
     DNSMOS_COLUMNS,
-    FEATURE_COLUMNS,
     INTRUSIVE_COLUMNS,
     METRIC_COLUMNS,
     WHISPER_COLUMNS,
@@ -236,18 +235,23 @@ def _fill(
             for dataset in group:
                 table = dataset.csv_path
                 asked = {task.signal for task in tasks if dataset.channel in task.columns}
-                values = {signal: cells for signal, found in results.items() if (cells := _of(dataset, found.values))}
+                values, failures = (_by_column(dataset, results, kind) for kind in ("values", "failures"))
+                computed = {signal for cells in values.values() for signal in cells}
                 n_present = tables[table]["signal"].nunique() - len(asked)
-                result.filled.append((table, columns, len(asked & values.keys()), n_present))
+                result.filled.append((table, columns, len(asked & computed), n_present))
                 if values:
                     emptied = tables[table].drop(columns=list(columns) if overwrite else [], errors="ignore")
                     tables[table] = _with_values(emptied, values)
                     write_table(tables[table], table)
-                if values or (results and not overwrite):  # an overwrite that computes nothing changes nothing
-                    _update_provenance(known[table], dataset, sources, results, overwrite=overwrite)
+                if values or (failures and not overwrite):  # an overwrite that computes nothing changes nothing
+                    for column in (column for column in sources if column in values or column in failures):
+                        before = {} if overwrite else known[table].get(column, {})
+                        new = {signal: results[signal].made_with for signal in values.get(column, ())}
+                        known[table][column] = updated_column(before, sources[column], new, failures.get(column, {}))
                     write_provenance(table, known[table])
-                for signal, column in product(values, set(columns) & set(WHISPER_COLUMNS)):
-                    result.transcripts.append((signal, table.name, column, values[signal][column]["transcript"]))
+                for column in set(values) & set(WHISPER_COLUMNS):
+                    texts = ((signal, cell["transcript"]) for signal, cell in values[column].items())
+                    result.transcripts += [(signal, table.name, column, text) for signal, text in texts]
             path.unlink(missing_ok=True)
             for task in tasks:
                 for key, reason in results[task.signal].failures.items():
@@ -317,40 +321,27 @@ def _lost(task: Task) -> SignalResult:
     return SignalResult(task.signal, failures=dict.fromkeys(keys, DIED))
 
 
-def _of(dataset: Dataset, cells: Mapping[str, Any]) -> dict[str, Any]:
-    """Values or reasons of a dataset's channel, by column."""
-    return {key.split(" ")[1]: cell for key, cell in cells.items() if key.split(" ")[0] == dataset.channel}
+def _by_column(dataset: Dataset, results: Mapping[str, SignalResult], kind: str) -> dict[str, dict[str, Any]]:
+    """Values or failures of a dataset's channel, by column and signal."""
+    found: dict[str, dict[str, Any]] = {}
+    for signal, result in results.items():
+        for key, cell in vars(result)[kind].items():
+            channel, column = key.split(" ")
+            if channel == dataset.channel:
+                found.setdefault(column, {})[signal] = cell
+    return found
 
 
 def _with_values(table: pd.DataFrame, values: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """The table with values by signal and column: scores of the words and the sentence, or one for all rows."""
-    columns = [column for column in FEATURE_COLUMNS if any(column in cells for cells in values.values())]
-    if columns[0] in WHISPER_COLUMNS:
+    """The table with values by column and signal: scores of the words and the sentence, or one for all rows."""
+    if set(values) & set(WHISPER_COLUMNS):
         table = with_sentence_rows(table)
-    filled = {c: table[c].to_numpy(copy=True) if c in table else np.full(len(table), np.nan) for c in columns}
-    for signal, rows in table.groupby("signal", sort=False).indices.items():
-        for column, cell in values.get(str(signal), {}).items():
-            filled[column][rows] = cell["scores"] if isinstance(cell, dict) else cell
+    rows = table.groupby("signal", sort=False).indices
+    filled = {c: table[c].to_numpy(copy=True) if c in table else np.full(len(table), np.nan) for c in values}
+    for column, cells in values.items():
+        for signal, cell in cells.items():
+            filled[column][rows[signal]] = cell["scores"] if isinstance(cell, dict) else cell
     return order_columns(table.assign(**filled))
-
-
-def _update_provenance(
-    known: dict[str, dict[str, Any]],
-    dataset: Dataset,
-    sources: Sources,
-    results: Mapping[str, SignalResult],
-    *,
-    overwrite: bool,
-) -> None:
-    for column, source in sources.items():
-        made_with = {s: found.made_with for s, found in results.items() if column in _of(dataset, found.values)}
-        reasons = {signal: _of(dataset, found.failures) for signal, found in results.items()}
-        failed = {signal: why[column] for signal, why in reasons.items() if column in why}
-        if made_with or failed:
-            before = {} if overwrite else known.get(column, {})
-            earlier = {signal: why for signal, why in before.get("failures", {}).items() if signal not in made_with}
-            last = next(reversed(made_with.values()), {})
-            known[column] = {**before, **source, **last, "failures": {**earlier, **failed}}
 
 
 def _hash_of_words(group: Sequence[Dataset], tables: Mapping[Path, pd.DataFrame]) -> str:
@@ -374,8 +365,8 @@ def print_status(datasets: Sequence[Dataset], columns: Sequence[str]) -> int:
             table, known = read_table(dataset.csv_path), read_provenance(dataset.csv_path)
             empty = set(_gaps(table, column))
             paths = {_partial_path(group, column), _partial_path([dataset], column)}
-            results = [found for path in paths for found in read_partial(path)[1]]
-            kept = {found.signal for found in results if column in _of(dataset, found.values)} & empty
+            results = merge_results(found for path in paths for found in read_partial(path)[1])
+            kept = _by_column(dataset, results, "values").get(column, {}).keys() & empty
             failed = set(known.get(column, {}).get("failures", ())) & empty - kept
             counts = table["signal"].nunique() - len(empty), len(kept), len(failed), len(empty - kept - failed)
             print(dataset.csv_path, column, *counts, sep=",")
