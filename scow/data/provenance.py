@@ -2,7 +2,7 @@
 
 ``valid_metadata_l.csv`` has ``valid_metadata_l.provenance.json``: for each column
 
-- ``definition``: what the numbers mean (``published``); ``model`` and ``sha256``: the weights, null where there are none;
+- ``definition``: what the numbers mean (``published``); ``model`` and ``sha256``: the weights, null where none;
 - ``date``, ``device``, ``dtype`` and ``versions`` of the libraries: how they were computed, in the last run that did;
 - ``failures``: signals whose cell is empty, and why.
 

@@ -49,19 +49,6 @@ def test_one_job_does_not_import_dask() -> None:
     assert done.stdout == "(0, 1)\nFalse False\n", done.stderr
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"jobs": 0}, "--jobs: expected at least 1, found 0"),
-        ({"jobs": 2, "scheduler": "tcp://127.0.0.1:8786"}, "expected --jobs or --scheduler, found both"),
-        ({"resources": {"GPU": 1}}, "--resources: expected a --scheduler"),
-    ],
-)
-def test_options_that_contradict_each_other_are_user_errors(options: dict, message: str) -> None:
-    with pytest.raises(UserError, match=message), open_engine(**options):
-        pytest.fail("it was opened")
-
-
 @pytest.fixture(scope="module")
 def two() -> Iterator[Engine]:
     """Two workers for several tests."""

@@ -39,7 +39,6 @@ from scow.features.runner import (
     fill_whisper,
     metric_options,
     named_models,
-    print_status,
     unread_settings,
     whisper_options,
     write_transcripts,
@@ -143,14 +142,6 @@ def test_whisper_computes_only_gaps_and_overwrite_computes_all(transcribed: Corp
     assert left.read_bytes() == before
     assert counts(transcribe(corpus, overwrite=True)) == [(2, 0), (2, 0)]
     assert corpus.bytes() == transcribed.bytes()
-
-
-@pytest.mark.slow
-def test_one_channel_fills_only_its_table(fresh: Corpus, transcribed: Corpus, tmp_path: Path) -> None:
-    corpus = fresh.copy(tmp_path / "c")
-    transcribe(corpus, "mini_left", size=1)
-    pd.testing.assert_frame_equal(read_table(corpus.tables[0]), read_table(transcribed.tables[0]), rtol=0, atol=1e-3)
-    assert corpus.tables[1].read_bytes() == fresh.tables[1].read_bytes()
 
 
 @pytest.mark.slow
@@ -294,19 +285,6 @@ def n_computed(capfd: pytest.CaptureFixture[str]) -> list[int]:
 
 
 @pytest.mark.slow
-def test_resume_after_sigkill(killed: Corpus, six: tuple[Corpus, Corpus], capfd: pytest.CaptureFixture[str]) -> None:
-    kept = killed.n_chunks
-    print_status(killed.datasets(), ["stoi"])
-    assert [line.split(",")[2:] for line in capfd.readouterr().out.splitlines()[1:]] == [
-        ["0", str(kept), "0", str(6 - kept)]
-    ] * 2
-    assert counts(measure(killed)) == [(6, 0), (6, 0)]
-    assert n_computed(capfd) == [6 - kept]
-    assert killed.bytes() == six[1].bytes()
-    assert killed.partial == []
-
-
-@pytest.mark.slow
 def test_torn_last_line_costs_one_chunk(
     killed: Corpus, six: tuple[Corpus, Corpus], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -323,17 +301,6 @@ def test_partial_results_of_other_words_are_dropped(killed: Corpus, capfd: pytes
     measure(killed, quality=False)
     assert n_computed(capfd) == [6]
     assert killed.partial == []
-
-
-@pytest.mark.slow
-def test_run_for_one_channel_leaves_the_partial_results_of_both(
-    killed: Corpus, six: tuple[Corpus, Corpus], capfd: pytest.CaptureFixture[str]
-) -> None:
-    kept = killed.n_chunks
-    measure(killed, "mini_left")
-    measure(killed)
-    assert n_computed(capfd) == [6, 6 - kept]
-    assert killed.bytes() == six[1].bytes()
 
 
 @pytest.mark.slow
@@ -375,21 +342,6 @@ def test_provenance_of_a_column(measured: Corpus, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"mini_l\.csv: column dns_bak holds .*\(sha256 bbb.*--overwrite"):
         measure(corpus)
     assert corpus.bytes() == before
-
-
-@pytest.mark.slow
-def test_print_status(measured: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    corpus = measured.copy(tmp_path / "c")
-    edit(corpus.tables[0], lambda table: table.drop(columns="stoi"))
-    known = read_provenance(corpus.tables[0])
-    known["stoi"]["failures"] = {"0001": "no file"}
-    write_provenance(corpus.tables[0], known)
-    print_status(corpus.datasets(), ["stoi", "tiny.en"])
-    assert [line.split(",")[1:] for line in capsys.readouterr().out.splitlines()] == [
-        ["column", "done", "kept", "failed", "missing"],
-        ["stoi", "0", "0", "1", "1"], ["tiny.en", "0", "0", "0", "2"],
-        ["stoi", "2", "0", "0", "0"], ["tiny.en", "0", "0", "0", "2"],
-    ]  # fmt: skip
 
 
 # --- config

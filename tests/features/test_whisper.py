@@ -48,10 +48,6 @@ def test_group_tokens(tokens: str, end: float | None, words: str) -> None:
     assert [score for _, score in found] == pytest.approx([float(score) for _, score in expected])
 
 
-def test_group_tokens_joins_a_letter_that_is_split_over_tokens() -> None:
-    assert group_tokens([b" caf", b"\xc3", b"\xa9"], [0.5] * 3, None) == (("café", 0.5),)
-
-
 @pytest.mark.parametrize(
     ("transcript", "prompt", "scores"),
     [
@@ -231,18 +227,3 @@ def test_transcript_that_fills_the_context_has_no_end_of_text(weights: Any, clip
     ((whole, both),) = by_hand(weights, clips[2])
     assert text == whole
     assert score != pytest.approx(both, abs=1e-3)
-
-
-@pytest.mark.slow
-def test_half_precision_gives_the_same_words(weights: Any, clips: list[np.ndarray], alone: list[Transcript]) -> None:
-    """The number format of the CUDA path, here on the CPU; float16 has 11 bits, 5e-4 of a value."""
-    found = Transcriber(weights, fp16=True).transcribe(clips[:1])
-    assert_alike(found, alone[:1], tolerance=0.02)
-    assert found != alone[:1]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("channel", [np.eye(1, 8_000, 4_000, dtype=np.float32)[0], np.ones(480_000, np.float32)])
-def test_channels_without_words(tiny_en: Transcriber, channel: np.ndarray) -> None:
-    (transcript,) = tiny_en.transcribe([channel])
-    assert all(text and 0 <= score <= 1 for text, score in transcript.words)
