@@ -35,27 +35,20 @@ def run_of_sweep(cfg: DictConfig, run: Callable[[DictConfig], Figures]) -> dict[
         OmegaConf.update(cfg, "train.save_dir", folder.as_posix())
         return _done_before(cfg, folder) or run(cfg)
 
-    outcome, kind, rmse, r, code, reason = outcome_of(body), "", "", "", EXIT_OK, ""
-    if isinstance(outcome, Exception):
-        is_mistake = isinstance(outcome, UserError)
-        code = EXIT_USER_ERROR if is_mistake else EXIT_PARTIAL
-        reason = " ".join(f"{'' if is_mistake else type(outcome).__name__ + ': '}{outcome}".split())
-        if not is_mistake:
-            traceback.print_exception(outcome)
-        print(f"failed: {reason}", flush=True)
+    outcome = outcome_of(body)
+    row = {"figures": "", "rmse": "", "r": "", "exit_code": str(EXIT_OK), "reason": "", "folder": folder.as_posix()}
+    if isinstance(outcome, UserError):
+        row |= {"exit_code": str(EXIT_USER_ERROR), "reason": " ".join(str(outcome).split())}
+    elif isinstance(outcome, Exception):
+        traceback.print_exception(outcome)
+        reason = " ".join(f"{type(outcome).__name__}: {outcome}".split())
+        row |= {"exit_code": str(EXIT_PARTIAL), "reason": reason}
     else:
-        kind, rmse, r = outcome.kind, f"{outcome.rmse:.6f}", "" if outcome.r is None else f"{outcome.r:.6f}"
-    return {
-        **dict(text.lstrip("+~").split("=", 1) for text in swept),
-        **{
-            "figures": kind,
-            "rmse": rmse,
-            "r": r,
-            "exit_code": str(code),
-            "reason": reason,
-            "folder": folder.as_posix(),
-        },
-    }
+        r = "" if outcome.r is None else f"{outcome.r:.6f}"
+        row |= {"figures": outcome.kind, "rmse": f"{outcome.rmse:.6f}", "r": r}
+    if row["reason"]:
+        print(f"failed: {row['reason']}", flush=True)
+    return dict(text.lstrip("+~").split("=", 1) for text in swept) | row
 
 
 def write_sweep(rows: Sequence[dict[str, str]]) -> None:

@@ -76,11 +76,9 @@ def test_sweep_prints_table_and_failed_runs(word_sweep):
     header, _, one, _, two, wrote = first.stdout.splitlines()[-6:]
     assert header.split() == ["seed", "figures", "rmse", "r", "exit_code", "folder"]
     for line, row in ((one, rows[0]), (two, rows[2])):
-        assert f"{float(row['rmse']):.2f}" in line.split()
-        assert f"{float(row['r']):.3f}" in line.split()
+        assert {f"{float(row['rmse']):.2f}", f"{float(row['r']):.3f}"} < set(line.split())
     assert wrote.endswith("checkpoints/final_sweep/sweep.csv")
-    failed = [line for line in first.stderr.splitlines() if rows[1]["reason"] in line]
-    assert len(failed) == 1
+    assert rows[1]["reason"] in first.stderr.splitlines()[-1]
     assert "Traceback" not in first.stderr
 
 

@@ -69,6 +69,7 @@ def edit_tables(tables: tuple[Path, Path], rows: Callable[[pd.DataFrame], pd.Ser
 # --- checkpoints
 
 
+@pytest.mark.slow
 def test_train_word_model_is_fitted_to_all_and_calibrated_out_of_fold(tmp_path):
     settings = word_config(tmp_path)
     train(settings)
