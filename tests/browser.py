@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,23 +29,15 @@ addEventListener('load', () => {
         if (near(box, other.getBoundingClientRect())) overlaps.push(text.textContent + ' / ' + other.textContent);
     });
   }
-  const sizes = [...document.querySelectorAll('svg.plot')].map(s => s.getBoundingClientRect().width);
+  const scrolling = [document.documentElement, ...document.querySelectorAll('.scroll')]
+    .filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText.slice(0, 40));
   parent.postMessage(JSON.stringify({
-    title: document.title, text: document.body.innerText, plots: sizes.length, widths: sizes, overlaps, outside,
+    title: document.title, text: document.body.innerText, plots: document.querySelectorAll('svg.plot').length, scrolling, overlaps, outside,
     resources: performance.getEntriesByType('resource').map(entry => entry.name),
-    overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth,
     paper: getComputedStyle(document.body).backgroundColor,
   }), '*');
 });
 """
-
-
-@dataclass(frozen=True)
-class Browsed:
-    """A page as the browser shows it."""
-
-    console: tuple[str, ...]  # errors and warnings
-    seen: dict[str, Any]  # see PROBE
 
 
 def chromium() -> str:
@@ -57,8 +48,8 @@ def chromium() -> str:
     return found
 
 
-def browse(page: Path, folder: Path, width: int = 1200, *options: str, script: str = "") -> Browsed:
-    """Open a copy of a page in a frame of that width; `script` runs in it before it is looked at."""
+def browse(page: Path, folder: Path, width: int = 1200, *options: str, script: str = "") -> dict[str, Any]:
+    """Open a copy of a page in a frame of that width; `script` runs in it before the PROBE looks at it."""
     folder.mkdir(parents=True, exist_ok=True)
     copy, outer = folder / "copy.html", folder / "outer.html"
     text = page.read_text(encoding="utf-8")
@@ -86,14 +77,11 @@ def browse(page: Path, folder: Path, width: int = 1200, *options: str, script: s
     assert done.returncode == 0, done.stderr
     found = re.search(r'data-seen="([^"]*)"', done.stdout)
     assert found is not None, (done.stdout[-2000:], done.stderr[-2000:])
-    console = tuple(line for line in done.stderr.splitlines() if "CONSOLE" in line)
-    return Browsed(console, json.loads(html.unescape(found[1])))
+    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    return {"console": console, **json.loads(html.unescape(found[1]))}
 
 
-def assert_clean(browsed: Browsed) -> None:
-    """No console message, nothing loaded, no sideways scrolling, no text over text or outside its chart."""
-    assert browsed.console == ()
-    assert browsed.seen["resources"] == []
-    assert browsed.seen["overflow"] <= 0
-    assert browsed.seen["overlaps"] == []
-    assert browsed.seen["outside"] == []
+def assert_clean(seen: dict[str, Any]) -> None:
+    """No console message, nothing loaded, no sideways scrolling, no text over text or outside its figure."""
+    found = {key: seen[key] for key in ("console", "resources", "scrolling", "overlaps", "outside")}
+    assert not any(found.values()), found

@@ -27,4 +27,4 @@ def files(tmp_path: Path, records: Sequence[SignalRecord]) -> dict[str, Any]:
     scores = np.clip([100 * r.correctness for r in records] + rng.normal(5, 20, len(records)), 0, 100)
     path = tmp_path / "valid_inference.csv"
     write_scores(path, [r.signal for r in records], scores)
-    return {"scores": path, "metadata": metadata, "resamples": 200}
+    return {"scores": path, "metadata": metadata, "resamples": 50}

@@ -45,7 +45,7 @@ def figures(files, **options):
 
 
 def test_figures_are_those_of_plain_formulas(files, records) -> None:
-    found = evaluate(**files)
+    found = evaluate(**{**files, "resamples": 300})
     for name, agreement in found.figures["agreement"].items():
         mine = [i for i, r in enumerate(records) if name in ("all", r.hearing_loss)]
         x, y = found.signals["predicted"][mine], np.array([100 * records[i].correctness for i in mine])

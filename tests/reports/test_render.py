@@ -14,7 +14,7 @@ from browser import browse
 from helpers import ROOT
 
 from scow.reports.plots import Interval, Plot, boxes, calibration, heat_colour, histogram, intervals, lines, scatter
-from scow.reports.render import figure_svg, inline_svg, render, write_text
+from scow.reports.render import figure_svg, inline_svg, render, write_figures, write_text
 
 FIGURES = {
     "scatter": lambda: scatter([1, 50, 50], [2, 50, 50], "x", "y"),
@@ -27,9 +27,13 @@ FIGURES = {
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_figures_have_text_alternatives_and_are_reproducible(name: str) -> None:
-    first, again = (inline_svg(Plot(FIGURES[name](), 'A "title" & more', "<42>")) for _ in range(2))
+def test_figures_have_text_alternatives_and_are_reproducible(name: str, tmp_path: Path) -> None:
+    plots = {of: Plot(FIGURES[name](), 'A "title" & more', "<42>") for of in ("first", "again")}
+    first, again = map(inline_svg, plots.values())
     assert first == again
+    pdf, pdf_again = (path.read_bytes() for path in write_figures(tmp_path, plots))
+    assert pdf == pdf_again
+    assert pdf.startswith(b"%PDF")
     root = ET.fromstring(first)
     assert (root.get("role"), root.get("aria-label")) == ("img", 'A "title" & more. <42>')
     assert "#000000" not in first  # drawn in the ink of the page
@@ -71,5 +75,5 @@ def test_page_follows_dark_mode_and_its_policy_blocks_the_network(tmp_path: Path
         browse(path, tmp_path / name, 1200, f"--blink-settings=preferredColorScheme={scheme}")
         for name, scheme in (("light", 1), ("dark", 0))
     )
-    assert (light.seen["paper"], dark.seen["paper"]) == ("rgb(255, 255, 255)", "rgb(16, 21, 27)")
-    assert any("Content Security Policy" in line for line in light.console)
+    assert (light["paper"], dark["paper"]) == ("rgb(255, 255, 255)", "rgb(16, 21, 27)")
+    assert any("Content Security Policy" in line for line in light["console"])

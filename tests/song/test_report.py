@@ -44,9 +44,9 @@ def test_switch_of_the_hearing_loss(tmp_path: Path, width: int, script: str, vis
     page_of(song(failed=True), tmp_path / "report.html")
     found = browse(tmp_path / "report.html", tmp_path / "browser", width, script=script)
     assert_clean(found)
-    assert found.seen["title"] == "What a listener catches of song & <dance>.flac"
-    assert "the <end>" in found.seen["text"]
-    assert [name for name, title in TITLES.items() if title in found.seen["text"]] == visible
+    assert found["title"] == "What a listener catches of song & <dance>.flac"
+    assert "the <end>" in found["text"]
+    assert [name for name, title in TITLES.items() if title in found["text"]] == visible
 
 
 def test_page_without_scripts_has_all_hearing_losses_and_working_links(tmp_path: Path) -> None:
