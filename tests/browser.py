@@ -32,7 +32,8 @@ addEventListener('load', () => {
   const scrolling = [document.documentElement, ...document.querySelectorAll('.scroll')]
     .filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText.slice(0, 40));
   parent.postMessage(JSON.stringify({
-    title: document.title, text: document.body.innerText, plots: document.querySelectorAll('svg.plot').length, scrolling, overlaps, outside,
+    title: document.title, text: document.body.innerText,
+    plots: document.querySelectorAll('svg.plot').length, scrolling, overlaps, outside,
     resources: performance.getEntriesByType('resource').map(entry => entry.name),
     paper: getComputedStyle(document.body).backgroundColor,
   }), '*');
