@@ -26,10 +26,9 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = """
-    torch torchaudio whisper pandas soundfile scipy.signal scipy.stats scipy.optimize sklearn.linear_model
+    torch torch._dynamo torchaudio whisper pandas soundfile scipy.signal scipy.stats scipy.optimize sklearn.linear_model
     sklearn.preprocessing sklearn.metrics sklearn.model_selection omegaconf hydra hydra.main jiwer pystoi pesq
-    dask distributed matplotlib.figure matplotlib.backends.backend_agg matplotlib.backends.backend_svg
-    matplotlib.backends.backend_pdf jinja2 joblib srt inflect wordfreq filelock threadpoolctl yaml tqdm torch._dynamo
+    distributed matplotlib.figure matplotlib.backends.backend_svg jinja2 joblib srt inflect wordfreq filelock tqdm
     clarity.evaluator.msbg.msbg
 """.split()
 

@@ -118,10 +118,6 @@ class Process:
         """What has been printed to standard error so far."""
         return self._files[1].read_text(encoding="utf-8")
 
-    @property
-    def returncode(self) -> int | None:
-        return self.poll()
-
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while the script runs."""
         return self._ended.result() if self._ended.done() else None
@@ -140,11 +136,6 @@ class Process:
         """Kill the script and the processes that it started."""
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-
-    def communicate(self, timeout: float = 300) -> tuple[str, str]:
-        """Wait for the end; what was printed."""
-        self.wait(timeout)
-        return self.stdout, self.stderr
 
 
 def start_script(
