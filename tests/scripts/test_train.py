@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from helpers import (
@@ -25,7 +24,6 @@ from helpers import (
 from scow.io import read_yaml
 from scow.models.checkpoint import Checkpoint, load_checkpoint
 from scow.models.config import TransformerConfig, WordModelConfig
-from scow.models.inputs import load_input
 
 pytestmark = pytest.mark.slow
 COLUMNS = ("n_words", "tiny.en", "stoi")
@@ -97,21 +95,6 @@ def test_train_overrides_reach_the_checkpoint(runs):
     config = read_yaml(runs.folder / "first" / "config.yaml")
     assert (config["seed"], config["model"]["d_model"], config["train"]["lr"]) == (5, 8, 1e-2)
     assert "hydra" not in config
-
-
-def test_infer_takes_a_trained_folder(runs):
-    folder = runs.folder / "sub" / "second"
-    tables = [runs.folder / "t_l.csv", runs.folder / "t_r.csv"]
-    paths = [f"data.valid_path_{side}={path}" for side, path in zip("lr", tables, strict=True)]
-    done = run_script("infer.py", "-cp", folder, *paths, "infer.splits=[valid,train]", cwd=runs.folder)
-    assert done.returncode == 0, done.stderr
-    expected = 100 * np.clip(load(folder).model.predict(load_input(*tables, COLUMNS)).correctness, 0, 1)
-    assert np.std(expected) > 1
-    for split in ("valid", "train"):
-        with (folder / f"{split}_inference.csv").open(encoding="utf-8", newline="") as handle:
-            written = [float(score) for _, score in csv.reader(handle)]
-        np.testing.assert_allclose(written, expected, rtol=0, atol=1e-6)
-    assert done.stdout.count("note: this checkpoint was trained on these signals") == 2
 
 
 def test_train_keeps_the_config_of_a_users_own_folder(tmp_path):

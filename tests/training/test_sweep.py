@@ -129,9 +129,3 @@ def test_sweep_interrupted_keeps_finished_runs(tmp_path):
     assert not (sweep / "train.epochs=1000000" / "model.pt").exists()
     done = run_script("train.py", *arguments, "train.epochs=1,2", cwd=tmp_path)
     assert (done.returncode, done.stdout.count("not run again")) == (0, 1), done.stderr
-
-
-def test_sweep_mistake_in_an_override_is_one_line(tmp_path):
-    done = run_script("train.py", *transformer_arguments(tmp_path), "train.lrr=1,2", cwd=tmp_path)
-    assert done.returncode == 2
-    assert [line for line in done.stderr.splitlines() if "train.lrr" in line] == done.stderr.splitlines()
