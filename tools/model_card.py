@@ -48,7 +48,7 @@ def main() -> int:
         if options.ablate and is_word:
             write_json(ablations, {"ablations": ablate(folder, cv["rmse"]), "dnsmos_shift": dnsmos_shift(folder)})
         predicted, true = ([found[name] for found in cv["calibration"]] for name in ("predicted", "true"))
-        figure = calibration(predicted, true, "mean predicted score (points)", "mean true score (points)")
+        figure = calibration(predicted, true, "mean predicted score (points)", "mean true score (points)", 100.0)
         write_text(folder / "calibration.svg", figure_svg(figure))
         whispers = [PARAMETERS[column] for column in content["feature_cols"] if column in PARAMETERS]
         card = render(

@@ -66,12 +66,7 @@ def scatter(x: ArrayLike, y: ArrayLike, x_label: str, y_label: str, high: float 
 
 
 def calibration(
-    predicted: Sequence[float],
-    true: Sequence[float],
-    x_label: str,
-    y_label: str,
-    high: float = 100.0,
-    errors: Sequence[float] | None = None,
+    predicted: ArrayLike, true: ArrayLike, x_label: str, y_label: str, high: float, errors: ArrayLike | None = None
 ) -> Figure:
     """Mean truth against mean prediction of bins, with bars of one standard error, and the diagonal."""
     figure, axes = _square(x_label, y_label, high)
@@ -160,7 +155,7 @@ def _rows(names: Sequence[str], x_label: str) -> tuple[Figure, Axes]:
     """Axes with a row for each name, the first on top."""
     figure, axes = _axes(x_label, height=1.0 + 0.34 * len(names))
     shown = [name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…" for name in names]
-    axes.set_yticks(range(len(names)), shown)
+    axes.set_yticks(range(len(names)), shown, parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)

@@ -21,7 +21,7 @@ FIGURES = {
     "calibration": lambda: calibration([0.1, 0.9], [0.2, 0.8], "x", "y", 1.0, [0.03, 0.03]),
     "histogram": lambda: histogram([1, 2, 3], (-10, 10), "x", "n"),
     "boxes": lambda: boxes({"<a>": [1, 2, 3], "b": [4]}, (-10, 10), "x"),
-    "intervals": lambda: intervals([Interval("one & two", 26, 25, 27), Interval("n" * 60, 29, series=1)], "x"),
+    "intervals": lambda: intervals([Interval("one & $two$", 26, 25, 27), Interval("n" * 60, 29, series=1)], "x"),
     "lines": lambda: lines({"a": ([0, 1], [0, 100]), "b": ([0, 1], [50, 50])}, "s", "y", 100.0),
 }
 
@@ -38,7 +38,7 @@ def test_figures_have_text_alternatives_and_are_reproducible(name: str, tmp_path
     assert (root.get("role"), root.get("aria-label")) == ("img", 'A "title" & more. <42>')
     assert "#000000" not in first  # drawn in the ink of the page
     texts = {node.text for node in root.iter("{http://www.w3.org/2000/svg}text")}
-    assert {"intervals": {"one & two", "n" * 25 + "…"}, "boxes": {"<a> (3)"}}.get(name, {"x"} & texts) <= texts
+    assert {"intervals": {"one & $two$", "n" * 25 + "…"}, "boxes": {"<a> (3)"}}.get(name, {"x"} & texts) <= texts
     ET.fromstring(figure_svg(FIGURES[name]()).encode())
 
 
