@@ -21,8 +21,7 @@ from typing import Any
 from scow.errors import UserError
 from scow.io import write_json
 
-FORMAT = "stereo-chorus-of-whispers/provenance/2"
-EARLIER_FORMAT = "stereo-chorus-of-whispers/provenance/1"  # with a list of runs per column
+EARLIER_FORMAT, FORMAT = (f"stereo-chorus-of-whispers/provenance/{n}" for n in (1, 2))  # 1: a list of runs per column
 SOURCE = ("definition", "model", "sha256")
 
 
@@ -121,10 +120,8 @@ def differences(table: Path, columns: Sequence[str], trained_on: Mapping[str, Ma
             )
         found, wanted = source["sha256"], expected["sha256"]
         if found and wanted and found != wanted:
-            notes.append(
-                f"{table}: column {column} comes from other weights (sha256 {found[:12]}) than in training "
-                f"({wanted[:12]})"
-            )
+            hashes = f"(sha256 {found[:12]}) than in training ({wanted[:12]})"
+            notes.append(f"{table}: column {column} comes from other weights {hashes}")
     return notes
 
 

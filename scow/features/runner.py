@@ -360,9 +360,9 @@ def _partial_path(group: Sequence[Dataset], column: str) -> Path:
 def print_status(datasets: Sequence[Dataset], columns: Sequence[str]) -> int:
     """Print how many signals of each column are done, kept in partial results, failed and missing, as CSV."""
     print("table,column,done,kept,failed,missing")
-    for group in _same_files(datasets):
-        for dataset, column in product(group, columns):
-            table, known = read_table(dataset.csv_path), read_provenance(dataset.csv_path)
+    for dataset, group in [(dataset, group) for group in _same_files(datasets) for dataset in group]:
+        table, known = read_table(dataset.csv_path), read_provenance(dataset.csv_path)
+        for column in columns:
             empty = set(_gaps(table, column))
             paths = {_partial_path(group, column), _partial_path([dataset], column)}
             results = merge_results(found for path in paths for found in read_partial(path)[1])
