@@ -46,6 +46,7 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of text")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a report for a browser")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="also write the report's figures as PDF files")
     return predict(parser.parse_args())
 
 
@@ -55,7 +56,7 @@ def predict(given: argparse.Namespace) -> int:
 
     from scow.cli import Progress, report_failures
     from scow.song.predictor import Predictor
-    from scow.song.report import write_song_report
+    from scow.song.report import write_song_figures, write_song_report
     from scow.song.song import PredictOptions, as_lyrics, hearing_losses_of, predict_song
     from scow.song.terminal import clock, song_text, takes_colours
 
@@ -74,6 +75,9 @@ def predict(given: argparse.Namespace) -> int:
     if given.html:
         write_song_report(given.html, song)
         print(f"wrote {given.html}", file=sys.stderr)
+    if given.figures:
+        write_song_figures(given.figures, song)
+        print(f"wrote {given.figures}", file=sys.stderr)
     failed = [(f"{clock(line.start_s)} {line.lyrics}", line.reason) for line in song.failed]
     return report_failures(failed, f"of {len(song.lines) + len(failed)} lines could not be predicted")
 

@@ -1,17 +1,18 @@
 """Simulated hearing losses of the lines of a song, by the Cambridge model (MSBG) as published in pyclarity.
 
-1. Level. The model depends on level. One gain presents the song at `level_db_spl`: the mean power of both channels of
-   the whole song, in dB re 20 µPa. pyclarity takes a root mean square of 1 as 120 dB SPL.
+1. Level. The model depends on level. The song is presented at `level_db_spl`: the mean power of both channels of the
+   whole song, in dB re 20 µPa. Each channel of a line then has its own level, as much above or below as in the song.
 2. Simulation. Each channel of each line goes through pyclarity's ``Ear.process`` by itself, with AUDIOGRAM_MILD or
    AUDIOGRAM_MODERATE, the same for both channels: from the free field to the cochlea, spectral smearing (Baer and Moore
-   1993), loudness recruitment in a gammatone filterbank (Moore and Glasberg 1993), and back. `Ear.process` first sets
-   the parts of its input above -12 dB re its root mean square to that root mean square; in a line without long pauses
+   1993), loudness recruitment in a gammatone filterbank (Moore and Glasberg 1993), and back. The channel is scaled to a
+   root mean square of 1, and `equiv_0db_spl` + `ahr` is the level of that, because `Ear.process` fails on what is below
+   -80 dB. It first sets the parts of its input above -12 dB to the level of the whole; in a line without long pauses
    this changes the level by less than 0.3 dB.
 3. Level again. One gain per hearing loss, for all lines and both channels, gives the simulated lines the mean power
    that they have in the song, because in the challenge's data an excerpt is equally loud with each hearing loss.
 
 A simulated line is some 20 ms late and a few milliseconds longer, as in the challenge's data. Equal channels are
-simulated once, silent ones stay silent. Results are kept in a folder by joblib.Memory, by samples, gain, hearing loss
+simulated once, silent ones stay silent. Results are kept in a folder by joblib.Memory, by samples, level, hearing loss
 and version of pyclarity. pyclarity is optional; nothing else in this package needs it.
 
 References: T. Baer and B. C. J. Moore, "Effects of spectral smearing on the intelligibility of sentences in noise",
@@ -41,7 +42,6 @@ from scow.features.engine import open_engine
 
 SIMULATED = HEARING_LOSSES[1:]
 DEFAULT_LEVEL_DB_SPL = 65.0  # conversation, quiet listening to music
-FULL_SCALE_DB_SPL = 120.0
 MAX_SAMPLES = int(MAX_DURATION_S * FILE_RATE_HZ)
 SECONDS_PER_PROCESS = 20.0  # of one channel: computing less takes no longer than starting a process
 INSTALL = "pip install 'pyclarity>=0.9,<0.10' (it needs Python 3.11 or newer)"
@@ -66,10 +66,7 @@ def simulate(
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, list[StereoSignal]]:
-    """Lines of a song with each of some hearing losses, of `SIMULATED`.
-
-    `cache_dir` None keeps nothing; `jobs` None is one process per core, fewer for short songs.
-    """
+    """Lines of a song by hearing loss, of `SIMULATED`; by default a process per core computes, and nothing is kept."""
     if not hearing_losses:
         return {}
     if cache_dir is not None:
@@ -78,7 +75,7 @@ def simulate(
             tempfile.TemporaryFile(dir=cache_dir).close()
         except OSError as error:
             raise UserError(f"cannot write to {cache_dir}: {error.strerror}; choose another --cache-dir") from error
-    gain = float(10 ** ((level_db_spl - FULL_SCALE_DB_SPL - level_dbfs(song.samples)) / 20))
+    full_scale = level_db_spl - level_dbfs(song.samples)
     keys = [[joblib.hash(channel) for channel in line.samples] for line in lines]
     channels = {
         key: channel
@@ -87,9 +84,7 @@ def simulate(
         if np.abs(channel).max() > ONE_BIT
     }
     version = importlib.metadata.version("pyclarity")
-    tasks = {
-        (name, key): (channel, gain, name, version) for name in hearing_losses for key, channel in channels.items()
-    }
+    tasks = {(name, key): (channels[key], full_scale, name, version) for name in hearing_losses for key in channels}
     simulated = _run(tasks, cache_dir, jobs, progress)
 
     level = level_dbfs(np.concatenate([line.samples for line in lines], axis=1))
@@ -102,13 +97,17 @@ def simulate(
     return results
 
 
-def simulate_channel(channel: np.ndarray, gain: float, hearing_loss: str, version: str) -> np.ndarray:  # noqa: ARG001
+def simulate_channel(channel: np.ndarray, full_scale_db_spl: float, hearing_loss: str, version: str) -> np.ndarray:  # noqa: ARG001
     """One channel with a hearing loss: (n,) -> (n + at most 255,) float32; `version` is part of the cache's key."""
     from threadpoolctl import threadpool_limits
 
+    level = level_dbfs(channel)
+    scale = 10 ** (level / 20)
+    ear = _ear(hearing_loss)
+    ear.equiv_0db_spl = full_scale_db_spl + level - ear.ahr
     with threadpool_limits(1):  # several threads use several times the CPU and save no time
-        processed = _ear(hearing_loss).process(gain * channel.astype(np.float64))[0]
-    return np.asarray(processed, dtype=np.float32)
+        processed = ear.process(channel.astype(np.float64) / scale)[0]
+    return (scale * processed).astype(np.float32)
 
 
 @cache

@@ -95,13 +95,11 @@ class Predictor:
                 with suppress(SignalError):
                     channels[i, name] = signal.channel(name)
         transcripts = self._transcribe(channels, progress)
-        inputs = input_of(
-            [
-                Excerpt(words, hearing_loss, self._features(i, words, channels, transcripts))
-                for i, (_, words, hearing_loss) in enumerate(excerpts)
-            ],
-            self.model.feature_cols,
-        )
+        features = [
+            Excerpt(words, hearing_loss, self._features(i, words, channels, transcripts))
+            for i, (_, words, hearing_loss) in enumerate(excerpts)
+        ]
+        inputs = input_of(features, self.model.feature_cols)
         predicted = self.model.predict(inputs)
         assert predicted.words is not None  # the model predicts words
         scores = to_scores(predicted.correctness)
@@ -185,9 +183,7 @@ def _load_model(folder: Path) -> Model:
     if not model.predicts_words:
         reason = NO_WORDS
     elif needed:
-        reason = (
-            f"expected features of the signal alone, found {', '.join(sorted(needed))} (needs the unprocessed file)"
-        )
+        reason = f"expected features of the signal alone, found {', '.join(sorted(needed))}"
     elif model.quantiles is None:
         reason = "expected an interval calibration, found none"
     else:

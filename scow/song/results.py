@@ -33,8 +33,7 @@ class ChannelTranscript:
 
     def shown(self, longest: int = 160) -> str:
         """The transcript for a reader, cut: Whisper can repeat itself for hundreds of words."""
-        text = self.transcript or "(nothing)"
-        return text if len(text) <= longest else f"{text[: longest - 1]}…"
+        return shortened(self.transcript or "(nothing)", longest)
 
 
 @dataclass(frozen=True)
@@ -105,3 +104,8 @@ class SongPrediction:
         del values["outline"]
         scores = {name: round(self.score(name), 4) for name in self.hearing_losses}
         return {"interval": INTERVAL, "scores": scores, **values}
+
+
+def shortened(text: str, room: int) -> str:
+    """At most `room` characters of a text."""
+    return text if len(text) <= room else f"{text[: max(1, room - 1)]}…"

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scow.data.audio import CHANNELS, MAX_DURATION_S, MIN_DURATION_S, ONE_BIT, StereoSignal
+from scow.data.audio import CHANNELS, FILE_RATE_HZ, MAX_DURATION_S, MIN_DURATION_S, ONE_BIT, StereoSignal
 from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError, nearest
 from scow.models.inputs import MAX_WORDS
@@ -135,10 +135,9 @@ def predict_song(
     lines = [line for line in checked if isinstance(line, TimedLine)]
     failed = [line for line in checked if isinstance(line, FailedLine)]
     if not lines:
+        first = failed[0] if failed else FailedLine(0.0, "lyrics", "expected at least one line, found none")
         more = f" (and so for {len(failed)} lines)" if len(failed) > 1 else ""
-        raise UserError(
-            f"{failed[0].lyrics[:40]!r}: {failed[0].reason}{more}" if failed else "expected lines, found none"
-        )
+        raise UserError(f"{first.lyrics[:40]!r}: {first.reason}{more}")
 
     cuts = [_cut(signal, line) for line in lines]
     by_hearing_loss = dict.fromkeys(options.hearing_losses, cuts) | simulate(
@@ -172,6 +171,8 @@ def predict_song(
 
 def _signal(audio: Path | str | StereoSignal) -> tuple[str, StereoSignal]:
     if isinstance(audio, StereoSignal):
+        if audio.rate_hz != FILE_RATE_HZ:
+            raise UserError(f"signal: expected {FILE_RATE_HZ} Hz, found {audio.rate_hz} Hz")
         return "signal", audio
     return Path(audio).name, read_song(Path(audio))
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from scow.reports.plots import heat_colour
-from scow.song.results import INTERVAL, HearingLossPrediction, SongPrediction, WordProbability
+from scow.song.results import INTERVAL, HearingLossPrediction, SongPrediction, WordProbability, shortened
 
 HARDEST = 5
 
@@ -59,7 +59,7 @@ def _song(song: SongPrediction, width: int, *, colours: bool) -> list[str]:
     rows += ["", f"{'time':>7} {''.join(f'{name:>10}' for name in names)}  line"]
     for line in song.lines:
         scores = "".join(f"{line.at(name).score:10.1f}" for name in names)
-        rows.append(f"{clock(line.start_s):>7} {scores}  {_shortened(line.lyrics, width - 10 - 10 * len(names))}")
+        rows.append(f"{clock(line.start_s):>7} {scores}  {shortened(line.lyrics, width - 10 - 10 * len(names))}")
     rows += ["", f"Hardest lines ({names[-1]}):"]
     for line in song.hardest(names[-1], min(HARDEST, len(song.lines) - 1)):
         p = line.at(names[-1])
@@ -95,7 +95,3 @@ def _coloured(text: str, share: float) -> str:
     """Text on the background of a share, in 24-bit colours."""
     ground, ink = (";".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5)) for colour in heat_colour(share))
     return f"\x1b[48;2;{ground}m\x1b[38;2;{ink}m{text}\x1b[0m"
-
-
-def _shortened(text: str, room: int) -> str:
-    return text if len(text) <= room else f"{text[: max(1, room - 1)]}…"

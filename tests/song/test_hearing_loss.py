@@ -37,13 +37,14 @@ def processed(line: StereoSignal, hearing_loss: str, gain_db: float) -> np.ndarr
 
 @pytest.mark.parametrize("hearing_loss", SIMULATED)
 def test_simulate_equals_pyclarity_with_the_level_of_the_song(hearing_loss):
-    lines = [noise(0.4), noise(0.3, (0.005, 0.2), seed=1)]
+    lines = [noise(0.4), noise(0.3, (0.02, 0.1), seed=1)]
     song = song_of(*lines, noise(0.3, (0.1, 0.1), seed=2))
     ours = simulate(song, lines, [hearing_loss], 70.0, jobs=1)[hearing_loss]
     theirs = [processed(line, hearing_loss, 70.0 - 120.0 - level_dbfs(song.samples)) for line in lines]
     back_db = level_dbfs(song_of(*lines).samples) - level_dbfs(np.concatenate(theirs, axis=1))
     for mine, reference in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(mine.samples, reference * 10 ** (back_db / 20), rtol=0, atol=1e-6)
+        # pyclarity has absolute floors, which are lower for a signal that is scaled; samples are up to 0.3.
+        np.testing.assert_allclose(mine.samples, reference * 10 ** (back_db / 20), rtol=0, atol=1e-4)
         assert mine.samples.dtype == np.float32
 
 
@@ -96,6 +97,15 @@ def test_simulate_computes_equal_channels_once_and_silent_ones_never():
     assert np.array_equal(both.samples[0], both.samples[1])
     assert np.array_equal(one.samples[0], both.samples[0])
     assert not one.samples[1].any()
+
+
+@pytest.mark.parametrize("level_db_spl", [40.0, 90.0])
+def test_simulate_keeps_the_balance_of_a_quiet_channel(level_db_spl):
+    line = noise(gains=(0.1, 0.0003))  # 50 dB below the other
+    (simulated,) = simulate(line, [line], ["Mild"], level_db_spl, jobs=1)["Mild"]
+    left, right = (level_dbfs(channel) for channel in simulated.samples)
+    assert left == pytest.approx(level_dbfs(line.samples[0]), abs=0.1)
+    assert -90 < right - left < -50  # recruitment makes what is quiet quieter
 
 
 def test_simulate_refuses_a_cache_folder_that_is_a_file(tmp_path):
