@@ -360,7 +360,7 @@ def _partial_path(group: Sequence[Dataset], column: str) -> Path:
 def print_status(datasets: Sequence[Dataset], columns: Sequence[str]) -> int:
     """Print how many signals of each column are done, kept in partial results, failed and missing, as CSV."""
     print("table,column,done,kept,failed,missing")
-    for dataset, group in [(dataset, group) for group in _same_files(datasets) for dataset in group]:
+    for dataset, group in [(one, same) for same in _same_files(datasets) for one in same]:
         table, known = read_table(dataset.csv_path), read_provenance(dataset.csv_path)
         for column in columns:
             empty = set(_gaps(table, column))
