@@ -1,9 +1,8 @@
 """Files on disk: atomic writes, locks, hashes, and one reader per format.
 
-`atomic_write` writes to a temporary file in the same folder and renames it, so that a reader, another process or a
-power cut sees the old file or the new one, never a part of one. The name of the temporary file holds host and process
-id of its writer: where a run was killed, the next write to the same file removes what it left, and spares concurrent
-writers.
+`atomic_write` writes to a temporary file in the same folder and renames it: other processes see the old file or the new
+one, never a part. The temporary name holds host and process id of the writer. After a killed run, the next write to the
+same file removes what it left; files of running writers are spared.
 """
 
 from __future__ import annotations

@@ -6,8 +6,7 @@
 - **Responses** of CLIP2 are a separate file: signal to a list of `{response, hits, correctness, ...}`, one per
   listener. They fill what a record lacks: `correctness` and `words_correct` with the mean over the listeners,
   `response` with all of them, ``|`` between them.
-- **Stage 1** (`convert_metadata`) writes two identical feature tables, one per channel, with a row per word of a
-  prompt.
+- **Stage 1** (`convert_metadata`) writes two equal feature tables, one per channel, with a row per word of a prompt.
 
 Files are checked here and nowhere else: each value of a record by `_text` or `_number`, and the id, which is a file
 name, by `check_signal_id`.

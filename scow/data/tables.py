@@ -6,8 +6,7 @@ prompt and, once the Whisper stage has run, one more per signal after all word r
 
 Columns, in this order: `BASE_COLUMNS` of stage 1, then the features computed so far, of `WHISPER_COLUMNS` (stage 2) and
 `METRIC_COLUMNS` (stage 3). An empty cell means "not computed" or "could not be computed"; no number stands for that.
-Text columns are text whatever they look like: ``nan`` and ``null`` are words, and the signal id ``0012`` keeps its
-zeros.
+Text columns are text whatever they look like: ``nan`` and ``null`` are words, and the id ``0012`` keeps its zeros.
 
 Files are checked here and nowhere else: `_check_shape` the header and the number of cells per row, `_check_cells` the
 values, column by column.
