@@ -1,8 +1,7 @@
 """Files on disk: atomic writes, locks, hashes, and one reader per format.
 
-`atomic_write` writes to a temporary file in the same folder and renames it: other processes see the old file or the new
-one, never a part. The temporary name holds host and process id of the writer. After a killed run, the next write to the
-same file removes what it left; files of running writers are spared.
+`atomic_write` writes to a temporary file in the same folder and renames it: others see the old file or the new one,
+never a part. It removes what killed runs left of the same file; the temporary name holds their host and process id.
 """
 
 from __future__ import annotations
