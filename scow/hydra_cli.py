@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from hydra.conf import HydraConf, RunDir
+from hydra.conf import HydraConf, RunDir, SweepDir
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -27,11 +27,12 @@ Result = TypeVar("Result")
 def run_hydra(main: Callable[[], None], outcomes: Sequence[object]) -> int:
     """Run a hydra main, raise the first error among the `outcomes` of its tasks, and return the exit code.
 
-    A mistake in config or override is one line. A config without a ``hydra:`` section, as published ones are, leaves no
-    log files or output folders either.
+    A mistake in config or override is one line. hydra leaves no log files or output folders; a config without a
+    ``hydra:`` section, as published ones are, has its sweeps where the shipped ones have them.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra raises its errors instead of printing them
-    quiet = HydraConf(run=RunDir("."), output_subdir=None)
+    sweep = SweepDir("checkpoints/${exp_name}_sweep", "${swept:${hydra.sweep.dir},${hydra.overrides.task}}")
+    quiet = HydraConf(run=RunDir("."), sweep=sweep, output_subdir=None)
     for group in quiet.defaults:
         group.update(dict.fromkeys(group.keys() & {"hydra_logging", "job_logging"}, "none"))
     ConfigStore.instance().store(group="hydra", name="config", node=quiet, provider="scow")
