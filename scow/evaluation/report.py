@@ -7,6 +7,7 @@ tenth of all signals (or words), its bar one standard error of the mean from the
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -103,13 +104,17 @@ def _systems(found: Evaluation) -> Plot:
 def _calibration(found: Evaluation, table: pd.DataFrame, predicted: str, true: str, high: float) -> Plot:
     """Mean truth of tenths of the predictions, with standard errors."""
     estimate = estimator(table["group"], found.figures["seed"], found.figures["resamples"])
-    x, y, errors = [], [], []
-    for members in equal_bins(table[predicted]):
-        mask = np.isin(np.arange(len(table)), members)
-        mean = estimate({"mean": np.mean}, table[true], where=mask)["mean"]
-        x.append(float(table[predicted][mask].mean()))
-        y.append(mean.value or 0.0)
-        errors.append(mean.error or 0.0)
+    bins = equal_bins(table[predicted])
+    bin_of = np.empty(len(table), dtype=np.int64)
+    for i, members in enumerate(bins):
+        bin_of[members] = i
+
+    def mean_of(i: int) -> Callable[[np.ndarray, np.ndarray], float | None]:
+        return lambda values, numbers: values[numbers == i].mean() if (numbers == i).any() else None
+
+    means = estimate({str(i): mean_of(i) for i in range(len(bins))}, table[true], bin_of).values()
+    x = [float(table[predicted].iloc[members].mean()) for members in bins]
+    y, errors = [mean.value or 0.0 for mean in means], [mean.error or 0.0 for mean in means]
     what = "words" if high == 1.0 else "signals"
     labels = ("probability", "share of words understood") if high == 1.0 else ("score (points)", "true score (points)")
     description = "; ".join(f"predicted {a:.2g}, true {b:.2g}" for a, b in zip(x, y, strict=True))
