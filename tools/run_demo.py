@@ -17,6 +17,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scow.cli import aligned
+
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = Path("data/cadenza_data_demo")
 MODEL = "tiny.en"
@@ -78,10 +80,7 @@ def print_table(metadata: Path, transcripts: Path, scores: Path) -> None:
         left, right = (texts.get((signal, side), "") for side in "lr")
         rows.append((signal, record["hearing_loss"], record["prompt"], left, right, f"{float(predicted[signal]):.1f}"))
     print("\nTranscripts of Whisper, and the predicted share of words (0-100) that a listener writes down:\n")
-    for row in rows:
-        print(
-            "  ".join(f"{cell[:34]:{width}}" for cell, width in zip(row, (16, 12, 34, 34, 34, 5), strict=True)).rstrip()
-        )
+    print(aligned(rows))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 CLIP1_FIELDS = ("system", "valid_rmse", "eval_rmse", "eval_r", "inputs")
 CLIP1_RESULTS = (
-    ("T045, Stereo Chorus of Whispers", 25.89, 26.44, 0.67, "signal, unprocessed, lyrics, severity"),
+    ("T045, Stereo Chorus of Whispers", 25.89, 26.44, 0.67, "signal, unprocessed, lyrics, hearing loss"),
     ("T071a", 26.40, 26.52, 0.67, "signal, unprocessed, lyrics"),
     ("T013a", 26.61, 26.54, 0.67, "signal, lyrics"),
     ("T017", 26.82, 26.67, 0.67, "signal only"),
