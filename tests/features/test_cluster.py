@@ -130,12 +130,14 @@ def test_no_scheduler_at_the_address_is_one_line(six: Corpus, address: str) -> N
     assert_user_error(done, "--scheduler: expected a Dask scheduler at", address, "found none that answers")
 
 
-@pytest.mark.parametrize(("scheduler", "workers"), [(PATH, ""), ("", PATH)])
+@pytest.mark.parametrize("where", ["the scheduler", "the workers"])
 def test_scheduler_or_workers_that_cannot_import_the_project_are_one_line(
-    six: Corpus, tmp_path: Path, scheduler: str, workers: str
+    six: Corpus, tmp_path: Path, where: str
 ) -> None:
-    with running(tmp_path / "cluster", path=scheduler) as cluster:
-        cluster.add_worker(path=workers)
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "scow.py").write_text("raise ImportError('broken')")
+    paths = {"the scheduler": PATH, "the workers": PATH, where: str(tmp_path / "broken")}
+    with running(tmp_path / "cluster", path=paths["the scheduler"]) as cluster:
+        cluster.add_worker(path=paths["the workers"])
         done = run_script("compute_metrics.py", "--config", six.config, "--scheduler", cluster.address)
-    where = "the workers" if scheduler else "the scheduler"
     assert_user_error(done, f"{where} of {cluster.address} cannot import scow", "PYTHONPATH")
