@@ -102,6 +102,7 @@ def test_only_the_wanted_metrics_of_the_wanted_channel_are_computed(corpus: Corp
     assert sorted(found.values) == ["left estoi", "right dns_bak", "right stoi"]
 
 
+@pytest.mark.slow
 def test_bad_unprocessed_file_costs_only_the_intrusive_metrics(corpus: Corpus, tmp_path: Path) -> None:
     mine = corpus.copy(tmp_path / "c")
     write_stereo(mine.unprocessed("0001"), channels=1)

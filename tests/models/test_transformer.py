@@ -151,6 +151,7 @@ def test_fit_same_seed_same_bits():
     assert all(torch.equal(getattr(inputs, name), value) for name, value in before.items())
 
 
+@pytest.mark.slow
 def test_fit_returns_weights_of_best_epoch():
     inputs = invented(noise=0.5)
     seen: list[Epoch] = []

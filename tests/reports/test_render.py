@@ -60,6 +60,7 @@ def test_heat_colour_rises_in_lightness_with_readable_ink() -> None:
     assert (heat_colour(-1), heat_colour(2)) == (heat_colour(0), heat_colour(1))
 
 
+@pytest.mark.slow
 def test_matplotlib_is_imported_only_for_figures() -> None:
     code = "import sys, scow.evaluation.report, scow.song.terminal; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -44,6 +44,7 @@ def test_song_with_all_hearing_losses(tmp_path):
     assert {name: float(score) for name, score in scores.items()} == pytest.approx(expected, abs=0.3)
 
 
+@pytest.mark.slow
 def test_song_with_lines_that_fail_ends_with_1_and_lists_them(tmp_path):
     lyrics = tmp_path / "song.lrc"
     lyrics.write_text("[00:09.28]how I wonder what you are\n[03:00]never sung\n[04:00]звезда\n", encoding="utf-8")

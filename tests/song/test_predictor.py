@@ -100,6 +100,7 @@ def test_predict_excerpt_equals_the_stages(tables, tmp_path):
     assert [(heard.model, heard.ear) for heard in ours.heard] == [("tiny.en", "left"), ("tiny.en", "right")]
 
 
+@pytest.mark.slow
 def test_predict_transcribes_equal_channels_once_and_silent_ones_never(lite):
     left = read_stereo(DEMO / "demo" / "signals" / "row_none.flac").samples[0]
     calls = []

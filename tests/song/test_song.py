@@ -31,6 +31,7 @@ def predicted(lite, tmp_path_factory):
     return predict_song(SONG, path, predictor=lite)
 
 
+@pytest.mark.slow
 def test_predict_song_lists_lines_that_fail_and_predicts_the_others(predicted):
     assert [line.lyrics for line in predicted.lines][1:] == ["twice at once", "how I wonder what you are"]
     assert (predicted.checkpoint, predicted.approximate, predicted.level_db_spl) == ("lite", False, None)
@@ -40,6 +41,7 @@ def test_predict_song_lists_lines_that_fail_and_predicts_the_others(predicted):
     assert "lasts 0.00 s" in reasons["Twinkle, twinkle, little star,"]
 
 
+@pytest.mark.slow
 def test_predict_song_takes_a_line_as_an_excerpt(predicted, lite):
     line = predicted.lines[-1]
     samples = read_song(SONG).samples[:, round(line.start_s * FILE_RATE_HZ) :]
