@@ -9,10 +9,16 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import MODELS, ROOT, load_whisper
+from helpers import MODELS, ROOT, fork_server, load_whisper
 
 from scow import Predictor
 from scow.features.whisper import Transcriber
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Let the fork server import while the first tests run, unless there are only a few."""
+    if len(session.items) > 100:
+        fork_server()
 
 
 @pytest.fixture(scope="session", autouse=True)
