@@ -1,4 +1,4 @@
-"""Where to compute: the CPU, or a CUDA device where there is one. Stands below the ground floor."""
+"""Where to compute: the CPU, or a CUDA device if there is one."""
 
 from __future__ import annotations
 
@@ -6,17 +6,11 @@ from scow.errors import UserError
 
 
 def resolve_device(name: str) -> str:
-    """Turn ``auto`` into ``cuda`` where there is one, else into ``cpu``; check the other two.
-
-    Raises
-    ------
-    UserError
-        An unknown device, or ``cuda`` where there is none.
-    """
+    """``cpu`` or ``cuda``; ``auto`` is ``cuda`` if there is a device."""
     import torch
 
     if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"device: expected auto, cpu or cuda, found {name!r}; mend the config or option")
+        raise UserError(f"device: expected auto, cpu or cuda, found {name!r}")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
