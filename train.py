@@ -16,13 +16,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from scow.cli import Progress
+from scow.cli import Progress, run_script
 from scow.hydra_cli import config_folder, outcome_of, plain_config, run_hydra
 from scow.io import atomic_write, write_json
 from scow.metrics import agreement
 from scow.models.model import Epoch
 from scow.training.cross_validation import figures
-from scow.training.sweep import report_sweep, run_of_sweep, write_sweep
+from scow.training.sweep import check_overrides, report_sweep, run_of_sweep, write_sweep
 from scow.training.train import Figures, TrainConfig, cross_validation, figures_of, train, train_config
 
 outcomes: list[Figures | Exception] = []  # of a single run
@@ -81,4 +81,4 @@ def report_cross_validation(config: TrainConfig) -> Figures:
 
 
 if __name__ == "__main__":
-    sys.exit(run_hydra(main, outcomes) or report_sweep(sweep))
+    sys.exit(run_script(lambda: check_overrides(sys.argv)) or run_hydra(main, outcomes) or report_sweep(sweep))

@@ -27,8 +27,8 @@ Result = TypeVar("Result")
 def run_hydra(main: Callable[[], None], outcomes: Sequence[object]) -> int:
     """Run a hydra main, raise the first error among the `outcomes` of its tasks, and return the exit code.
 
-    A mistake in config or override is one line. hydra leaves no log files or output folders; a config without a
-    ``hydra:`` section, as published ones are, has its sweeps where the shipped ones have them.
+    A mistake in config or override is one line. hydra leaves no log files or output folders, and names the folder of a
+    sweep's run after the swept values. The folder of the sweep is here for configs without a ``hydra:`` section.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra raises its errors instead of printing them
     sweep = SweepDir("checkpoints/${exp_name}_sweep", "${swept:${hydra.sweep.dir},${hydra.overrides.task}}")

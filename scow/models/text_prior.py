@@ -137,13 +137,16 @@ def fit_logistic(features: np.ndarray | csr_matrix, labels: np.ndarray, c: float
     Labels are 0 or 1, or a share between: such a row counts as a hit and as a miss, weighted.
     """
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     hits, misses = labels > 0, labels < 1
     hits[0] = misses[0] = True  # scikit-learn wants both classes, even if one has no weight
     rows = np.concatenate([np.flatnonzero(hits), np.flatnonzero(misses)])
     classes = np.repeat([1, 0], [hits.sum(), misses.sum()])
     weights = np.concatenate([labels[hits], 1.0 - labels[misses]])
-    regression = LogisticRegression(C=c, tol=1e-8, max_iter=2000).fit(features[rows], classes, sample_weight=weights)
+    regression = LogisticRegression(C=c, tol=1e-8, max_iter=2000)
+    with threadpool_limits(1):  # on a busy machine, several threads take many times as long
+        regression.fit(features[rows], classes, sample_weight=weights)
     return regression.coef_[0], regression.intercept_[0]
 
 

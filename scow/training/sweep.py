@@ -24,6 +24,16 @@ from scow.models.checkpoint import checkpoint_facts
 from scow.training.train import Figures, figures_of, train_config
 
 
+def check_overrides(arguments: Sequence[str]) -> int:
+    """Refuse a sweep whose command line moves the folder of a run, or of the sweep from run to run."""
+    for key, _, value in (text.partition("=") for text in arguments if {"-m", "--multirun"} & set(arguments)):
+        if key == "train.save_dir":
+            raise UserError("train.save_dir: each run of a sweep has its own folder; use hydra.sweep.dir instead")
+        if key == "exp_name" and "," in value:
+            raise UserError(f"exp_name: expected one name, for the folder of the sweep, found {value}")
+    return EXIT_OK
+
+
 def run_of_sweep(cfg: DictConfig, run: Callable[[DictConfig], Figures]) -> dict[str, str]:
     """Do the run that hydra composed `cfg` for, in its own folder, and return its row of the table."""
     chosen = HydraConfig.get()
