@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
+from helpers import make_tables
 
 from scow.data.metadata import SignalRecord, metadata_table
 from scow.data.tables import HEARING_LOSSES, with_sentence_rows, write_table
@@ -140,6 +141,19 @@ def network_of(state: Mapping[str, torch.Tensor], *, num_layers: int = 1, dropou
 
 SMALL = TransformerConfig(d_model=8, nhead=2)
 COLUMNS = ("tiny", "stoi", "pesq")
+
+
+def train_arguments(folder: Path) -> list[object]:
+    """Arguments of train.py for a small network, on tables of 18 signals that are written to the folder."""
+    left, right = make_tables(folder, 18)
+    tables = [
+        f"data.csv_path_l={left}",
+        f"data.csv_path_r={right}",
+        "data.metadata=null",
+        "data.feature_cols=[tiny,stoi]",
+    ]
+    small = ["model.d_model=8", "model.nhead=2", "train.batch_size=8", "train.lr=1e-2", "device=cpu"]
+    return ["-m", "-cp", "checkpoints/published", *tables, *small]
 
 
 def train_options(**changes: object) -> TrainOptions:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-import signal
 import sys
 import time
 
 import pytest
-from helpers import start_script, wait_until
 
-from scow import cli
-from scow.cli import Progress, aligned, listed, report_failures
+from scow.cli import Progress, aligned, listed, report_failures, run_script
 from scow.errors import SignalError, UserError
 
 
@@ -22,50 +19,23 @@ def raising(error: BaseException) -> int:
 @pytest.mark.parametrize(
     ("body", "code", "stderr"),
     [
-        (lambda: 0, 0, ""),
         (lambda: 1, 1, ""),
         (lambda: raising(UserError("expected this,\nfound that")), 2, "error: expected this, found that\n"),
         (lambda: raising(SignalError("too short")), 2, "error: too short\n"),
         (lambda: raising(KeyboardInterrupt()), 130, "interrupted; run the same command again to go on\n"),
+        (lambda: report_failures([]), 0, ""),
+        (lambda: report_failures([("0001 left", "silent")], "failed"), 1, "1 failed:\n  0001 left: silent\n"),
     ],
 )
 def test_run_script_exit_code_and_message(body, code, stderr, capsys):
-    assert cli.run_script(body) == code
+    assert run_script(body) == code
     assert capsys.readouterr() == ("", stderr)
 
 
-def test_run_script_ends_with_130_after_sigint(tmp_path):
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import sys, time\nfrom scow.cli import run_script\n"
-        "sys.exit(run_script(lambda: print('ready', flush=True) or time.sleep(600)))\n"
-    )
-    with start_script(script, cwd=tmp_path) as process:
-        wait_until(lambda: "ready" in process.stdout, "the script to start")
-        process.send_signal(signal.SIGINT)
-        assert process.wait() == 130
-        assert process.stderr == "interrupted; run the same command again to go on\n"
-
-
-def test_report_failures(capsys):
-    assert report_failures([]) == 0
-    assert capsys.readouterr() == ("", "")
-    assert report_failures([("0001 left", "silent"), ("0002 right", "truncated")], "failed") == 1
-    assert capsys.readouterr().err == "2 failed:\n  0001 left: silent\n  0002 right: truncated\n"
-
-
-@pytest.mark.parametrize(
-    ("values", "names"),
-    [
-        (None, ()),
-        (["", ","], ()),
-        (["train,valid", "eval"], ("train", "valid", "eval")),
-        (["train", ",", "valid", ",eval"], ("train", "valid", "eval")),
-        ([" train ,valid "], ("train", "valid")),
-    ],
-)
-def test_listed_splits_at_commas_and_spaces(values, names):
-    assert listed(values) == names
+@pytest.mark.parametrize("values", [["train,valid", "eval"], ["train", ",", "valid", ",eval"], [" train ,valid, eval"]])
+def test_listed_splits_at_commas_and_spaces(values):
+    assert listed(values) == ("train", "valid", "eval")
+    assert listed(None) == listed(["", ","]) == ()
 
 
 def test_aligned_cuts_long_cells():

@@ -8,9 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 from helpers import make_response_tables
-from reference_transformer import invented
 
-from scow.errors import UserError
 from scow.models.inputs import ModelInput, load_input
 from scow.models.model import FitSetup, Model, Prediction
 from scow.training.cross_validation import CrossValidation, coverage, cross_validate, figures, word_auc
@@ -55,11 +53,7 @@ def test_cross_validate_holds_out_whole_groups_and_puts_scores_in_their_places(t
     groups = [f"g{i % 5}" for i in range(36)]  # neighbours are in different folds
     group_of = dict(zip(inputs.signals, groups, strict=True))
     Numbers.fits.clear()
-    done = []
-    result = cross_validate(
-        inputs, Numbers, None, FitSetup(groups, 10), n_folds=3, n_repeats=2, progress=lambda *call: done.append(call)
-    )
-    assert [call[1:] for call in done] == [(i, 6) for i in range(1, 7)]
+    result = cross_validate(inputs, Numbers, None, FitSetup(groups, 10), n_folds=3, n_repeats=2)
     assert [setup.seed for _, setup in Numbers.fits] == [10, 10, 10, 11, 11, 11]
     for part, setup in Numbers.fits:
         assert list(setup.groups) == [group_of[signal] for signal in part.signals]
@@ -71,15 +65,9 @@ def test_cross_validate_holds_out_whole_groups_and_puts_scores_in_their_places(t
     for repeat in (0, 1):
         np.testing.assert_allclose(result.scores[repeat], 100 * expected.correctness.clip(0, 1), rtol=0, atol=1e-12)
         np.testing.assert_array_equal(result.words[repeat], expected.words)
-        of_group = set(zip(groups, result.folds[repeat].tolist(), strict=True))
-        assert len(of_group) == 5  # one fold for each group
+        assert len(set(zip(groups, result.folds[repeat].tolist(), strict=True))) == 5  # one fold for each group
     assert not np.array_equal(*result.folds)
     np.testing.assert_array_equal(result.truth, 100 * inputs.target.double().numpy())
-
-
-def test_cross_validate_needs_as_many_groups_as_folds():
-    with pytest.raises(UserError, match=r"cross_validation.folds.*found 3"):
-        cross_validate(invented(2), Numbers, None, FitSetup(["a"] * 3 + ["b"] * 3, 0), n_folds=3)
 
 
 def test_figures_against_numpy():
@@ -101,11 +89,9 @@ def test_figures_against_numpy():
     pairs = [(row[labels == 1][:, None] > row[labels == 0]).mean() for row in words]
     assert found["word_auc"] == pytest.approx(np.mean(pairs))
     order = np.argsort(result.scores.ravel(), kind="stable").reshape(10, 48)
-    assert [part["n"] for part in found["calibration"]] == [48] * 10
     means = np.tile(result.truth, 2)[order].mean(axis=1)
-    assert [part["true"] for part in found["calibration"]] == pytest.approx(
-        means, abs=2.0
-    )  # ties may be ordered freely
+    assert [part["n"] for part in found["calibration"]] == [48] * 10
+    assert [part["true"] for part in found["calibration"]] == pytest.approx(means, abs=2.0)  # ties in any order
     assert found["coverage_of_80_percent_intervals"] == coverage(result, 0.8)
 
 
@@ -116,11 +102,10 @@ def test_coverage_signal_by_signal(level):
     p, t = result.scores / 100, result.truth / 100
     distance = np.abs(p - t) / (p * (1 - p) + 0.02)
     inside = np.zeros(p.shape, dtype=bool)
-    for repeat in range(2):
-        for i in range(90):
-            others = (result.folds[repeat] != result.folds[repeat, i]) & (result.hearing_loss == result.hearing_loss[i])
-            half = np.quantile(distance[repeat, others], level) * (p[repeat, i] * (1 - p[repeat, i]) + 0.02)
-            inside[repeat, i] = abs(p[repeat, i] - t[i]) <= half + 1e-6
+    for repeat, i in np.ndindex(p.shape):
+        others = (result.folds[repeat] != result.folds[repeat, i]) & (result.hearing_loss == result.hearing_loss[i])
+        half = np.quantile(distance[repeat, others], level) * (p[repeat, i] * (1 - p[repeat, i]) + 0.02)
+        inside[repeat, i] = abs(p[repeat, i] - t[i]) <= half + 1e-6
     found = coverage(result, level)
     assert found["all"] == pytest.approx(inside.mean(), abs=1e-12)
     for i, name in enumerate(("No Loss", "Mild", "Moderate")):
@@ -131,19 +116,13 @@ def test_standard_error_is_by_group():
     """With equal errors within a group, groups count, not signals: sqrt(10) for groups of ten."""
     scores = (50 + np.repeat(np.random.default_rng(5).normal(scale=20, size=60), 10))[None]
     values = {"n": 600, "n_repeats": 1, "truth": np.full(600, 50.0), "scores": scores}
-    together = random_result(**values, groups=tuple(str(i // 10) for i in range(600)))
-    alone = random_result(**values, groups=tuple(map(str, range(600))))
-    errors = [figures(of, grouped_by="track", seed=0)["rmse_standard_error"] for of in (together, alone)]
-    assert errors[0] / errors[1] == pytest.approx(np.sqrt(10), rel=0.15)
+    results = [random_result(**values, groups=tuple(str(i // size) for i in range(600))) for size in (10, 1)]
+    together, alone = (figures(result, grouped_by="track", seed=0)["rmse_standard_error"] for result in results)
+    assert together / alone == pytest.approx(np.sqrt(10), rel=0.15)
 
 
 def test_undefined_figures():
-    result = random_result(scores=np.full((2, 240), 40.0))
-    assert result.r is None
-    assert str(result) == f"RMSE {result.rmse:.2f}, r undefined"
-    assert list(figures(random_result(hearing_loss=np.ones(240, int)), grouped_by="", seed=0)["by_severity"]) == [
-        "Mild"
-    ]
+    assert random_result(scores=np.full((2, 240), 40.0)).r is None
     words = np.random.default_rng(0).random((2, 9))
     for result in (random_result(words=words), random_result(words=words, labels=np.ones(9)), random_result()):
         assert word_auc(result) is None

@@ -1,9 +1,8 @@
-"""scow.training.train: configs, training tables, checkpoints of either model, cross-validation of a config."""
+"""scow.training.train: configs, training tables, checkpoints of the word model, cross-validation of a config."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ from helpers import (
     training_data,
     write_metadata,
 )
-from reference_transformer import COLUMNS, SMALL, train_options
 
 from scow.errors import UserError
 from scow.io import read_yaml
@@ -41,32 +39,20 @@ from scow.training.train import (
 )
 
 
-def config(folder: Path, tables: tuple[Path, Path] | None, **changes: object) -> TrainConfig:
-    values = {
-        "data": training_data(COLUMNS, tables) if tables else DataOptions(COLUMNS, {}),
-        "model": SMALL,
-        "train": train_options(save_dir=folder / "out"),
-        "run": RunOptions(device="cpu"),
-    }
-    return TrainConfig(**{**values, **changes})
-
-
-def word_config(folder: Path, n_signals: int = 60) -> TrainConfig:
+def word_config(folder: Path, n_signals: int = 60, **data: object) -> TrainConfig:
     """The prior's corpus contains other signals and those of the tables."""
     tables, metadata = make_response_tables(folder / "train", n_signals)
     others = write_metadata(folder / "prior.json", records_with_responses(60, 50, "p")[0])
-    data = training_data(RESPONSE_COLUMNS, tables, metadata=(metadata,), prior_metadata=(others, metadata))
-    return config(folder, tables, data=data, model=WordModelConfig(c=0.1))
+    files = {"metadata": (metadata,), "prior_metadata": (others, metadata), **data}
+    options = training_data(RESPONSE_COLUMNS, tables, **files)
+    return TrainConfig(options, WordModelConfig(c=0.1), TrainOptions(folder / "out"), run=RunOptions(device="cpu"))
 
 
-def edit_tables(tables: tuple[Path, Path], rows: Callable[[pd.DataFrame], pd.Series], **cells: str) -> None:
+def empty_cells(tables: tuple[Path, Path], column: str, *signals: str) -> None:
     for path in tables:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        table.loc[rows(table), list(cells)] = list(cells.values())
+        table.loc[table["signal"].isin(signals) | (not signals), column] = ""
         table.to_csv(path, index=False)
-
-
-# --- checkpoints
 
 
 @pytest.mark.slow
@@ -75,8 +61,7 @@ def test_train_word_model_is_fitted_to_all_and_calibrated_out_of_fold(tmp_path):
     train(settings)
     model, facts = vars(load_checkpoint(tmp_path / "out" / "model.pt", settings.model, RESPONSE_COLUMNS)).values()
     inputs = load_training_input(settings.data)
-    setup, grouped_by = fit_setup(settings, inputs)
-    assert facts["grouped_by"] == grouped_by == "track"
+    setup, _ = fit_setup(settings, inputs)
     whole = WordModel.fit(inputs, settings.model, setup).state_dict()
     assert model.state_dict().keys() - whole.keys() == {"interval.quantiles"}
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in whole.items())
@@ -85,12 +70,9 @@ def test_train_word_model_is_fitted_to_all_and_calibrated_out_of_fold(tmp_path):
     np.testing.assert_array_equal(model.quantiles, calibrate(out.scores[0] / 100, out.truth / 100, out.hearing_loss))
 
 
-# --- training tables and groups
-
-
 def test_load_training_input_joins_pairs_and_keeps_labelled_signals(tmp_path):
     pairs = tuple(make_response_tables(tmp_path / name, 24, prefix=name)[0] for name in "ab")
-    edit_tables(pairs[0], lambda table: table["signal"].isin(["a0000", "a0007"]), correctness="")
+    empty_cells(pairs[0], "correctness", "a0000", "a0007")
     inputs = load_training_input(DataOptions(("tiny.en",), {}, train_tables=pairs))
     signals = [signal for pair in pairs for signal in load_input(*pair, ("tiny.en",)).signals]
     assert list(inputs.signals) == [signal for signal in signals if signal not in ("a0000", "a0007")]
@@ -98,72 +80,45 @@ def test_load_training_input_joins_pairs_and_keeps_labelled_signals(tmp_path):
         load_training_input(DataOptions(("tiny.en",), {}, train_tables=(pairs[1], pairs[1])))
 
 
-@pytest.mark.parametrize("known", ["all", "all but one", "none"])
-def test_fit_setup_groups_by_track_if_all_are_known(tmp_path, known):
-    tables, _ = make_response_tables(tmp_path, 12)
+@pytest.mark.parametrize(("known", "grouped_by"), [(12, "track"), (11, "prompt"), (0, "prompt")])
+def test_fit_setup_groups_by_track_if_all_are_known(tmp_path, known, grouped_by):
     records = records_with_responses(12)[0]
-    files = () if known == "none" else (write_metadata(tmp_path / "m.json", records[known != "all" :]),)
-    settings = config(tmp_path, tables, data=training_data(RESPONSE_COLUMNS, tables, metadata=files))
-    setup, grouped_by = fit_setup(settings, load_training_input(settings.data))
-    expected = ("track", [r.track for r in records]) if known == "all" else ("prompt", [r.prompt for r in records])
-    assert (grouped_by, list(setup.groups)) == expected
+    metadata = (write_metadata(tmp_path / "m.json", records[:known]),) if known else ()
+    settings = word_config(tmp_path, 12, metadata=metadata)
+    setup, found = fit_setup(settings, load_training_input(settings.data))
+    assert (found, list(setup.groups)) == (grouped_by, [getattr(record, grouped_by) for record in records])
 
 
 def test_train_refuses_tables_it_cannot_learn_from(tmp_path):
-    with pytest.raises(UserError, match=r"data.*csv_path_l"):
-        train(config(tmp_path, None))
-    (tmp_path / "no").mkdir()
-    with pytest.raises(UserError, match=r"t_l.csv: expected signals with correctness, found none"):
-        train(config(tmp_path, make_tables(tmp_path / "no", labelled=False)))
-    settings = word_config(tmp_path / "words", 12)
     silent = [dataclasses.replace(record, response="") for record in records_with_responses(12)[0]]
-    data = dataclasses.replace(settings.data, prior_metadata=(write_metadata(tmp_path / "silent.json", silent),))
-    with pytest.raises(UserError, match=r"silent.json: expected responses"):
-        train(dataclasses.replace(settings, data=data))
-    one = training_data(RESPONSE_COLUMNS, make_response_tables(tmp_path / "one", 3)[0])
-    with pytest.raises(UserError, match="at least 2 prompts"):
-        train(config(tmp_path, None, data=one, model=WordModelConfig()))
-    edit_tables(settings.data.train_tables[0], lambda table: table["signal"] != "", response="")
-    with pytest.raises(UserError, match="expected responses"):
-        train(settings)
-    assert not (tmp_path / "out").exists()
-
-
-# --- configs
-
-
-def plain(**changes: object) -> dict:
-    return {
-        "exp_name": "x",
-        "data": {"csv_path_l": "l.csv", "csv_path_r": "r.csv", "feature_cols": ["tiny"]},
-        "model": {"d_model": 64},
-        "train": {"save_dir": "checkpoints\\x", "lr": "1e-3", "of_another_system": 1},
-        **changes,
-    }
+    (tmp_path / "no").mkdir()
+    unlabelled = make_tables(tmp_path / "no", columns=RESPONSE_COLUMNS, labelled=False)
+    one, _ = make_response_tables(tmp_path / "one", 3)
+    bare, _ = make_response_tables(tmp_path / "bare", 12)
+    empty_cells(bare, "response")
+    for data, says in (
+        ({"train_tables": ()}, r"data.*csv_path_l"),
+        ({"train_tables": (unlabelled,)}, r"t_l.csv: expected signals with correctness, found none"),
+        ({"train_tables": (one,), "metadata": (), "prior_metadata": ()}, "at least 2 prompts"),
+        ({"train_tables": (bare,)}, "expected responses"),
+        ({"prior_metadata": (write_metadata(tmp_path / "silent.json", silent),)}, r"silent.json: expected responses"),
+    ):
+        settings = word_config(tmp_path / "words", 12)
+        with pytest.raises(UserError, match=says):
+            train(dataclasses.replace(settings, data=dataclasses.replace(settings.data, **data)))
+    assert not (tmp_path / "words" / "out").exists()
 
 
 def test_train_config_defaults_are_the_published_settings():
-    found = train_config(plain(infer={"splits": ["eval"]}))
+    found = train_config(
+        {
+            "data": {"csv_path_l": "l.csv", "csv_path_r": "r.csv", "feature_cols": ["tiny"]},
+            "model": {"d_model": 64},
+            "train": {"save_dir": "checkpoints\\x", "lr": "1e-3", "of_another_system": 1},
+        }
+    )
     assert found.train == TrainOptions(Path("checkpoints/x"), 1024, 100, 1e-3, 0.4, 0.2)
     assert (found.model, found.cross_validation, found.run) == (TransformerConfig(), CvOptions(5, 4), RunOptions(42))
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"train": {}}, "train.save_dir"),
-        ({"train": {"save_dir": "x", "epochs": "many"}}, "train.epochs: expected int, found 'many'"),
-        ({"train": {"save_dir": "x", "folds": 5}}, "train.folds"),
-        ({"model": {"name": "wrod"}}, "model.name"),
-        ({"cross_validation": [1]}, "cross_validation"),
-        ({"seed": -1}, "seed: expected 0 or a positive number, found -1"),
-        ({"data": None}, "data.feature_cols"),
-    ],
-    ids=str,
-)
-def test_train_config_refuses(changes, says):
-    with pytest.raises(UserError, match=says):
-        train_config(plain(**changes))
 
 
 @pytest.mark.parametrize("name", ["published", "final", "turbo", "small", "lite"])
