@@ -143,7 +143,7 @@ SMALL = TransformerConfig(d_model=8, nhead=2)
 COLUMNS = ("tiny", "stoi", "pesq")
 
 
-def train_arguments(folder: Path) -> list[object]:
+def train_arguments(folder: Path) -> list[str]:
     """Arguments of train.py for a small network, on tables of 18 signals that are written to the folder."""
     left, right = make_tables(folder, 18)
     tables = [
@@ -152,8 +152,8 @@ def train_arguments(folder: Path) -> list[object]:
         "data.metadata=null",
         "data.feature_cols=[tiny,stoi]",
     ]
-    small = ["model.d_model=8", "model.nhead=2", "train.batch_size=8", "train.lr=1e-2", "device=cpu"]
-    return ["-m", "-cp", "checkpoints/published", *tables, *small]
+    small = "model.d_model=8 model.nhead=2 train.batch_size=8 train.lr=1e-2 device=cpu"
+    return ["-cp", "checkpoints/published", *tables, *small.split()]
 
 
 def train_options(**changes: object) -> TrainOptions:

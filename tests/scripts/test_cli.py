@@ -9,7 +9,7 @@ import time
 import pytest
 
 from scow.cli import Progress, aligned, listed, report_failures, run_script
-from scow.errors import SignalError, UserError
+from scow.errors import UserError
 
 
 def raising(error: BaseException) -> int:
@@ -19,9 +19,7 @@ def raising(error: BaseException) -> int:
 @pytest.mark.parametrize(
     ("body", "code", "stderr"),
     [
-        (lambda: 1, 1, ""),
         (lambda: raising(UserError("expected this,\nfound that")), 2, "error: expected this, found that\n"),
-        (lambda: raising(SignalError("too short")), 2, "error: too short\n"),
         (lambda: raising(KeyboardInterrupt()), 130, "interrupted; run the same command again to go on\n"),
         (lambda: report_failures([]), 0, ""),
         (lambda: report_failures([("0001 left", "silent")], "failed"), 1, "1 failed:\n  0001 left: silent\n"),

@@ -112,15 +112,6 @@ def test_coverage_signal_by_signal(level):
         assert found[name] == pytest.approx(inside[:, result.hearing_loss == i].mean(), abs=1e-12)
 
 
-def test_standard_error_is_by_group():
-    """With equal errors within a group, groups count, not signals: sqrt(10) for groups of ten."""
-    scores = (50 + np.repeat(np.random.default_rng(5).normal(scale=20, size=60), 10))[None]
-    values = {"n": 600, "n_repeats": 1, "truth": np.full(600, 50.0), "scores": scores}
-    results = [random_result(**values, groups=tuple(str(i // size) for i in range(600))) for size in (10, 1)]
-    together, alone = (figures(result, grouped_by="track", seed=0)["rmse_standard_error"] for result in results)
-    assert together / alone == pytest.approx(np.sqrt(10), rel=0.15)
-
-
 def test_undefined_figures():
     assert random_result(scores=np.full((2, 240), 40.0)).r is None
     words = np.random.default_rng(0).random((2, 9))

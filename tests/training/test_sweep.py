@@ -62,8 +62,8 @@ def test_sweep_goes_on_after_a_failed_run_and_skips_finished_runs(tmp_path):
 
 def test_sweep_run_equals_plain_run_and_infer_takes_its_folder(tmp_path):
     arguments = [*train_arguments(tmp_path), "train.epochs=2"]
-    sweep = run_script("train.py", *arguments, "seed=3,4", "model.dropout=0.1,0.2", cwd=tmp_path)
-    plain = run_script("train.py", *arguments[1:], "seed=4", "model.dropout=0.2", "exp_name=plain", cwd=tmp_path)
+    sweep = run_script("train.py", "-m", *arguments, "seed=3,4", "model.dropout=0.1,0.2", cwd=tmp_path)
+    plain = run_script("train.py", *arguments, "seed=4", "model.dropout=0.2", "exp_name=plain", cwd=tmp_path)
     assert (sweep.returncode, plain.returncode) == (0, 0), sweep.stderr + plain.stderr
     base = tmp_path / "checkpoints" / "published_sweep"
     names = [f"model.dropout={dropout},seed={seed}" for seed in (3, 4) for dropout in (0.1, 0.2)]
@@ -78,7 +78,7 @@ def test_sweep_run_equals_plain_run_and_infer_takes_its_folder(tmp_path):
 
 
 def test_sweep_interrupted_keeps_finished_runs(tmp_path):
-    arguments = [*train_arguments(tmp_path), "seed=1"]
+    arguments = ["-m", *train_arguments(tmp_path), "seed=1"]
     sweep = tmp_path / "checkpoints" / "published_sweep"
     with start_script("train.py", *arguments, "train.epochs=1,1000000", cwd=tmp_path) as process:
         wait_until(lambda: "epoch 10:" in process.stdout, "the second run to train")

@@ -22,7 +22,7 @@ from helpers import (
 from scow.errors import UserError
 from scow.io import read_yaml
 from scow.models.checkpoint import load_checkpoint
-from scow.models.config import DataOptions, TrainOptions, TransformerConfig, WordModelConfig
+from scow.models.config import DataOptions, TrainOptions, WordModelConfig
 from scow.models.inputs import load_input
 from scow.models.intervals import calibrate
 from scow.models.word_model import WordModel
@@ -107,18 +107,6 @@ def test_train_refuses_tables_it_cannot_learn_from(tmp_path):
         with pytest.raises(UserError, match=says):
             train(dataclasses.replace(settings, data=dataclasses.replace(settings.data, **data)))
     assert not (tmp_path / "words" / "out").exists()
-
-
-def test_train_config_defaults_are_the_published_settings():
-    found = train_config(
-        {
-            "data": {"csv_path_l": "l.csv", "csv_path_r": "r.csv", "feature_cols": ["tiny"]},
-            "model": {"d_model": 64},
-            "train": {"save_dir": "checkpoints\\x", "lr": "1e-3", "of_another_system": 1},
-        }
-    )
-    assert found.train == TrainOptions(Path("checkpoints/x"), 1024, 100, 1e-3, 0.4, 0.2)
-    assert (found.model, found.cross_validation, found.run) == (TransformerConfig(), CvOptions(5, 4), RunOptions(42))
 
 
 @pytest.mark.parametrize("name", ["published", "final", "turbo", "small", "lite"])
