@@ -10,9 +10,13 @@ from typing import Any
 import pytest
 import torch
 from helpers import MODELS, ROOT, fork_server, load_whisper
+from hypothesis import settings
 
 from scow import Predictor
 from scow.features.whisper import Transcriber
+
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -13,13 +13,12 @@ A checkpoint keeps definition, model and hash of the columns that it was trained
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scow.errors import UserError
-from scow.io import write_json
+from scow.io import read_json, write_json
 
 EARLIER_FORMAT, FORMAT = (f"stereo-chorus-of-whispers/provenance/{n}" for n in (1, 2))  # 1: a list of runs per column
 SOURCE = ("definition", "model", "sha256")
@@ -33,14 +32,14 @@ def provenance_path(table: Path) -> Path:
 def read_provenance(table: Path) -> dict[str, dict[str, Any]]:
     """What is known of a table's columns, by column; nothing where there is no file."""
     path = provenance_path(table)
+    if not path.exists():
+        return {}
+    content = read_json(path, "the provenance of a table")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] not in (FORMAT, EARLIER_FORMAT):
             raise ValueError(f"format {content['format']!r}")
         return {column: _column(known) for column, known in content["columns"].items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: expected the provenance of a table, found something else ({type(error).__name__}: {error}); "
             "move it away"

@@ -9,7 +9,6 @@ variable SCOW_HOME names, or else of the clone that this package is in.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +26,7 @@ from scow.errors import SignalError, UserError, nearest
 from scow.features.dnsmos import Dnsmos
 from scow.features.extract import transcribe_channels, word_and_sentence_scores
 from scow.features.whisper import Segment, Transcriber, Transcript, load_transcriber, resolve_model
-from scow.io import read_yaml
+from scow.io import read_json, read_yaml
 from scow.models.checkpoint import load_checkpoint
 from scow.models.config import model_config
 from scow.models.inputs import Excerpt, input_of
@@ -194,7 +193,7 @@ def _load_model(folder: Path) -> Model:
 def _best_checkpoint(checkpoint_dir: Path, model_dir: Path) -> tuple[Path, Model]:
     """The usable checkpoint with the lowest cross-validated RMSE whose Whisper weights are in `model_dir`."""
     paths = checkpoint_dir.glob("*/cross_validation.json")
-    ranked = sorted((json.loads(path.read_text(encoding="utf-8"))["rmse"], path.parent) for path in paths)
+    ranked = sorted((read_json(path, "figures of train.py cv=true")["rmse"], path.parent) for path in paths)
     missing_files: list[list[str]] = []
     for _, folder in ranked:
         try:
