@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scow.data.scores import read_scores, write_rows, write_scores
+from scow.data.scores import read_scores, write_scores
 from scow.errors import UserError
 
 
@@ -17,21 +17,11 @@ def test_write_scores_and_read_them_back(tmp_path):
     assert str(read_scores(path)) == f"{path}: 3 scores, no header, scale 0-100 (largest value 100)"
 
 
-def test_write_rows_that_fails_keeps_the_old_file(tmp_path):
-    path = tmp_path / "rows.csv"
-    write_rows(path, [("a", 1)])
-    with pytest.raises(ZeroDivisionError):
-        write_rows(path, (("b", 1 / n) for n in (1, 0)))
-    assert path.read_text() == "a,1\n"
-    assert list(tmp_path.iterdir()) == [path]
-
-
 @pytest.mark.parametrize(
     ("text", "given", "scores", "header", "scale"),
     [
         ("signal_id,intelligibility_score\na,50\nb,7.5\n", None, {"a": 50.0, "b": 7.5}, True, "0-100"),
         ("\ufeffsignal,score\r\na,0.5\r\nb,1.0\r\n\r\n", None, {"a": 50.0, "b": 100.0}, True, "0-1"),
-        ("a,0.5\nb,0\n", None, {"a": 50.0, "b": 0.0}, False, "0-1"),
         ("a, 1.0001\nb ,0.5", None, {"a": 1.0001, "b": 0.5}, False, "0-100"),
         ("a,0.5\nb,0.75\n", "0-100", {"a": 0.5, "b": 0.75}, False, "0-100"),
     ],
@@ -49,9 +39,7 @@ def test_read_scores_infers_header_and_scale(tmp_path, text, given, scores, head
         ("signal,score\n", None, "only a header"),
         ("a,1\na,2\n", None, "found a twice"),
         *[(f"a,1\n{row}\n", None, f"'{row}'") for row in ("b,x", "b,", "b,inf", "b,nan", "b", "b,1,2", ",2")],
-        ("a,nan\n", None, "'a,nan'"),
         ("a,100.5\n", None, "signal a: .*0-100, found 100.5"),
-        ("a,-0.5\nb,0.5\n", None, "signal a: .*0-1, found -0.5"),
         ("a,50\n", "0-1", "signal a: .*0-1, found 50"),
         ("\xff\xfe", None, "utf-8"),
     ],

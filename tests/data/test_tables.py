@@ -6,17 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from scow.data.metadata import SignalRecord, metadata_table
 from scow.data.tables import (
     BASE_COLUMNS,
     FEATURE_COLUMNS,
-    METRIC_COLUMNS,
     SENTENCE_WORD,
-    WHISPER_COLUMNS,
-    order_columns,
     read_table,
     require_columns,
     with_sentence_rows,
@@ -32,12 +29,6 @@ TEXTS = st.one_of(st.sampled_from(LIKE_MISSING), st.text(st.characters(exclude_c
 NUMBERS = st.floats(allow_infinity=False)
 
 
-def write_text(path: Path, *lines: str) -> Path:
-    path.write_bytes("".join(f"{line}\n" for line in lines).encode())
-    return path
-
-
-@settings(deadline=None, max_examples=100)
 @given(st.lists(st.tuples(TEXTS.filter(bool), TEXTS, TEXTS, NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=5))
 def test_table_round_trip_keeps_every_text_bit_and_byte(tmp_path_factory, rows):
     table = pd.DataFrame(
@@ -53,24 +44,20 @@ def test_table_round_trip_keeps_every_text_bit_and_byte(tmp_path_factory, rows):
     assert first.read_bytes() == second.read_bytes()
 
 
-def test_read_table_gives_text_and_floats_whatever_is_empty(tmp_path):
-    table = read_table(write_text(tmp_path / "t.csv", f"{HEADER},tiny", "7,oh,,,,,Mild,oh,1,"))
-    assert table.loc[0, ["signal", "prompt", "response"]].tolist() == ["7", "oh", ""]
+def test_read_table_keeps_dtypes_of_empty_columns_and_takes_byte_order_mark_and_windows_line_ends(tmp_path):
+    text = f"{HEADER},tiny\n0012,oh,,,,,Mild,oh,1,\n"
+    (tmp_path / "t.csv").write_bytes(text.encode())
+    table = read_table(tmp_path / "t.csv")
+    assert table.loc[0, ["signal", "prompt", "response"]].tolist() == ["0012", "oh", ""]
     assert table.loc[0, ["n_words", "words_correct", "correctness", "tiny"]].isna().all()
     assert [str(table[column].dtype) for column in ("tiny", "word_count")] == ["float64", "int64"]
-
-
-def test_read_table_takes_byte_order_mark_and_windows_line_ends(tmp_path):
-    plain = write_text(tmp_path / "plain.csv", HEADER, ROW)
-    (tmp_path / "marked.csv").write_bytes(b"\xef\xbb\xbf" + plain.read_bytes().replace(b"\n", b"\r\n"))
-    pd.testing.assert_frame_equal(read_table(tmp_path / "marked.csv"), read_table(plain))
+    (tmp_path / "t.csv").write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
+    pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv"), table)
 
 
 def test_published_tables_are_read(clip1):
     for path in (clip1 / "cadenza_data_valid" / "metadata").glob("*.csv"):
-        table = read_table(path)
-        assert list(table.columns) == [*BASE_COLUMNS, *FEATURE_COLUMNS]
-        assert (table["word_count"].sum(), (table["word_count"] == 0).sum()) == (8_623, 1_175)
+        assert list(read_table(path).columns) == [*BASE_COLUMNS, *FEATURE_COLUMNS]
 
 
 def changed(column: str, cell: str) -> str:
@@ -84,19 +71,17 @@ def changed(column: str, cell: str) -> str:
     [
         (b"", "expected the columns signal, .* metadata_to_csv"),
         (f"{HEADER}\n", "only a header"),
-        (f"{HEADER}\n{ROW}\n".encode("utf-16"), "UTF-8"),
         (changed("response", "é").encode("latin-1"), "UTF-8"),
         (changed("response", '"oh'), "unexpected end of data"),
         (changed("response", '"oh\rme"'), "row 3: .*carriage return"),
         (f"{HEADER}\n{ROW}\n{ROW},9\n", "row 3: expected 9 cells, found 10"),
-        (f"{HEADER}\n{ROW},9\n", "row 2: expected 9 cells, found 10"),
         (f"{HEADER},tiny\n{ROW},1\n{ROW}\n", "row 3: expected 10 cells, found 9"),
         (f"{HEADER},tiny,tiny\n{ROW},1,1\n", "each column once"),
-        *[(HEADER.replace(name, "other"), f"found no {name};") for name in ("signal", "hearing_loss", "word_count")],
+        (HEADER.replace("word_count", "other"), "found no word_count;"),
         *[
             (changed(column, cell), f"row 3, column {column}: expected a (finite )?number, found '{cell}'")
-            for column in ("n_words", "correctness", "tiny")
-            for cell in ("two", "nan", "0;5", "0x10", "1_0", "inf")
+            for column, cells in {"tiny": ("two", "nan", "0;5", "0x10", "1_0", "inf"), "n_words": ("two",)}.items()
+            for cell in cells
         ],
         *[(changed("word_count", cell), "row 3, column word_count: ") for cell in ("one", "2", "-1", "0.5", "")],
         *[(changed("hearing_loss", cell), f"row 3, column hearing_loss: .*'{cell}'") for cell in ("mild", "", " Mild")],
@@ -112,30 +97,19 @@ def test_read_table_refuses_what_is_no_table_in_one_line(tmp_path, content, mess
         assert "\n" not in str(caught.value)
 
 
-def test_order_columns_puts_known_ones_first():
-    columns = ["pesq", "mine", "word", "large", *[c for c in BASE_COLUMNS if c != "word"], "tiny", "yours"]
-    ordered = order_columns(pd.DataFrame([range(len(columns))], columns=columns))
-    assert list(ordered.columns) == [*BASE_COLUMNS, "tiny", "large", "pesq", "mine", "yours"]
-    assert ordered["pesq"].item() == 0
-
-
-@pytest.mark.filterwarnings("error")
 def test_with_sentence_rows_appends_one_per_signal_and_keeps_those_that_exist(tmp_path):
     records = [
         SignalRecord("b", "oh my", "Moderate", "oh", 2.0, 1.0, 0.5),
         SignalRecord("a", "sing", "No Loss", "song", 1.0, 0.0, 0.0),
     ]
     words = metadata_table(records).assign(tiny=[0.1, 0.2, 0.3], stoi=[0.7, 0.7, 0.9])
-    before = words.copy()
     table = with_sentence_rows(words)
-    pd.testing.assert_frame_equal(words, before)
-    pd.testing.assert_frame_equal(table.iloc[:3], before)
+    pd.testing.assert_frame_equal(table.iloc[:3], words)
     write_table(table, tmp_path / "t.csv")
     assert (tmp_path / "t.csv").read_text().splitlines()[4:] == [
         f"a,sing,,,0.0,0.0,No Loss,{SENTENCE_WORD},0,,0.9",
         f"b,oh my,,,1.0,0.5,Moderate,{SENTENCE_WORD},0,,0.7",
     ]
-    pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv"), table)
     table.loc[4, "tiny"] = 0.55  # that of signal b
     pd.testing.assert_frame_equal(with_sentence_rows(table.drop(index=3)), table)
 
@@ -144,8 +118,6 @@ def test_with_sentence_rows_appends_one_per_signal_and_keeps_those_that_exist(tm
     ("present", "wanted", "message"),
     [
         (BASE_COLUMNS, ("n_words", "tiny"), r"columns tiny, .*python whisper_inference\.py$"),
-        ((*BASE_COLUMNS, *WHISPER_COLUMNS), FEATURE_COLUMNS, r"stoi, estoi, pesq.* with python compute_metrics\.py$"),
-        ((*METRIC_COLUMNS, "tiny"), ("tiny", "base"), r"columns base, .* with python whisper_inference\.py$"),
         (("signal",), ("n_words", "pesq"), r"python metadata_to_csv\.py and python compute_metrics\.py$"),
         (BASE_COLUMNS, ("tiny.eng",), r"no column 'tiny\.eng'; did you mean tiny\.en, "),
     ],
@@ -154,4 +126,3 @@ def test_require_columns_names_the_script_that_makes_them(present, wanted, messa
     table = pd.DataFrame(columns=list(present))
     with pytest.raises(UserError, match=rf"^t\.csv: .*{message}"):
         require_columns(Path("t.csv"), table, wanted)
-    require_columns(Path("t.csv"), table, present)

@@ -6,16 +6,15 @@ responses are invented.
 
 from __future__ import annotations
 
-import csv
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from helpers import DEMO, MODELS, load_whisper, records_with_responses, run_script
+from helpers import DEMO, MODELS, assert_user_error, load_whisper, records_with_responses, run_script
 
-from scow.data.tables import read_table
+from scow.data.scores import read_scores
+from scow.data.tables import read_table, write_table
 from scow.io import write_json
 from scow.metrics import rmse
 from scow.text.labels import word_labels
@@ -39,7 +38,13 @@ def share(signal: str, response: str) -> float:
 TRUTH = {signal: float(np.mean([share(signal, one) for one in given])) for signal, given in RESPONSES.items()}
 
 
-def write_clip2(folder: Path) -> tuple[Path, Path]:
+def run(script: str, *args: object) -> str:
+    done = run_script(script, *args)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def write_clip2(folder: Path) -> None:
     """Half of the records hold their correctness, as in the train release; responses hold that of the others."""
     records = [
         {"signal": signal, "original_prompt": prompt.title(), "prompt": prompt, "n_words": len(prompt.split())}
@@ -53,77 +58,69 @@ def write_clip2(folder: Path) -> tuple[Path, Path]:
     }
     write_json(folder / "train_metadata.json", records)
     write_json(folder / "train_responses.json", answers)
-    return folder / "train_metadata.json", folder / "train_responses.json"
-
-
-def write_prior(folder: Path) -> tuple[Path, Path]:
-    """Prompts and responses of other signals, for the text prior: the demo's two prompts are too few for one."""
-    records = records_with_responses(36)[0]
-    bare = [{"signal": r.signal, "prompt": r.prompt, "hearing_loss": r.hearing_loss} for r in records]
-    answers = {r.signal: [{"response": r.response, "correctness": r.correctness}] for r in records}
+    # Other signals, for the text prior: the demo's two prompts are too few for one.
+    others = records_with_responses(36)[0]
+    bare = [{"signal": r.signal, "prompt": r.prompt, "hearing_loss": r.hearing_loss} for r in others]
     write_json(folder / "prior.json", bare)
+    answers = {r.signal: [{"response": r.response, "correctness": r.correctness}] for r in others}
     write_json(folder / "prior_responses.json", answers)
-    return folder / "prior.json", folder / "prior_responses.json"
+
+
+def model_arguments(folder: Path, tables: str = "train_metadata") -> list[str]:
+    paths = [f"data.csv_path_{channel}={folder / tables}_{channel}.csv" for channel in "lr"]
+    return [*paths, "data.metadata=null", f"train.save_dir={folder / 'out'}"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("clip2")
-
-
-@pytest.fixture(scope="module")
-def done(folder: Path) -> dict[str, subprocess.CompletedProcess]:
-    """The six stages, by script."""
+    """Tables of stages 1 to 3."""
     load_whisper("tiny.en")  # skips where the weights are missing
-    metadata, responses = write_clip2(folder)
-    prior, prior_responses = write_prior(folder)
+    folder = tmp_path_factory.mktemp("clip2")
+    write_clip2(folder)
     entries = [
         {"name": f"train_{channel}", "split": "train", "channel": channel}
         | {"csv_path": f"train_metadata_{channel[0]}.csv", "signal_dir": str(DEMO / "demo" / "signals")}
         | {"reference_dir": str(DEMO / "demo" / "unprocessed")}
         for channel in ("left", "right")
     ]
-    config, save = folder / "feature_config.yaml", folder / "out"
-    config.write_text(yaml.safe_dump({"datasets": entries}), encoding="utf-8")
-    stage = ("--config", config, "--splits", "train")
-    model = (
-        "-cp", "checkpoints/lite", f"data.csv_path_l={folder / 'train_metadata_l.csv'}",
-        f"data.csv_path_r={folder / 'train_metadata_r.csv'}", "data.metadata=null", f"data.prior_metadata={prior}",
-        f"data.prior_responses={prior_responses}", f"train.save_dir={save}",
-    )  # fmt: skip
-    commands: dict[str, tuple] = {
-        "metadata_to_csv.py": ("--json", metadata, "--responses", responses),
-        "whisper_inference.py": (*stage, "--models", "tiny.en", "--model-dir", MODELS, "--device", "cpu"),
-        "compute_metrics.py": stage,
-        "train.py": model,
-        "infer.py": (*model, "infer.splits=[train]", "infer.details=true"),
-        "evaluate.py": (save / "train_inference.csv", "--metadata", metadata, "--responses", responses,
-                        "--html", folder / "report.html"),
-    }  # fmt: skip
-    done = {script: run_script(script, *args) for script, args in commands.items()}
-    assert {script: one.stderr for script, one in done.items() if one.returncode} == {}
-    return done
+    (folder / "feature_config.yaml").write_text(yaml.safe_dump({"datasets": entries}), encoding="utf-8")
+    stage = ("--config", folder / "feature_config.yaml", "--splits", "train")
+    run("metadata_to_csv.py", "--json", folder / "train_metadata.json", "--responses", folder / "train_responses.json")
+    run("whisper_inference.py", *stage, "--models", "tiny.en", "--model-dir", MODELS, "--device", "cpu")
+    run("compute_metrics.py", *stage)
+    return folder
 
 
-def test_clip2_tables_hold_mean_labels_and_features(done, folder):
+def test_clip2_through_all_stages(folder):
     for channel in "lr":
         table = read_table(folder / f"train_metadata_{channel}.csv")
         assert table.groupby("signal")["correctness"].first().to_dict() == pytest.approx(TRUTH)
         assert table[["tiny.en", "stoi", "estoi", "dns_sig"]].notna().all(axis=None)
-        responses = table[table["word_count"] == 1].groupby("signal")["response"].first()
-        assert responses["row_moderate"] == "row your boat |  | gently down"
-
-
-def test_clip2_scores_are_nearer_to_the_labels_than_their_mean(done, folder):
-    with (folder / "out" / "train_inference.csv").open(encoding="utf-8", newline="") as handle:
-        scores = {signal: float(score) for signal, score in csv.reader(handle)}
+    prior = (f"data.prior_metadata={folder / 'prior.json'}", f"data.prior_responses={folder / 'prior_responses.json'}")
+    arguments = ("-cp", "checkpoints/lite", *model_arguments(folder), *prior)
+    run("train.py", *arguments)
+    inferred = run("infer.py", *arguments, "infer.splits=[train]", "infer.details=true")
+    scores = read_scores(folder / "out" / "train_inference.csv").scores
     assert scores.keys() == PROMPTS.keys()
     labels = [100 * TRUTH[signal] for signal in scores]
     found = rmse(list(scores.values()), labels)
     assert found < rmse([np.mean(labels)] * 4, labels)  # in sample; with labels mixed up it would not learn
-    assert f"RMSE {found:.2f}" in done["infer.py"].stdout
-    evaluated = done["evaluate.py"].stdout
+    assert f"RMSE {found:.2f}" in inferred
+    evaluated = run(
+        "evaluate.py", folder / "out" / "train_inference.csv", "--metadata", folder / "train_metadata.json",
+        "--responses", folder / "train_responses.json", "--html", folder / "report.html",
+    )  # fmt: skip
     assert f" {found:.2f} ± " in next(line for line in evaluated.splitlines() if line.startswith("all "))
     assert "resamples of 2 prompts" in evaluated
     assert "area under the ROC curve of words" in evaluated
     assert "row your boat |  | gently down" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_without_responses_the_transformer_trains_and_the_word_model_refuses(folder):
+    for channel in "lr":
+        table = read_table(folder / f"train_metadata_{channel}.csv")
+        write_table(table.assign(response=""), folder / f"plain_{channel}.csv")
+    arguments = [*model_arguments(folder, "plain"), "data.feature_cols=[tiny.en,stoi]", "exp_name=plain"]
+    run("train.py", "-cp", "checkpoints/published", *arguments, "train.epochs=2", "train.val_split=0.5")
+    word = run_script("train.py", "-cp", "checkpoints/lite", *arguments, "data.prior_metadata=null")
+    assert_user_error(word, "expected responses")

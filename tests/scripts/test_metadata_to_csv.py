@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from pathlib import Path
-
 import pytest
 from helpers import assert_user_error, run_script
 
@@ -12,45 +9,32 @@ from scow.data.tables import BASE_COLUMNS, read_table, write_table
 from scow.io import write_json
 
 
-def write_metadata(path: Path, **changes: object) -> Path:
-    losses = ("No Loss", "Mild", "Moderate")
-    record = {"prompt": "nan or null", "n_words": 3, **changes}
-    write_json(path, [{"signal": f"00{i}", "hearing_loss": loss, **record} for i, loss in enumerate(losses)])
-    return path
-
-
-def stage_1(*args: object) -> list[str]:
-    done = run_script("metadata_to_csv.py", "--json", *args)
+def test_metadata_to_csv_reports_each_file_and_loses_features_only_if_forced(tmp_path):
+    files = [tmp_path / "one.json", tmp_path / "two.json"]
+    for n_words, path in enumerate(files, start=3):
+        write_json(path, [{"signal": "0012", "prompt": "nan or null", "n_words": n_words, "hearing_loss": "Mild"}])
+    done = run_script("metadata_to_csv.py", "--json", files[0], "--json", files[1])
     assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout.splitlines()
-
-
-def test_metadata_to_csv_reports_each_file(tmp_path):
-    first = write_metadata(tmp_path / "a" / "one.json")
-    second = write_metadata(tmp_path / "b" / "two.json", n_words=4)
-    assert stage_1(first, "--json", second) == [
-        f"{first}: 3 signals, 9 rows per channel",
-        f"  wrote {first.with_name('one_l.csv')} and {first.with_name('one_r.csv')}",
+    assert done.stdout.splitlines() == [
+        f"{files[0]}: 1 signals, 3 rows per channel",
+        f"  wrote {tmp_path / 'one_l.csv'} and {tmp_path / 'one_r.csv'}",
         "  signals whose word count differs from n_words: 0",
-        f"{second}: 3 signals, 9 rows per channel",
-        f"  wrote {second.with_name('two_l.csv')} and {second.with_name('two_r.csv')}",
-        "  signals whose word count differs from n_words: 3",
-        "    000",
-        "    001",
-        "    002",
+        f"{files[1]}: 1 signals, 3 rows per channel",
+        f"  wrote {tmp_path / 'two_l.csv'} and {tmp_path / 'two_r.csv'}",
+        "  signals whose word count differs from n_words: 1",
+        "    0012",
     ]
-    assert read_table(first.with_name("one_r.csv"))["word"].tolist() == ["nan", "or", "null"] * 3
-
-
-def test_metadata_to_csv_refuses_to_lose_features_unless_forced(tmp_path):
-    path, table = write_metadata(tmp_path / "m.json"), tmp_path / "m_l.csv"
-    stage_1(path)
+    table = tmp_path / "one_l.csv"
     write_table(read_table(table).assign(base=0.5, dns_bak=1.0), table)
     before = table.read_bytes()
-    assert_user_error(run_script("metadata_to_csv.py", "--json", path), "m_l.csv", "base, dns_bak", "--force")
+    refused = run_script("metadata_to_csv.py", "--json", files[0])
+    assert_user_error(refused, "one_l.csv", "base, dns_bak", "--force")
     assert table.read_bytes() == before
-    stage_1(path, "--force")
+    assert run_script("metadata_to_csv.py", "--json", files[0], "--force").returncode == 0
     assert list(read_table(table).columns) == list(BASE_COLUMNS)
+    table.write_text("my notes\n1\n")
+    assert_user_error(run_script("metadata_to_csv.py", "--json", files[0]), "one_l.csv", "expected the columns")
+    assert table.read_text() == "my notes\n1\n"
 
 
 @pytest.mark.parametrize(("content", "word"), [(None, "found"), ('[{"signal": "a",', "JSON"), ("[7]", "record 1")])
@@ -58,9 +42,3 @@ def test_metadata_to_csv_of_wrong_input_is_one_line(tmp_path, content, word):
     if content is not None:
         (tmp_path / "m.json").write_text(content)
     assert_user_error(run_script("metadata_to_csv.py", "--json", tmp_path / "m.json"), "m.json", word)
-    assert not list(tmp_path.glob("*.csv"))
-
-
-def test_metadata_to_csv_of_real_metadata(clip1, tmp_path):
-    path = Path(shutil.copy(clip1 / "cadenza_data_valid" / "metadata" / "valid_metadata.json", tmp_path))
-    assert stage_1(path)[0] == f"{path}: 1175 signals, 8623 rows per channel"
