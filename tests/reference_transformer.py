@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from helpers import make_tables
+from scipy.special import softmax
 
 from scow.data.metadata import SignalRecord, metadata_table
 from scow.data.tables import HEARING_LOSSES, with_sentence_rows, write_table
@@ -16,7 +17,7 @@ from scow.models.config import TrainOptions, TransformerConfig
 from scow.models.inputs import ModelInput, load_input
 from scow.models.transformer import Transformer
 
-# The published state dict, as its documentation has it: 19 features, 64 dimensions, one layer per ear.
+# The published state dict, as its documentation has it: 19 features, 64 dimensions, one layer per channel.
 PUBLISHED_SHAPES = {
     "cls_token": (1, 1, 64),
     "linear_in.weight": (64, 19),
@@ -51,13 +52,9 @@ FLOAT32 = 1e-5
 
 
 def sinusoids(rows: int, d_model: int) -> np.ndarray:
-    """Sinusoidal positions in float64, shape (rows, d_model), cell by cell from the paper's equation."""
-    pe = np.zeros((rows, d_model))
-    for position in range(rows):
-        for i in range(0, d_model, 2):
-            angle = position / 10_000.0 ** (i / d_model)
-            pe[position, i], pe[position, i + 1] = np.sin(angle), np.cos(angle)
-    return pe
+    """Sinusoidal positions in float64, shape (rows, d_model), from the paper's equation."""
+    angles = np.arange(rows)[:, None] / 10_000.0 ** (np.arange(0, d_model, 2) / d_model)
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(rows, d_model)
 
 
 def random_state(seed: int, n_features: int = 19, num_layers: int = 1) -> dict[str, torch.Tensor]:
@@ -82,50 +79,39 @@ def random_state(seed: int, n_features: int = 19, num_layers: int = 1) -> dict[s
 def reference_share(
     state: Mapping[str, torch.Tensor], left: np.ndarray, right: np.ndarray, hearing_loss: int, nhead: int = 4
 ) -> float:
-    """The published network on one signal, in float64: features of shape (rows, n_features) per ear, no padding."""
+    """The published network on one signal, in float64: features of shape (rows, n_features) per channel, no padding."""
     w = {name: tensor.double().numpy() for name, tensor in state.items()}
-    d_model = w["cls_token"].shape[-1]
 
-    def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> np.ndarray:
-        return np.einsum("ri,oi->ro", x, weight) + bias
+    def linear(x: np.ndarray, name: str, kind: str = ".") -> np.ndarray:
+        return x @ w[f"{name}{kind}weight"].T + w[f"{name}{kind}bias"]
 
     def norm(x: np.ndarray, name: str) -> np.ndarray:
-        centred = x - x.mean(axis=-1, keepdims=True)
-        spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + 1e-5)
-        return centred / spread * w[f"{name}.weight"] + w[f"{name}.bias"]
+        spread = np.sqrt(x.var(axis=-1, keepdims=True) + 1e-5)
+        return (x - x.mean(axis=-1, keepdims=True)) / spread * w[f"{name}.weight"] + w[f"{name}.bias"]
 
     def attention(x: np.ndarray, name: str) -> np.ndarray:
-        stacked = linear(x, w[f"{name}.in_proj_weight"], w[f"{name}.in_proj_bias"])
-        query, key, value = stacked[:, :d_model], stacked[:, d_model : 2 * d_model], stacked[:, 2 * d_model :]
-        width = d_model // nhead
-        heads = []
-        for head in range(nhead):
-            part = slice(head * width, (head + 1) * width)
-            logits = query[:, part] @ key[:, part].T / np.sqrt(width)
-            weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-            heads.append(weights / weights.sum(axis=-1, keepdims=True) @ value[:, part])
-        return linear(np.concatenate(heads, axis=-1), w[f"{name}.out_proj.weight"], w[f"{name}.out_proj.bias"])
+        stacked = linear(x, name, ".in_proj_").reshape(len(x), 3, nhead, -1)
+        query, key, value = stacked.transpose(1, 2, 0, 3)  # each (head, row, width)
+        weights = softmax(query @ key.transpose(0, 2, 1) / np.sqrt(query.shape[-1]), axis=-1)
+        return linear((weights @ value).transpose(1, 0, 2).reshape(x.shape), f"{name}.out_proj")
 
-    ears = []
+    summaries = []
     for features, encoder in ((left, "transformer_l"), (right, "transformer_r")):
-        rows = linear(features.astype(np.float64), w["linear_in.weight"], w["linear_in.bias"])
+        rows = linear(features.astype(np.float64), "linear_in")
         x = np.concatenate([w["cls_token"][0], w["hearing_embedding.weight"][[hearing_loss]], rows])
-        x = x + sinusoids(len(x), d_model)
-        layer = 0
-        while f"{encoder}.layers.{layer}.linear1.weight" in w:
+        x = x + sinusoids(len(x), x.shape[1])
+        for layer in range(sum(name.startswith(encoder) and name.endswith("linear1.bias") for name in w)):
             name = f"{encoder}.layers.{layer}"
             x = norm(x + attention(x, f"{name}.self_attn"), f"{name}.norm1")
-            hidden = np.maximum(linear(x, w[f"{name}.linear1.weight"], w[f"{name}.linear1.bias"]), 0.0)
-            x = norm(x + linear(hidden, w[f"{name}.linear2.weight"], w[f"{name}.linear2.bias"]), f"{name}.norm2")
-            layer += 1
-        ears.append(x[0])
-    return float(np.concatenate(ears) @ w["fc_out.weight"][0] + w["fc_out.bias"][0])
+            x = norm(x + linear(np.maximum(linear(x, f"{name}.linear1"), 0.0), f"{name}.linear2"), f"{name}.norm2")
+        summaries.append(x[0])
+    return float(linear(np.concatenate(summaries), "fc_out")[0])
 
 
 def random_signals(
     lengths: Sequence[int], n_features: int = 19, seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Features padded with zeros, rows of each signal, severities in turn."""
+    """Features padded with zeros, rows of each signal, hearing losses in turn."""
     rng = np.random.default_rng(seed)
     features = np.zeros((len(lengths), 2, max(lengths), n_features), dtype=np.float32)
     for i, rows in enumerate(lengths):

@@ -186,15 +186,3 @@ def test_input_of_is_what_tables_give(tmp_path):
     assert torch.equal(found.hearing_loss, whole.hearing_loss)
     assert torch.equal(found.n_rows, whole.n_rows)
     assert not found.labelled.any()
-
-
-def test_load_input_challenge_data(clip1):
-    folder = clip1 / "cadenza_data_valid" / "metadata"
-    inputs = load_input(folder / "valid_metadata_l.csv", folder / "valid_metadata_r.csv", COLUMNS)
-    assert len(inputs) == 1175
-    assert int(inputs.n_rows.sum()) == 8623 + 1175  # word rows and sentence rows
-    assert inputs.labelled.all()
-    empty = {row["signal"] for row in read_rows(folder / "valid_metadata_l.csv") if row["pesq"] == ""}
-    zero = (inputs.features[:, 0, :, 3] == 0).all(dim=1)
-    assert {signal for signal, is_zero in zip(inputs.signals, zero, strict=True) if is_zero} == empty
-    assert len(empty) == 48

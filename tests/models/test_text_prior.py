@@ -9,16 +9,14 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
-from helpers import EASY_WORDS, HARD_WORDS, make_response_tables, records_with_responses
+from helpers import make_response_tables, records_with_responses
 from scipy.optimize import minimize
 from scipy.sparse import csr_matrix
 
 from scow.data.metadata import SignalRecord
-from scow.errors import UserError
 from scow.models.inputs import ModelInput, load_input
 from scow.models.text_prior import PriorCorpus, TextPrior, fit_logistic
 from scow.models.word_features import FUNCTION_WORDS, zipf
-from scow.text.labels import word_labels
 
 C = 0.02
 N = 60  # signals of ten tracks
@@ -57,15 +55,6 @@ def test_fit_logistic_against_scipy(soft, sparse):
     weights, intercept = fit_logistic(csr_matrix(features) if sparse else features, labels, 0.1)
     np.testing.assert_allclose([*weights, intercept], expected, rtol=0, atol=1e-4)
     assert np.abs(expected).max() > 0.1
-
-
-def test_fit_logistic_with_one_class():
-    weights, intercept = fit_logistic(np.eye(3), np.ones(3), 0.1)
-    assert np.isfinite([*weights, intercept]).all()
-    assert intercept > 3
-    weights, intercept = fit_logistic(np.zeros((10, 2)), np.array([1.0] * 9 + [0.0]), 1e-6)
-    assert weights.tolist() == [0.0, 0.0]
-    assert intercept == pytest.approx(np.log(9), abs=1e-3)  # the intercept is not penalised
 
 
 def identities(words: list[str], i: int) -> list[str]:
@@ -121,25 +110,6 @@ def test_prior_identities_are_of_three_tracks(records, prior):
     assert len(PriorCorpus(records[:12]).prior(C).identities) == 0  # two tracks: the dense features remain
 
 
-def test_prior_is_at_minimum_of_its_loss(records, prior):
-    """The slope of the log-loss is the penalty's, for the dense columns; against labels counted here."""
-    texts = [(record.prompt, record.hearing_loss) for record in records]
-    x = np.array([dense(p.split(), i, loss) for p, loss in texts for i in range(len(p.split()))], dtype=float)
-    labels = np.array([label for r in records for label in word_labels(r.prompt.split(), r.response)])
-    np.testing.assert_allclose(prior.dense_mean, x.mean(axis=0), rtol=0, atol=1e-9)
-    slope = ((x - prior.dense_mean) / prior.dense_scale).T @ (labels - 1 / (1 + np.exp(-prior.logits(texts))))
-    np.testing.assert_allclose(slope, prior.dense_weights / C, rtol=0, atol=1e-2)
-    assert np.abs(slope).max() > 1
-
-
-def test_prior_learns_words(prior):
-    easy, hard = (
-        np.mean([prior.logits([(f"river {word} heart", "Mild")])[1] for word in words])
-        for words in (EASY_WORDS, HARD_WORDS)
-    )
-    assert easy - hard > 1
-
-
 # --- which responses a logit has seen
 
 
@@ -175,15 +145,6 @@ def test_unseen_logits_do_not_see_their_group(inputs, changed, by):
     assert sum(changes) > N / 2  # others do learn from it
 
 
-def test_unseen_logits_do_not_see_other_prompts_of_their_track(inputs):
-    corpus = records_with_responses(N)[0]
-    groups = [record.track for record in corpus]
-    extra = SignalRecord("extra", "baby umbra tonight", "Mild", "baby umbra tonight", 3, 3, 1.0, "track0")
-    changes = moved(*(logits_of([*corpus, record], inputs, groups) for record in (extra, turned(extra))))
-    assert changes[:6] == 6 * [False]
-    assert sum(changes) > N / 2
-
-
 @pytest.mark.parametrize("by", ["track", "prompt"])
 def test_held_groups_are_not_seen_at_all(inputs, by):
     """Neither by the logits of the others, nor by the prior that predicts the held-out signals."""
@@ -197,23 +158,3 @@ def test_held_groups_are_not_seen_at_all(inputs, by):
     assert any(moved(logits_of(corpus, part, of_rest), logits_of(other, part, of_rest)))
     one, two = (vars(PriorCorpus(records).prior(C, held)) for records in (corpus, other))
     assert all(np.array_equal(one[name], two[name]) for name in one)
-
-
-def test_unseen_logits_outside_the_corpus_are_of_the_whole_prior(inputs):
-    """Half of the input is in the corpus: only that half has priors of other folds."""
-    corpus = PriorCorpus([*records_with_responses(N)[0][:30], *records_with_responses(60, 70, "p")[0]])
-    groups = [record.track for record in records_with_responses(N)[0]]
-    logits = corpus.unseen_logits(inputs, groups, C, NOBODY, 0)
-    differs = np.abs(logits - corpus.prior(C).logits(inputs.prior_texts)) > 1e-9
-    inside = inputs.word_signals < 30
-    assert not differs[~inside].any()
-    assert differs[inside].mean() > 0.6
-
-
-def test_corpus_of_held_groups_alone(inputs):
-    corpus = records_with_responses(N)[0]
-    with pytest.raises(UserError, match=r"data.prior_metadata: expected prompts beyond the held-out groups"):
-        PriorCorpus(corpus).prior(C, frozenset(record.track for record in corpus))
-    few = PriorCorpus(corpus[:24])  # four tracks: fewer folds will do
-    part = inputs.take(torch.arange(24))
-    assert np.isfinite(few.unseen_logits(part, [r.track for r in corpus[:24]], C, NOBODY, 0)).all()

@@ -106,14 +106,6 @@ def test_word_features_by_hand(ear, channels):
     np.testing.assert_allclose(turned[found.columns], found, rtol=0, atol=1e-12)
 
 
-def test_word_features_of_each_signal_alone():
-    whole = word_features(invented(), LOGITS, BOTH)
-    signal = invented().word_signals
-    for i in range(3):
-        alone = word_features(invented().take(torch.tensor([i])), LOGITS[signal == i], BOTH)
-        np.testing.assert_allclose(alone, whole[signal == i], rtol=0, atol=1e-12)
-
-
 def test_word_features_blocks():
     whole = word_features(invented(), LOGITS, BOTH)
     assert tuple(dict.fromkeys(name.partition(".")[0] for name in whole)) == BLOCKS

@@ -64,11 +64,6 @@ def test_predict_learns_the_chances(model, new):
     np.testing.assert_allclose(turned.correctness, found.correctness[::-1], rtol=0, atol=1e-12)
 
 
-def test_labels_of(inputs):
-    pairs = zip(inputs.words, inputs.responses, strict=True)
-    assert labels_of(inputs).tolist() == [float(word in response.split()) for ws, response in pairs for word in ws]
-
-
 @pytest.mark.parametrize("name", ["full", "without_dnsmos"])
 def test_regression_is_at_minimum_of_its_loss(model, inputs, name):
     """Where the weights are best, the log-loss's slope is the penalty's, with a quarter of it for three blocks."""
@@ -139,13 +134,6 @@ def test_fit_on_one_channel(tmp_path, ear):
         features[:, channel] = 1.0 - features[:, channel]
         other = model.predict(dataclasses.replace(inputs, features=features)).words
         assert np.array_equal(other, model.predict(inputs).words) == (name != ear)
-
-
-def test_fit_counts_empty_responses_as_misses(inputs):
-    nothing = torch.arange(len(inputs)) % 2 == 1
-    responses = tuple("" if i % 2 else response for i, response in enumerate(inputs.responses))
-    some = dataclasses.replace(inputs, responses=responses, target=torch.where(nothing, 0.0, inputs.target))
-    assert fit(some).predict(inputs).correctness.mean() < fit(inputs).predict(inputs).correctness.mean() - 0.1
 
 
 def test_fit_refuses(inputs):
