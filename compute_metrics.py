@@ -27,8 +27,8 @@ def main() -> int:
     given = parser.parse_args()
 
     config = read_feature_config(given.config)
-    say_unread(given.config, runner.unread_settings(config))
-    options = runner.metric_options(config)
+    say_unread(given.config, config.unknown)
+    options = config.metric_options()
     if given.quality or given.dns:
         options = dataclasses.replace(options, quality=given.quality, dns=given.dns)
     datasets = present_datasets(

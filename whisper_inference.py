@@ -32,11 +32,11 @@ def main() -> int:
     given = parser.parse_args()
 
     config = read_feature_config(given.config)
-    say_unread(given.config, runner.unread_settings(config))
+    say_unread(given.config, config.unknown)
     models = runner.named_models(listed(given.models)) if given.models else runner.configured_models(config)
     overrides = {name: getattr(given, name) for name in ("model_dir", "device", "batch_size")}
     options = dataclasses.replace(
-        runner.whisper_options(config), **{name: value for name, value in overrides.items() if value is not None}
+        config.whisper_options(), **{name: value for name, value in overrides.items() if value is not None}
     )
     names, splits = listed(given.datasets), listed(given.splits)
     datasets = present_datasets(

@@ -6,12 +6,15 @@ import os
 import signal
 from pathlib import Path
 
-from helpers import wait_until
+from helpers import ROOT, wait_until
 
 from scow.errors import UserError
 
+PATH = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # PYTHONPATH of workers
+Item = tuple[Path, int, str]  # folder for notes, number, what happens at it
 
-def square(item: tuple[Path, int, str]) -> int:
+
+def square(item: Item) -> int:
     """The square of a number; notes in a folder which process began it, and does what else is said."""
     folder, number, then = item
     with (folder / "log").open("a") as log:
@@ -25,7 +28,7 @@ def square(item: tuple[Path, int, str]) -> int:
     return number * number
 
 
-def negative(item: tuple[Path, int, str]) -> tuple[Path, int, str]:
+def negative(item: Item) -> Item:
     return item[0], -item[1], item[2]
 
 

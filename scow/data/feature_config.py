@@ -5,17 +5,20 @@ Paths are relative to the folder of the file; a backslash in them is taken for a
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from scow.config import options_from, unknown_keys
 from scow.data.audio import CHANNELS
 from scow.data.metadata import metadata_beside
 from scow.errors import UserError, nearest
 from scow.io import portable_path, read_yaml
+
+Options = TypeVar("Options", "WhisperOptions", "MetricOptions")
 
 
 @dataclass(frozen=True)
@@ -34,18 +37,53 @@ class Dataset:
 
 
 @dataclass(frozen=True)
+class WhisperOptions:
+    """Section ``whisper:`` of ``feature_config.yaml``."""
+
+    splits: tuple[str, ...] = ("train", "valid", "eval")  # where the command line names none
+    model_dir: Path | None = None  # folder of weights, relative to the config; downloads go there
+    device: str = "auto"  # auto, cpu or cuda
+    batch_size: int | None = None  # signals per chunk; None: 8
+    jobs: int = 1  # processes
+
+
+@dataclass(frozen=True)
+class MetricOptions:
+    """Section ``metrics:`` of ``feature_config.yaml``."""
+
+    quality: bool = True  # STOI, eSTOI and PESQ
+    dns: bool = True  # DNSMOS
+    dnsmos_model: Path | None = None  # sig_bak_ovr.onnx, relative to the config; None: that of speechmos
+    default_datasets: tuple[str, ...] = ()  # where the command line names none; empty: all
+    jobs: int = 1  # processes
+
+
+@dataclass(frozen=True)
 class FeatureConfig:
     """``feature_config.yaml``, read."""
 
     path: Path
     datasets: tuple[Dataset, ...]
-    whisper: dict[str, Any]  # section of stage 2, checked by scow.features
-    metrics: dict[str, Any]  # section of stage 3, likewise
-    unknown: tuple[str, ...] = ()  # keys of dataset entries that nothing reads
+    whisper: dict[str, Any]  # sections, checked when their stage runs
+    metrics: dict[str, Any]
+    unknown: tuple[str, ...] = ()  # keys that nothing reads: most likely typing errors
 
     def resolve(self, path: Path) -> Path:
         """A path of this file, relative to its folder."""
         return self.path.parent / path
+
+    def whisper_options(self) -> WhisperOptions:
+        """The section `whisper:`; its `models` are read by `scow.features.runner.configured_models`."""
+        return self._options(WhisperOptions, "whisper")
+
+    def metric_options(self) -> MetricOptions:
+        """The section `metrics:`."""
+        return self._options(MetricOptions, "metrics")
+
+    def _options(self, cls: type[Options], section: str) -> Options:
+        options = options_from(cls, getattr(self, section), f"{self.path}: {section}")
+        paths: dict[str, Any] = {name: self.resolve(v) for name, v in vars(options).items() if isinstance(v, Path)}
+        return dataclasses.replace(options, **paths)
 
 
 def read_feature_config(path: Path) -> FeatureConfig:
@@ -65,6 +103,8 @@ def read_feature_config(path: Path) -> FeatureConfig:
     for section, options in sections.items():
         if not isinstance(options, dict):
             raise UserError(f"{path}: expected a mapping `{section}:`, found {options!r}")
+    unknown += [f"whisper.{key}" for key in unknown_keys(WhisperOptions, sections["whisper"]) if key != "models"]
+    unknown += [f"metrics.{key}" for key in unknown_keys(MetricOptions, sections["metrics"])]
     return FeatureConfig(path=path, datasets=datasets, unknown=tuple(unknown), **sections)
 
 

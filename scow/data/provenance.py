@@ -18,10 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from scow.errors import UserError
-from scow.io import read_json, write_json
+from scow.io import read_json, sha256_of, write_json
 
 EARLIER_FORMAT, FORMAT = (f"stereo-chorus-of-whispers/provenance/{n}" for n in (1, 2))  # 1: a list of runs per column
 SOURCE = ("definition", "model", "sha256")
+
+
+def source(definition: str, model: str | None = None, weights: Path | None = None) -> dict[str, str | None]:
+    """What a column is computed with: its definition, and a model with the hash of its weights."""
+    return {"definition": definition, "model": model, "sha256": sha256_of(weights) if weights else None}
 
 
 def provenance_path(table: Path) -> Path:

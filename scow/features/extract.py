@@ -17,7 +17,7 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -34,7 +34,7 @@ from scow.device import resolve_device
 from scow.errors import SignalError
 from scow.features.dnsmos import Dnsmos
 from scow.features.intrusive import intrusive_metrics
-from scow.features.partial import SignalResult
+from scow.features.partial import ChannelResult
 from scow.features.whisper import Transcriber, Transcript, WhisperModel, load_transcriber, prompt_word_scores
 from scow.text.labels import hit_rate
 
@@ -77,42 +77,42 @@ def read_audio(tasks: Sequence[Task]) -> list[tuple[Task, Audio]]:
 
 def whisper_results(
     model: WhisperModel, model_dir: Path | None, device: str, chunk: Sequence[tuple[Task, Audio]]
-) -> list[SignalResult]:
+) -> list[ChannelResult]:
     """Stage 2: scores of the words and the sentence of a chunk of signals, all their channels at once."""
-    results = {task.signal: SignalResult(task.signal) for task, _ in chunk}
+    results: dict[tuple[str, str], ChannelResult] = {}
+    words: dict[tuple[str, str], tuple[str, ...]] = {}
     channels: dict[tuple[str, str], np.ndarray] = {}
     for task, audio in chunk:
         for channel in task.columns:
+            key = task.signal, channel
+            results[key] = ChannelResult(*key)
+            words[key] = task.words[channel]
             try:
-                channels[task.signal, channel] = _samples(audio["signal"], channel)
+                channels[key] = _samples(audio["signal"], channel)
             except SignalError as error:
-                results[task.signal].failures[f"{channel} {model.column}"] = str(error)
+                results[key].failures[model.column] = str(error)
     if channels:
         transcriber = loaded_transcriber(model, model_dir=model_dir, device=resolve_device(device))
-        transcripts = transcribe_channels(transcriber, channels)
-        made_with = _made_with(transcriber.device.type, transcriber.dtype, WHISPER_LIBRARIES)
-        words = {task.signal: task.words for task, _ in chunk}
-        for (signal, channel), transcript in transcripts.items():
-            scores, sentence = word_and_sentence_scores(words[signal][channel], transcript)
-            cell = {"scores": [*scores, sentence], "transcript": transcript.text}
-            results[signal].values[f"{channel} {model.column}"] = cell
-            results[signal].made_with.update(made_with)
+        for key, transcript in transcribe_channels(transcriber, channels).items():
+            scores, sentence = word_and_sentence_scores(words[key], transcript)
+            results[key].values[model.column] = {"scores": [*scores, sentence], "transcript": transcript.text}
+            results[key].made_with = _made_with(transcriber.device.type, transcriber.dtype, WHISPER_LIBRARIES)
     return list(results.values())
 
 
-def metric_results(dnsmos_model: Path | None, chunk: Sequence[tuple[Task, Audio]]) -> list[SignalResult]:
+def metric_results(dnsmos_model: Path | None, chunk: Sequence[tuple[Task, Audio]]) -> list[ChannelResult]:
     """Stage 3: metrics of a chunk of signals."""
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1):
-        return [_metric_result(task, audio, dnsmos_model) for task, audio in chunk]
+        return [result for task, audio in chunk for result in _metrics_of_signal(task, audio, dnsmos_model)]
 
 
-def _metric_result(task: Task, audio: Audio, dnsmos_model: Path | None) -> SignalResult:
-    result = SignalResult(task.signal, made_with=_made_with("cpu", "float32", METRIC_LIBRARIES))
+def _metrics_of_signal(task: Task, audio: Audio, dnsmos_model: Path | None) -> Iterator[ChannelResult]:
     reference = functools.cache(lambda: resample_poly(_samples(audio["reference"])))
-    measured: dict[tuple[bytes, tuple[str, ...]], Mapping[str, float | str]] = {}
+    measured: dict[tuple[bytes, tuple[str, ...]], Mapping[str, float | str]] = {}  # by samples and columns
     for channel, columns in task.columns.items():
+        found: dict[str, float | str] = {}  # a value or a reason
         for group, use in ((INTRUSIVE_COLUMNS, "degraded"), (DNSMOS_COLUMNS, "audio")):
             wanted = tuple(column for column in group if column in columns)
             if not wanted:
@@ -124,13 +124,13 @@ def _metric_result(task: Task, audio: Audio, dnsmos_model: Path | None) -> Signa
                     measured[key] = loaded_dnsmos(dnsmos_model)(samples)
                 elif key not in measured:
                     measured[key] = intrusive_metrics(reference(), resample_poly(samples), wanted)
-                found = measured[key]
+                found |= {column: measured[key][column] for column in wanted}
             except SignalError as error:
-                found = dict.fromkeys(wanted, str(error))
-            for column in wanted:
-                target: dict[str, Any] = result.failures if isinstance(found[column], str) else result.values
-                target[f"{channel} {column}"] = found[column]
-    return result
+                found |= dict.fromkeys(wanted, str(error))
+        failures = {column: reason for column, reason in found.items() if isinstance(reason, str)}
+        values = {column: value for column, value in found.items() if column not in failures}
+        made_with = _made_with("cpu", "float32", METRIC_LIBRARIES)
+        yield ChannelResult(task.signal, channel, values, failures, made_with)
 
 
 def _files_of(task: Task) -> Audio:

@@ -19,8 +19,7 @@ import io
 import subprocess
 import sys
 import warnings
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 
 import numpy as np
 
@@ -71,13 +70,17 @@ def intrusive_metrics(
 def _stoi(reference: np.ndarray, degraded: np.ndarray, *, extended: bool) -> float:
     from pystoi import stoi
 
-    with warnings.catch_warnings(), _own_random_state():
-        # pystoi answers "too few frames" with a warning and 1e-5, which no reader can tell from a score.
-        warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
-        try:
+    state = np.random.get_state()  # noqa: NPY002 - pystoi draws noise at rounding level from NumPy's global generator
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        with warnings.catch_warnings():
+            # pystoi answers "too few frames" with a warning and 1e-5, which no reader can tell from a score.
+            warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
             return float(stoi(reference, degraded, MODEL_RATE_HZ, extended=extended))
-        except RuntimeWarning as error:
-            raise SignalError("STOI needs 30 frames (0.4 s) that are not silent") from error
+    except RuntimeWarning as error:
+        raise SignalError("STOI needs 30 frames (0.4 s) that are not silent") from error
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 def _pesq(reference: np.ndarray, degraded: np.ndarray) -> float:
@@ -101,26 +104,11 @@ def _isolated_pesq(reference: np.ndarray, degraded: np.ndarray) -> float:
     """
     signals = io.BytesIO()
     np.save(signals, np.stack([reference, degraded]), allow_pickle=False)
-    done = subprocess.run(
-        [sys.executable, "-c", _PESQ_PROGRAM, str(MODEL_RATE_HZ)],
-        input=signals.getvalue(),
-        capture_output=True,
-        check=False,
-    )
+    command = [sys.executable, "-c", _PESQ_PROGRAM, str(MODEL_RATE_HZ)]
+    done = subprocess.run(command, input=signals.getvalue(), capture_output=True, check=False)
     verdict, _, answer = done.stdout.decode().partition(" ")
     if verdict == "value":
         return float(answer)
     if verdict == "error":
         raise SignalError(f"PESQ: {answer.strip()}")
     raise SignalError("PESQ holds at most 50 utterances, and finds more in this signal")
-
-
-@contextmanager
-def _own_random_state() -> Iterator[None]:
-    """Fix NumPy's global generator, from which pystoi draws noise at rounding level, and restore it afterwards."""
-    state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(0)  # noqa: NPY002
-    try:
-        yield
-    finally:
-        np.random.set_state(state)  # noqa: NPY002

@@ -1,6 +1,6 @@
 """Results of signals, and how they are kept on disk until their table is written.
 
-Finished signals are appended to a file of JSON lines beside the table, a line per chunk of signals, synced to the disk.
+Finished signals are appended to a file of JSON lines beside the table, a line per chunk, synced to the disk.
 A run that is killed loses at most the chunks in flight: the next one reads the file, drops a torn last line, and
 computes only what is missing. A chunk is kept whole or not at all, so that a resumed run computes the same chunks, and
 with them the same last bits, as one that was not killed.
@@ -24,19 +24,20 @@ from scow.io import atomic_write
 
 
 @dataclass
-class SignalResult:
-    """What was computed of one signal, as JSON holds it; keys are channel and column, such as ``left stoi``."""
+class ChannelResult:
+    """What was computed of one channel of a signal, as JSON holds it; dicts are by column."""
 
     signal: str
+    channel: str
     values: dict[str, Any] = field(default_factory=dict)  # a metric, or {scores: words and sentence, transcript}
     failures: dict[str, str] = field(default_factory=dict)  # reasons
     made_with: dict[str, Any] = field(default_factory=dict)  # date, device, dtype, versions
 
 
-def read_partial(path: Path) -> tuple[dict[str, Any], list[SignalResult]]:
+def read_partial(path: Path) -> tuple[dict[str, Any], list[ChannelResult]]:
     """Heading and results of a file, in the order computed; a damaged line costs its own results only."""
     heading: dict[str, Any] = {}
-    results: list[SignalResult] = []
+    results: list[ChannelResult] = []
     with suppress(FileNotFoundError):
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:  # what follows is torn
             with suppress(ValueError, TypeError):
@@ -44,11 +45,11 @@ def read_partial(path: Path) -> tuple[dict[str, Any], list[SignalResult]]:
                 if isinstance(entry, dict):
                     heading = entry
                 else:
-                    results += [SignalResult(**result) for result in entry]
+                    results += [ChannelResult(**result) for result in entry]
     return heading, results
 
 
-def start_partial(path: Path, heading: dict[str, Any]) -> list[SignalResult]:
+def start_partial(path: Path, heading: dict[str, Any]) -> list[ChannelResult]:
     """Make a file ready to append to, without what is torn or belongs to something else; returns what is kept."""
     earlier, results = read_partial(path)
     kept = results if earlier == heading else []
@@ -57,7 +58,7 @@ def start_partial(path: Path, heading: dict[str, Any]) -> list[SignalResult]:
     return kept
 
 
-def append_partial(path: Path, results: Sequence[SignalResult]) -> None:
+def append_partial(path: Path, results: Sequence[ChannelResult]) -> None:
     """Append the results of a chunk; returns when they are on the disk."""
     try:
         with path.open("a", encoding="utf-8") as handle:
@@ -68,16 +69,17 @@ def append_partial(path: Path, results: Sequence[SignalResult]) -> None:
         raise UserError(f"cannot write {path}: {error.strerror or error}; finished signals are kept") from error
 
 
-def merge_results(results: Iterable[SignalResult]) -> dict[str, SignalResult]:
-    """One result per signal: for each channel and column the last value, or else the last reason."""
-    merged: dict[str, SignalResult] = {}
+def merge_results(results: Iterable[ChannelResult]) -> dict[tuple[str, str], ChannelResult]:
+    """One result per signal and channel: for each column the last value, or else the last reason."""
+    merged: dict[tuple[str, str], ChannelResult] = {}
     for new in results:
-        old = merged.get(new.signal, SignalResult(new.signal))
+        old = merged.get((new.signal, new.channel), ChannelResult(new.signal, new.channel))
         values, failures = old.values | new.values, old.failures | new.failures
-        failures = {key: reason for key, reason in failures.items() if key not in values}
-        merged[new.signal] = SignalResult(new.signal, values, failures, new.made_with or old.made_with)
+        failures = {column: reason for column, reason in failures.items() if column not in values}
+        made_with = new.made_with or old.made_with
+        merged[new.signal, new.channel] = ChannelResult(new.signal, new.channel, values, failures, made_with)
     return merged
 
 
-def _line(results: Sequence[SignalResult]) -> str:
+def _line(results: Sequence[ChannelResult]) -> str:
     return json.dumps([vars(result) for result in results]) + "\n"

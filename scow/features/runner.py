@@ -1,4 +1,4 @@
-"""Stages 2 and 3: fill the Whisper columns and the metric columns of feature tables, by one loop (`_fill`).
+"""Stages 2 and 3: fill the Whisper columns and the metric columns of feature tables, by one loop (`_Stage.fill`).
 
 1. Tables are locked, read once and checked; those of the same split and folders are filled together, so that a file is
    decoded once for both channels.
@@ -20,17 +20,15 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from scow.cli import EXIT_OK, Progress, report_failures
-from scow.config import options_from, unknown_keys
-from scow.data.feature_config import Dataset, FeatureConfig
-from scow.data.provenance import check_source, read_provenance, updated_column, write_provenance
+from scow.data.feature_config import Dataset, FeatureConfig, MetricOptions, WhisperOptions
+from scow.data.provenance import check_source, read_provenance, source, updated_column, write_provenance
 from scow.data.tables import (
     DNSMOS_COLUMNS,
     INTRUSIVE_COLUMNS,
@@ -44,38 +42,24 @@ from scow.data.tables import (
 from scow.device import resolve_device
 from scow.errors import UserError
 from scow.features import dnsmos, intrusive, whisper
-from scow.features.engine import DIED, open_engine
+from scow.features.engine import DIED, Engine, open_engine
 from scow.features.extract import Task, loaded_dnsmos, metric_results, read_audio, whisper_results
-from scow.features.partial import SignalResult, append_partial, merge_results, read_partial, start_partial
+from scow.features.partial import ChannelResult, append_partial, merge_results, read_partial, start_partial
 from scow.features.whisper import WhisperModel, load_transcriber, resolve_model, weights_path
-from scow.io import atomic_write, locked, portable_path, sha256_of
+from scow.io import atomic_write, locked, portable_path
 
 SIGNALS_PER_CHUNK = 8  # sixteen channels: the decoder gains little from more, and a killed run loses no more than these
-Options = TypeVar("Options", "WhisperOptions", "MetricOptions")
+Settings = Mapping[str, Any]  # arguments of `open_engine`
 Sources = dict[str, dict[str, str | None]]  # definition, model and sha256, by column
-Work = tuple[tuple[str, ...], Callable[[], Sources], Callable[[Any], list[SignalResult]]]  # columns, sources, compute
 
 
 @dataclass(frozen=True)
-class WhisperOptions:
-    """Section ``whisper:`` of ``feature_config.yaml``."""
+class Work:
+    """Columns that are computed together, and how."""
 
-    splits: tuple[str, ...] = ("train", "valid", "eval")  # where the command line names none
-    model_dir: Path | None = None  # folder of weights, relative to the config; downloads go there
-    device: str = "auto"  # auto, cpu or cuda
-    batch_size: int | None = None  # signals per chunk; None: 8
-    jobs: int = 1  # processes
-
-
-@dataclass(frozen=True)
-class MetricOptions:
-    """Section ``metrics:`` of ``feature_config.yaml``."""
-
-    quality: bool = True  # STOI, eSTOI and PESQ
-    dns: bool = True  # DNSMOS
-    dnsmos_model: Path | None = None  # sig_bak_ovr.onnx, relative to the config; None: that of speechmos
-    default_datasets: tuple[str, ...] = ()  # where the command line names none; empty: all
-    jobs: int = 1  # processes
+    columns: tuple[str, ...]
+    sources: Callable[[], Sources]
+    compute: Callable[[Any], list[ChannelResult]]  # takes what `read_audio` gives
 
 
 @dataclass
@@ -85,27 +69,6 @@ class StageResult:
     filled: list[tuple[Path, tuple[str, ...], int, int]] = field(default_factory=list)  # table, columns, new, present
     failures: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)  # signal, channel, reason: columns
     transcripts: list[tuple[str, str, str, str]] = field(default_factory=list)  # signal, table, model, transcript
-
-
-def whisper_options(config: FeatureConfig) -> WhisperOptions:
-    """The ``whisper:`` section, with paths made relative to the config."""
-    return _resolved(config, options_from(WhisperOptions, config.whisper, f"{config.path}: whisper"))
-
-
-def metric_options(config: FeatureConfig) -> MetricOptions:
-    """The ``metrics:`` section, with paths made relative to the config."""
-    return _resolved(config, options_from(MetricOptions, config.metrics, f"{config.path}: metrics"))
-
-
-def _resolved(config: FeatureConfig, options: Options) -> Options:
-    paths: dict[str, Any] = {k: config.resolve(v) for k, v in vars(options).items() if isinstance(v, Path)}
-    return dataclasses.replace(options, **paths)
-
-
-def unread_settings(config: FeatureConfig) -> tuple[str, ...]:
-    """Keys of the config that nothing reads: most likely typing errors."""
-    whisper_keys = [f"whisper.{key}" for key in unknown_keys(WhisperOptions, config.whisper) if key != "models"]
-    return (*config.unknown, *whisper_keys, *(f"metrics.{k}" for k in unknown_keys(MetricOptions, config.metrics)))
 
 
 def configured_models(config: FeatureConfig) -> tuple[WhisperModel, ...]:
@@ -134,10 +97,10 @@ def fill_whisper(
     models: Sequence[WhisperModel],
     options: WhisperOptions,
     *,
-    engine: Mapping[str, Any] | None = None,
+    engine: Settings | None = None,
     overwrite: bool = False,
 ) -> StageResult:
-    """Stage 2: fill one column per model, and the SENTENCE_SCORE rows; `engine` are arguments of `open_engine`."""
+    """Stage 2: fill one column per model, and the SENTENCE_SCORE rows."""
     engine = engine or {"jobs": options.jobs}
     size = SIGNALS_PER_CHUNK if options.batch_size is None else options.batch_size
     if size < 1:
@@ -145,29 +108,25 @@ def fill_whisper(
     if not engine.get("scheduler"):
         resolve_device(options.device)  # an error now; a worker may have another device
     folder = options.model_dir.absolute() if options.model_dir else None
-    work: list[Work] = [
-        ((m.column,), partial(_whisper_sources, m, folder), partial(whisper_results, m, folder, options.device))
-        for m in models
-    ]
-    return _fill(datasets, work, size, engine, overwrite=overwrite)
+    works = []
+    for model in models:
+        compute = partial(whisper_results, model, folder, options.device)
+        works.append(Work((model.column,), partial(_whisper_sources, model, folder), compute))
+    return _fill(datasets, works, size, engine, overwrite=overwrite)
 
 
 def fill_metrics(
-    datasets: Sequence[Dataset],
-    options: MetricOptions,
-    *,
-    engine: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
+    datasets: Sequence[Dataset], options: MetricOptions, *, engine: Settings | None = None, overwrite: bool = False
 ) -> StageResult:
-    """Stage 3: fill STOI, eSTOI, PESQ and DNSMOS columns; `engine` are arguments of `open_engine`."""
+    """Stage 3: fill STOI, eSTOI, PESQ and DNSMOS columns."""
     columns = metric_columns(options)
     for dataset in datasets:
         if options.quality and dataset.reference_dir is None:
             raise UserError(f"dataset {dataset.name}: expected reference_dir for STOI and PESQ, found none")
     if options.dns:
         loaded_dnsmos(options.dnsmos_model)  # a bad model is an error before hours of work, not after
-    work: list[Work] = [(columns, partial(_metric_sources, options), partial(metric_results, options.dnsmos_model))]
-    return _fill(datasets, work, 1, engine or {"jobs": options.jobs}, overwrite=overwrite)
+    work = Work(columns, partial(_metric_sources, options), partial(metric_results, options.dnsmos_model))
+    return _fill(datasets, [work], 1, engine or {"jobs": options.jobs}, overwrite=overwrite)
 
 
 def metric_columns(options: MetricOptions) -> tuple[str, ...]:
@@ -182,82 +141,111 @@ def _whisper_sources(model: WhisperModel, model_dir: Path | None) -> Sources:
     path = weights_path(model, model_dir)
     if not path.is_file():
         load_transcriber(model, model_dir=model_dir, device="cpu")  # downloads once, not once per worker
-    return {model.column: {"definition": whisper.DEFINITION, "model": model.openai_name, "sha256": sha256_of(path)}}
+    return {model.column: source(whisper.DEFINITION, model.openai_name, path)}
 
 
 def _metric_sources(options: MetricOptions) -> Sources:
     """Sources of all metrics, whichever are wanted, so that partial results of one group are of use to both."""
-    plain: dict[str, str | None] = {"definition": intrusive.DEFINITION, "model": None, "sha256": None}
-    sources = dict.fromkeys(INTRUSIVE_COLUMNS, plain)
+    sources = dict.fromkeys(INTRUSIVE_COLUMNS, source(intrusive.DEFINITION))
     model = options.dnsmos_model or dnsmos.installed_model()
     if model.is_file():
-        network: dict[str, str | None] = {
-            "definition": dnsmos.DEFINITION,
-            "model": model.stem,
-            "sha256": sha256_of(model),
-        }
-        sources |= dict.fromkeys(DNSMOS_COLUMNS, network)
+        sources |= dict.fromkeys(DNSMOS_COLUMNS, source(dnsmos.DEFINITION, model.stem, model))
     return sources
 
 
 def _fill(
-    datasets: Sequence[Dataset], work: Sequence[Work], chunk_size: int, engine: Mapping[str, Any], *, overwrite: bool
+    datasets: Sequence[Dataset], works: Sequence[Work], chunk_size: int, engine: Settings, *, overwrite: bool
 ) -> StageResult:
-    """The loop of both stages."""
-    result = StageResult()
     with open_engine(**engine) as opened, locked(dataset.csv_path for dataset in datasets):
-        tables = {dataset.csv_path: read_table(dataset.csv_path) for dataset in datasets}
-        known = {dataset.csv_path: read_provenance(dataset.csv_path) for dataset in datasets}
-        for (columns, sources_of_columns, compute), group in product(work, _same_files(datasets)):
-            path = _partial_path(group, columns[0])
-            if not overwrite and read_partial(path)[0].get("overwrite"):
-                raise UserError(f"{path}: a run with --overwrite was stopped; finish it so, or remove this file")
-            tasks = _tasks(group, tables, columns, everything=overwrite)
-            sources = sources_of_columns() if tasks or path.exists() else {}
-            results: dict[str, SignalResult] = {}
-            if sources:
-                for task, dataset in product(tasks, () if overwrite else group):
-                    for column in task.columns.get(dataset.channel, ()):
-                        check_source(dataset.csv_path, column, known[dataset.csv_path].get(column), sources[column])
-                heading = {"words": _hash_of_words(group, tables), "sources": sources}
-                heading["overwrite"] = list(columns) if overwrite else []
-                finished = start_partial(path, heading)
-                chunks = _chunks(tasks, chunk_size, merge_results(finished))
-                label = f"{group[0].split} {'metrics' if columns[0] in METRIC_COLUMNS else columns[0]}"
-                progress, n_done, n_tasks = Progress("signals"), 0, sum(map(len, chunks))
-                for index, computed in opened.map(compute, chunks, prepare=read_audio):
-                    new = computed or [_lost(task) for task in chunks[index]]
-                    append_partial(path, new)
-                    finished += new
-                    n_done += len(new)
-                    progress(label, n_done, n_tasks)
-                results = merge_results(finished)
-            for dataset in group:
-                table = dataset.csv_path
-                asked = {task.signal for task in tasks if dataset.channel in task.columns}
-                values, failures = (_by_column(dataset, results, kind) for kind in ("values", "failures"))
-                computed = {signal for cells in values.values() for signal in cells}
-                n_present = tables[table]["signal"].nunique() - len(asked)
-                result.filled.append((table, columns, len(asked & computed), n_present))
-                if values:
-                    emptied = tables[table].drop(columns=list(columns) if overwrite else [], errors="ignore")
-                    tables[table] = _with_values(emptied, values)
-                    write_table(tables[table], table)
-                if values or (failures and not overwrite):  # an overwrite that computes nothing changes nothing
-                    for column in (column for column in sources if column in values or column in failures):
-                        before = {} if overwrite else known[table].get(column, {})
-                        new = {signal: results[signal].made_with for signal in values.get(column, ())}
-                        known[table][column] = updated_column(before, sources[column], new, failures.get(column, {}))
-                    write_provenance(table, known[table])
-                for column in set(values) & set(WHISPER_COLUMNS):
-                    texts = ((signal, cell["transcript"]) for signal, cell in values[column].items())
-                    result.transcripts += [(signal, table.name, column, text) for signal, text in texts]
-            path.unlink(missing_ok=True)
-            for task in tasks:
-                for key, reason in results[task.signal].failures.items():
-                    channel, column = key.split(" ")
-                    result.failures.setdefault((task.signal, channel, reason), []).append(column)
-    return result
+        stage = _Stage(datasets, opened, chunk_size, overwrite=overwrite)
+        for work in works:
+            for group in _same_files(datasets):
+                stage.fill(group, work)
+        return stage.result
+
+
+class _Stage:
+    """A stage at work on locked tables, and what it has done so far."""
+
+    def __init__(self, datasets: Sequence[Dataset], engine: Engine, chunk_size: int, *, overwrite: bool) -> None:
+        self._engine, self._chunk_size, self._overwrite = engine, chunk_size, overwrite
+        self._tables = {dataset.csv_path: read_table(dataset.csv_path) for dataset in datasets}
+        self._known = {dataset.csv_path: read_provenance(dataset.csv_path) for dataset in datasets}
+        self.result = StageResult()
+
+    def fill(self, group: Sequence[Dataset], work: Work) -> None:
+        """Fill columns of the tables of a group: find what is missing, compute it, write it."""
+        path = _partial_path(group, work.columns[0])
+        if not self._overwrite and read_partial(path)[0].get("overwrite"):
+            raise UserError(f"{path}: a run with --overwrite was stopped; finish it so, or remove this file")
+        tasks = _tasks(group, self._tables, work.columns, everything=self._overwrite)
+        results: dict[tuple[str, str], ChannelResult] = {}
+        sources: Sources = {}
+        if tasks or path.exists():
+            sources = work.sources()
+            self._check_sources(group, tasks, sources)
+            results = self._compute(group, work, tasks, sources, path)
+        for dataset in group:
+            asked = [task.signal for task in tasks if dataset.channel in task.columns]
+            of_channel = {signal: result for (signal, channel), result in results.items() if channel == dataset.channel}
+            n_computed = sum(bool(of_channel[signal].values) for signal in asked)
+            n_present = self._tables[dataset.csv_path]["signal"].nunique() - len(asked)
+            self.result.filled.append((dataset.csv_path, work.columns, n_computed, n_present))
+            self._write(dataset.csv_path, work.columns, sources, of_channel)
+        path.unlink(missing_ok=True)
+        for task in tasks:
+            for channel in task.columns:
+                for column, reason in results[task.signal, channel].failures.items():
+                    self.result.failures.setdefault((task.signal, channel, reason), []).append(column)
+
+    def _check_sources(self, group: Sequence[Dataset], tasks: Sequence[Task], sources: Sources) -> None:
+        """Refuse to fill gaps with numbers of another source than that of the numbers around them."""
+        for dataset in () if self._overwrite else group:
+            known = self._known[dataset.csv_path]
+            wanted = {column for task in tasks for column in task.columns.get(dataset.channel, ())}
+            for column in (column for column in sources if column in wanted):
+                check_source(dataset.csv_path, column, known.get(column), sources[column])
+
+    def _compute(
+        self, group: Sequence[Dataset], work: Work, tasks: Sequence[Task], sources: Sources, path: Path
+    ) -> dict[tuple[str, str], ChannelResult]:
+        """Compute what the partial results at `path` do not hold, add it to them as it comes, and return them all."""
+        heading = {"words": _hash_of_words(group, self._tables), "sources": sources}
+        heading["overwrite"] = list(work.columns) if self._overwrite else []
+        finished = start_partial(path, heading)
+        chunks = _chunks(tasks, self._chunk_size, merge_results(finished))
+        label = f"{group[0].split} {_name_of(work.columns[0])}"
+        progress, n_done, n_tasks = Progress("signals"), 0, sum(map(len, chunks))
+        for index, computed in self._engine.map(work.compute, chunks, prepare=read_audio):
+            new = _died(chunks[index]) if computed is None else computed
+            append_partial(path, new)
+            finished += new
+            n_done += len(chunks[index])
+            progress(label, n_done, n_tasks)
+        return merge_results(finished)
+
+    def _write(
+        self, table: Path, columns: Sequence[str], sources: Sources, results: Mapping[str, ChannelResult]
+    ) -> None:
+        """Write a table and its provenance with the results of its channel, by signal; with none, change nothing."""
+        values = _by_column({signal: result.values for signal, result in results.items()})
+        failures = _by_column({signal: result.failures for signal, result in results.items()})
+        if values:
+            before = self._tables[table]
+            if self._overwrite:
+                before = before.drop(columns=list(columns), errors="ignore")
+            self._tables[table] = _with_values(before, values)
+            write_table(self._tables[table], table)
+        if values or (failures and not self._overwrite):  # an overwrite that computes nothing changes nothing
+            known = self._known[table]
+            for column in (column for column in sources if column in values or column in failures):
+                earlier = {} if self._overwrite else known.get(column, {})
+                made_with = {signal: results[signal].made_with for signal in values.get(column, ())}
+                known[column] = updated_column(earlier, sources[column], made_with, failures.get(column, {}))
+            write_provenance(table, known)
+        for column in set(values) & set(WHISPER_COLUMNS):
+            texts = ((signal, cell["transcript"]) for signal, cell in values[column].items())
+            self.result.transcripts += [(signal, table.name, column, text) for signal, text in texts]
 
 
 def _same_files(datasets: Iterable[Dataset]) -> list[list[Dataset]]:
@@ -305,30 +293,34 @@ def _gaps(table: pd.DataFrame, column: str) -> pd.Series:
     return table.loc[~table["signal"].isin(filled), "signal"]
 
 
-def _chunks(tasks: Sequence[Task], size: int, finished: Mapping[str, SignalResult]) -> list[list[Task]]:
+def _chunks(tasks: Sequence[Task], size: int, finished: Mapping[tuple[str, str], ChannelResult]) -> list[list[Task]]:
     """Tasks in chunks, cut before what is finished is taken out, so that a resumed run has the same ones."""
     remaining = []
     for task in tasks:
-        done = finished[task.signal].values if task.signal in finished else {}
-        columns = {c: tuple(x for x in wanted if f"{c} {x}" not in done) for c, wanted in task.columns.items()}
-        remaining.append(dataclasses.replace(task, columns={c: wanted for c, wanted in columns.items() if wanted}))
+        columns = {}
+        for channel, wanted in task.columns.items():
+            done = finished[task.signal, channel].values if (task.signal, channel) in finished else {}
+            if missing := tuple(column for column in wanted if column not in done):
+                columns[channel] = missing
+        remaining.append(dataclasses.replace(task, columns=columns))
     chunks = [[task for task in remaining[i : i + size] if task.columns] for i in range(0, len(tasks), size)]
     return [chunk for chunk in chunks if chunk]
 
 
-def _lost(task: Task) -> SignalResult:
-    keys = [f"{channel} {column}" for channel, columns in task.columns.items() for column in columns]
-    return SignalResult(task.signal, failures=dict.fromkeys(keys, DIED))
+def _died(chunk: Sequence[Task]) -> list[ChannelResult]:
+    return [
+        ChannelResult(task.signal, channel, failures=dict.fromkeys(columns, DIED))
+        for task in chunk
+        for channel, columns in task.columns.items()
+    ]
 
 
-def _by_column(dataset: Dataset, results: Mapping[str, SignalResult], kind: str) -> dict[str, dict[str, Any]]:
-    """Values or failures of a dataset's channel, by column and signal."""
+def _by_column(by_signal: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Cells by column and signal, from cells by signal and column."""
     found: dict[str, dict[str, Any]] = {}
-    for signal, result in results.items():
-        for key, cell in vars(result)[kind].items():
-            channel, column = key.split(" ")
-            if channel == dataset.channel:
-                found.setdefault(column, {})[signal] = cell
+    for signal, cells in by_signal.items():
+        for column, cell in cells.items():
+            found.setdefault(column, {})[signal] = cell
     return found
 
 
@@ -353,8 +345,12 @@ def _hash_of_words(group: Sequence[Dataset], tables: Mapping[Path, pd.DataFrame]
 def _partial_path(group: Sequence[Dataset], column: str) -> Path:
     """Partial results of a Whisper column, or of all metrics; those of both channels and of one are separate files."""
     path = min(dataset.csv_path for dataset in group)
-    channels = "both." if len(group) > 1 else ""
-    return path.with_name(f"{path.stem}.{channels}{'metrics' if column in METRIC_COLUMNS else column}.partial.jsonl")
+    return path.with_name(f"{path.stem}.{'both.' if len(group) > 1 else ''}{_name_of(column)}.partial.jsonl")
+
+
+def _name_of(column: str) -> str:
+    """The name of what is computed together with a column."""
+    return "metrics" if column in METRIC_COLUMNS else column
 
 
 def print_status(datasets: Sequence[Dataset], columns: Sequence[str]) -> int:
@@ -366,7 +362,7 @@ def print_status(datasets: Sequence[Dataset], columns: Sequence[str]) -> int:
             empty = set(_gaps(table, column))
             paths = {_partial_path(group, column), _partial_path([dataset], column)}
             results = merge_results(found for path in paths for found in read_partial(path)[1])
-            kept = _by_column(dataset, results, "values").get(column, {}).keys() & empty
+            kept = {s for (s, c), found in results.items() if c == dataset.channel and column in found.values} & empty
             failed = set(known.get(column, {}).get("failures", ())) & empty - kept
             counts = table["signal"].nunique() - len(empty), len(kept), len(failed), len(empty - kept - failed)
             print(dataset.csv_path, column, *counts, sep=",")

@@ -14,11 +14,6 @@ from scow.errors import UserError
 from scow.features.dnsmos import PIECE_SAMPLES, Dnsmos, installed_model
 
 
-@pytest.fixture(scope="module")
-def dnsmos() -> Dnsmos:
-    return Dnsmos()
-
-
 def channel_of(n_samples_at_16_khz: int, rate_hz: int) -> np.ndarray:
     n = round(n_samples_at_16_khz * rate_hz / MODEL_RATE_HZ)
     t = np.arange(n) / rate_hz
@@ -50,27 +45,20 @@ def test_installed_model_is_the_published_one() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_samples", "rate_hz"),
-    [
-        (8_000, FILE_RATE_HZ),
-        (PIECE_SAMPLES, MODEL_RATE_HZ),
-        (PIECE_SAMPLES + 2, FILE_RATE_HZ),
-        (200_000, MODEL_RATE_HZ),
-    ],
+    [(8_000, FILE_RATE_HZ), (PIECE_SAMPLES, MODEL_RATE_HZ), (PIECE_SAMPLES + 2, FILE_RATE_HZ)],
 )
-def test_raw_outputs_as_by_hand(dnsmos: Dnsmos, n_samples: int, rate_hz: int) -> None:
+def test_raw_outputs_as_by_hand(n_samples: int, rate_hz: int) -> None:
     channel = channel_of(n_samples, rate_hz)
-    copy = channel.copy()
-    found = dnsmos(channel, rate_hz)
+    found = Dnsmos()(channel, rate_hz)
     assert list(found) == ["dns_sig", "dns_bak", "dns_ovrl"]
     # The resampler works in float32 here and in float64 by hand; the network amplifies that to about 1e-4.
     assert list(found.values()) == pytest.approx(by_hand(channel, rate_hz), abs=5e-4)
-    np.testing.assert_array_equal(channel, copy)
 
 
 def test_model_file_that_is_missing_or_damaged_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"metrics\.dnsmos_model: expected an ONNX file at .*gone\.onnx"):
         Dnsmos(tmp_path / "gone.onnx")
-    for name, content in (("text.onnx", b"not a model"), ("half.onnx", installed_model().read_bytes()[:100_000])):
-        (tmp_path / name).write_bytes(content)
-        with pytest.raises(UserError, match=rf"{name}: cannot be loaded as an ONNX model"):
-            Dnsmos(tmp_path / name)
+    path = tmp_path / "half.onnx"
+    path.write_bytes(installed_model().read_bytes()[:100_000])
+    with pytest.raises(UserError, match=r"half\.onnx: cannot be loaded as an ONNX model"):
+        Dnsmos(path)

@@ -11,18 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_jobs import began, children, is_gone, n_threads, negative, square
-from helpers import ROOT, run_python, wait_until
+from engine_jobs import PATH, Item, began, children, is_gone, n_threads, negative, square
+from helpers import run_python, wait_until
 
 from scow.errors import UserError
 from scow.features.engine import Engine, open_engine
 
-Item = tuple[Path, int, str]
 
-
-def items(folder: Path, n: int, **then: str) -> list[Item]:
-    """Numbers from 0; ``_3="kill"`` is what happens at 3."""
-    return [(folder, i, then.get(f"_{i}", "")) for i in range(n)]
+def items(folder: Path, n: int, then: dict[int, str] | None = None) -> list[Item]:
+    """Numbers from 0, and what happens at some of them."""
+    return [(folder, i, (then or {}).get(i, "")) for i in range(n)]
 
 
 def test_one_job_computes_in_order_in_this_process_and_prepares_one_item_ahead(tmp_path: Path) -> None:
@@ -53,29 +51,24 @@ def test_one_job_does_not_import_dask() -> None:
 def two() -> Iterator[Engine]:
     """Two workers for several tests."""
     with pytest.MonkeyPatch.context() as patch, open_engine(2) as engine:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests")]))
+        patch.setenv("PYTHONPATH", PATH)
         patch.setenv("OMP_NUM_THREADS", "2")
         yield engine
 
 
 @pytest.mark.slow
-def test_workers_compute_with_one_thread_in_other_processes(two: Engine, tmp_path: Path) -> None:
+def test_workers_compute_with_one_thread_and_items_that_kill_them_are_none(two: Engine, tmp_path: Path) -> None:
     assert [found for _, found in two.map(n_threads, [0, 1])] == [(1, {1})] * 2
-    assert sorted(two.map(square, items(tmp_path, 9), negative)) == [(i, i * i) for i in range(9)]
-    assert os.getpid() not in dict(began(tmp_path))
-
-
-@pytest.mark.slow
-def test_items_that_kill_their_worker_are_none_and_all_others_are_computed(two: Engine, tmp_path: Path) -> None:
-    found = dict(two.map(square, items(tmp_path, 12, _3="kill", _11="kill")))
+    found = dict(two.map(square, items(tmp_path, 12, {3: "kill", 11: "kill"})))
     assert found == {i: None if i in (3, 11) else i * i for i in range(12)}
+    assert os.getpid() not in dict(began(tmp_path))
 
 
 @pytest.mark.slow
 def test_user_error_of_a_worker_comes_through(two: Engine, tmp_path: Path) -> None:
     try:
         with pytest.raises(UserError, match=r"^3: expected a good number, found a bad one$"):
-            list(two.map(square, items(tmp_path, 20, _3="user error", **{f"_{i}": "wait" for i in range(5, 20)})))
+            list(two.map(square, items(tmp_path, 20, {3: "user error", **dict.fromkeys(range(5, 20), "wait")})))
         assert len(began(tmp_path)) < 10, "the others are not computed"
     finally:
         (tmp_path / "release").touch()
@@ -93,22 +86,17 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_workers_do_not_outlive_their_parent(tmp_path: Path, number: int) -> None:
+def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
     (tmp_path / "parent.py").write_text(PARENT)
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    process = subprocess.Popen(
-        [sys.executable, str(tmp_path / "parent.py"), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+    environ = {**os.environ, "PYTHONPATH": PATH}
+    process = subprocess.Popen([sys.executable, tmp_path / "parent.py", tmp_path], env=environ)
     try:
         wait_until(lambda: len(began(tmp_path)) == 2 or process.poll() is not None, "two busy workers")
         everyone = children(process.pid)
         assert {pid for pid, _ in began(tmp_path)} <= set(everyone)
-        os.killpg(process.pid, signal.SIGINT) if number == signal.SIGINT else process.kill()
-        process.wait(60)
+        process.send_signal(signal.SIGKILL)
         wait_until(lambda: all(map(is_gone, everyone)), "the end of the workers", timeout=30)
     finally:
         (tmp_path / "release").touch()
         process.kill()
-        process.communicate()
+        process.wait()

@@ -18,7 +18,6 @@ from scow.errors import UserError
 from scow.features.whisper import (
     Transcriber,
     Transcript,
-    WhisperModel,
     group_tokens,
     load_transcriber,
     prompt_word_scores,
@@ -54,12 +53,10 @@ def test_group_tokens(tokens: str, end: float | None, words: str) -> None:
         ("la:.1 la:.2 la:.3", "la la la la", (0.3, 0.3, 0.3, 0.3)),  # the last occurrence wins
         ("you:.9 are:.8 you:.1", "you are", (0.1, 0.8)),
         ("i'm:.5 here:.4", "i am here", (0.5, 0.5, 0.4)),  # each part gets the score
-        ("i:.2 i'm:.5", "i am", (0.5, 0.5)),
         ("i'm:.5 am:.1", "i am", (0.5, 0.1)),
         ("don't:.7", "do not", (0.7, 0.7)),
-        ("can't:.6", "cannot", (0.6,)),
+        ("can't:.6 cannot:.7", "cannot", (0.7,)),
         ("cannot:.6", "can't", (0.6,)),
-        ("can't:.6", "can't", (0.6,)),
         ("can't:.6", "can not", (0.0, 0.0)),
         ("seattle's:.6", "seattle's rain", (0.6, 0.0)),  # a possessive is no contraction
         ("you:.9", "You! ?", (0.9, 0.0)),
@@ -72,32 +69,12 @@ def test_prompt_word_scores(transcript: str, prompt: str, scores: tuple[float, .
     assert prompt_word_scores(prompt.split(), Transcript("", words)) == scores
 
 
-@pytest.mark.parametrize(
-    ("name", "column", "openai_name"),
-    [
-        ("tiny.en", "tiny.en", "tiny.en"),
-        ("openai/whisper-large", "large", "large-v1"),
-        ("turbo", "large-v3-turbo", None),
-        ("large-v1", "large", "large-v1"),
-    ],
-)
-def test_resolve_model(name: str, column: str, openai_name: str | None) -> None:
-    assert resolve_model(name) == WhisperModel(column, openai_name or column)
-    with pytest.raises(UserError, match="column base expects the model base"):
-        resolve_model(name, "base")
-
-
-def test_weights_that_are_missing_or_damaged_are_named(tmp_path: Path) -> None:
+def test_damaged_weights_are_named(tmp_path: Path) -> None:
     path = tmp_path / "tiny.en.pt"
-    with pytest.raises(UserError, match=r"expected the weights .*tiny\.en\.pt, found no such file"):
-        resolve_model(str(path))
     path.write_bytes(b"no weights")
     for model in (resolve_model(str(path)), resolve_model("tiny.en")):
         with pytest.raises(UserError, match=r"tiny\.en\.pt: cannot be loaded as Whisper weights"):
             load_transcriber(model, model_dir=tmp_path, device="cpu")
-
-
-# --- the real model: decoding
 
 
 @pytest.fixture(scope="module")
@@ -184,19 +161,6 @@ def test_channels_together_give_what_each_gives_alone_with_one_encoder_run(
 
 
 @pytest.mark.slow
-def test_threads_do_not_change_a_bit(weights: Any, clips: list[np.ndarray]) -> None:
-    before, found = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            found.append(Transcriber(weights, fp16=False).transcribe(clips))
-            assert torch.get_num_threads() == threads, "the number of threads is restored"
-    finally:
-        torch.set_num_threads(before)
-    assert found[0] == found[1]
-
-
-@pytest.mark.slow
 def test_too_little_memory_halves_the_batch(weights: Any, clips: list[np.ndarray], alone: list[Transcript]) -> None:
     tried: list[int] = []
 
@@ -217,13 +181,3 @@ def test_too_little_memory_halves_the_batch(weights: Any, clips: list[np.ndarray
             transcriber.transcribe([clips[2]])
     finally:
         hook.remove()
-
-
-@pytest.mark.slow
-def test_transcript_that_fills_the_context_has_no_end_of_text(weights: Any, clips: list[np.ndarray]) -> None:
-    model = whisper.load_model(str(MODELS / "tiny.en.pt"), device="cpu").eval()
-    model.dims.n_text_ctx = 3  # start of transcript, no timestamps, and room for one token
-    ((text, score),) = Transcriber(model, fp16=False).transcribe([clips[2]])[0].words
-    ((whole, both),) = by_hand(weights, clips[2])
-    assert text == whole
-    assert score != pytest.approx(both, abs=1e-3)
