@@ -65,12 +65,6 @@ def test_options_from_names_wrong_type(key, value, expected):
     assert str(caught.value) == f"train.{key}: expected {expected}, found {value!r}"
 
 
-@pytest.mark.parametrize("section", [["epochs"], "epochs", 3])
-def test_options_from_refuses_no_mapping(section):
-    with pytest.raises(UserError, match=r"^train: expected a mapping of options"):
-        options_from(Everything, section, "train")
-
-
 def test_options_from_missing_value():
     with pytest.raises(UserError, match=r"^train\.save_dir: expected a value, found none"):
         options_from(Demanding, {"epochs": 3}, "train")

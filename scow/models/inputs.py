@@ -22,6 +22,7 @@ from scow.models.config import expect
 MAX_ROWS = 512  # positions of the transformer, the two front tokens included
 FRONT_TOKENS = 2
 MAX_WORDS = MAX_ROWS - FRONT_TOKENS - 1  # of a prompt, beside its sentence row
+BY_SIGNAL = ("signals", "prompts", "responses", "words")  # fields of a model input that are tuples by signal
 MAX_FEATURE = 1e30  # far beyond any feature, and well inside float32
 
 
@@ -62,12 +63,9 @@ class ModelInput:
         """Signals at `index` (int64), cut to the longest of them."""
         n_rows = self.n_rows[index]
         rows = int(n_rows.max()) if len(index) else 0
-        chosen = index.tolist()
+        by_signal = {name: tuple(getattr(self, name)[i] for i in index.tolist()) for name in BY_SIGNAL}
         return ModelInput(
-            signals=tuple(self.signals[i] for i in chosen),
-            prompts=tuple(self.prompts[i] for i in chosen),
-            responses=tuple(self.responses[i] for i in chosen),
-            words=tuple(self.words[i] for i in chosen),
+            **by_signal,
             feature_cols=self.feature_cols,
             features=self.features[index, :, :rows],
             n_rows=n_rows,
@@ -150,10 +148,7 @@ def join_inputs(inputs: Sequence[ModelInput]) -> ModelInput:
     longest = max(part.features.shape[2] for part in inputs)
     padded = [nn.functional.pad(part.features, (0, 0, 0, longest - part.features.shape[2])) for part in inputs]
     return ModelInput(
-        signals=tuple(signals),
-        prompts=tuple(prompt for part in inputs for prompt in part.prompts),
-        responses=tuple(response for part in inputs for response in part.responses),
-        words=tuple(words for part in inputs for words in part.words),
+        **{name: tuple(value for part in inputs for value in getattr(part, name)) for name in BY_SIGNAL},
         feature_cols=inputs[0].feature_cols,
         features=torch.cat(padded),
         n_rows=torch.cat([part.n_rows for part in inputs]),

@@ -72,11 +72,7 @@ class Transformer(nn.Module, Model):
         self.fc_out = nn.Linear(2 * d, 1)
 
     def forward(self, features: Tensor, n_rows: Tensor, hearing_loss: Tensor) -> Tensor:
-        """Correctness as a share, shape (n,), float32, not clamped to 0-1.
-
-        `features` has shape (n, 2, rows, n_features), float32; rows behind a signal's own `n_rows` are padding.
-        `n_rows` and `hearing_loss` (No Loss 0, Mild 1, Moderate 2) have shape (n,), int64.
-        """
+        """Correctness, shape (n,), not clamped; the arguments are tensors of `ModelInput`."""
         n, _, rows, _ = features.shape
         padding = torch.arange(rows + FRONT_TOKENS, device=features.device) >= (n_rows + FRONT_TOKENS).unsqueeze(1)
         front = torch.stack([self.cls_token[0].expand(n, -1), self.hearing_embedding(hearing_loss)], dim=1)
@@ -177,11 +173,7 @@ def correlation_loss(predicted: Tensor, target: Tensor, corr_lambda: float) -> T
 
 
 def _first_token(encoder: nn.TransformerEncoder, tokens: Tensor, padding: Tensor) -> Tensor:
-    """Output of the encoder at token 0, shape (n, d_model).
-
-    Only token 0 is used, so the last layer is computed for it alone: the same numbers at a fraction of the work,
-    which in this network is nearly all in the 2048-wide feed-forward part.
-    """
+    """Output of the encoder at token 0, shape (n, d_model): the last layer is computed for that token alone."""
     *before, last = encoder.layers
     for layer in before:
         tokens = layer(tokens, src_key_padding_mask=padding)

@@ -132,17 +132,6 @@ def test_load_input_columns(tmp_path):
     assert whole.feature_cols == ("stoi", *dnsmos, "tiny")
 
 
-def test_load_input_labels(tmp_path):
-    paths = make_tables(tmp_path)
-    for path in paths:
-        edit(path, setting("correctness", "", signal="0003"))
-    assert load_input(*paths, COLUMNS).labelled.tolist() == [True, True, True, False, True, True]
-    other = load_input(*paths, ["stoi"], target="tiny.en")  # any column: the mean of both sentence rows
-    for i, signal in enumerate(other.signals):
-        rows = [row for path in paths for row in read_rows(path) if (row["signal"], row["word_count"]) == (signal, "0")]
-        assert float(other.target[i]) == np.float32(np.mean([float(row["tiny.en"]) for row in rows]))
-
-
 def test_load_input_longest_prompt(tmp_path):
     def table(n_words: int) -> Path:
         words = [f"w{i}" for i in range(n_words)]

@@ -125,17 +125,6 @@ def test_fit_does_not_see_held_groups(inputs):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
-@pytest.mark.parametrize("ear", ["left", "right"])
-def test_fit_on_one_channel(tmp_path, ear):
-    inputs = invented(tmp_path, 36, 8, ("tiny.en", "base"))
-    model = fit(inputs, WordModelConfig(c=0.1, ear=ear, without=("agg",)))
-    for channel, name in enumerate(("left", "right")):
-        features = inputs.features.clone()
-        features[:, channel] = 1.0 - features[:, channel]
-        other = model.predict(dataclasses.replace(inputs, features=features)).words
-        assert np.array_equal(other, model.predict(inputs).words) == (name != ear)
-
-
 def test_fit_refuses(inputs):
     silent = dataclasses.replace(inputs, responses=("",) * len(inputs))
     first = int(torch.nonzero(inputs.target > 0)[0])
