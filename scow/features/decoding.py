@@ -8,13 +8,12 @@ It gives what `whisper.decode` gives for each channel alone, up to the rounding 
   suppression of tokens only sets logits to minus infinity, so the sum over all tokens is taken before it.
 - Channels that have ended leave the batch when they are half of it, so that one long transcript does not keep the
   others; to copy the cache earlier would cost more than it saves.
-- On a CPU it runs with one thread, so that sums are the same however many cores there are.
+- `scow.features.whisper` runs it with one thread, so that sums are the same however many cores there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,16 +99,3 @@ def channels_that_fit(model: Any, *, fp16: bool) -> int:
     logits = 8 * dims.n_vocab * 4  # float32, two positions at first, and copies
     free, _ = torch.cuda.mem_get_info(model.device)
     return int(np.clip(CUDA_SHARE * free // (cache + encoding + logits), 1, MAX_CHANNELS_CUDA))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Let torch compute with one thread: its small matrix products sum in another order with more."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

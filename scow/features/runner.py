@@ -244,8 +244,8 @@ class _Stage:
                 known[column] = updated_column(earlier, sources[column], made_with, failures.get(column, {}))
             write_provenance(table, known)
         for column in set(values) & set(WHISPER_COLUMNS):
-            texts = ((signal, cell["transcript"]) for signal, cell in values[column].items())
-            self.result.transcripts += [(signal, table.name, column, text) for signal, text in texts]
+            for signal, cell in values[column].items():
+                self.result.transcripts.append((signal, table.name, column, cell["transcript"]))
 
 
 def _same_files(datasets: Iterable[Dataset]) -> list[list[Dataset]]:

@@ -34,7 +34,7 @@ import numpy as np
 
 from scow.data.tables import WHISPER_COLUMNS
 from scow.errors import UserError, nearest
-from scow.features.decoding import channels_that_fit, decode_greedily, one_thread
+from scow.features.decoding import channels_that_fit, decode_greedily
 from scow.text.normalize import bare_word, expand_contraction
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ class Transcriber:
         from whisper.tokenizer import get_tokenizer
 
         self.model = model
+        self.device: torch.device = model.device
         self.dtype = "float16" if fp16 else "float32"
         self._tokenizer = get_tokenizer(
             model.is_multilingual, num_languages=model.num_languages, language=LANGUAGE, task="transcribe"
@@ -141,12 +142,6 @@ class Transcriber:
             language=LANGUAGE, temperature=0.0, without_timestamps=True, fp16=fp16, sample_len=longest
         )
         self._at_once = channels_that_fit(model, fp16=fp16)
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the weights."""
-        device: torch.device = self.model.device
-        return device
 
     def transcribe(self, channels: Sequence[np.ndarray]) -> list[Transcript]:
         """Transcribe channels, each float32 of shape (n,), at 16 kHz and at most 30 s long.
@@ -178,8 +173,12 @@ class Transcriber:
             # A CPU gains nothing from more than one channel in the encoder, and needs less memory with one.
             pieces = mels.split(len(channels) if self.device.type == "cuda" else 1)
             encoded = torch.cat([self.model.encoder(piece) for piece in pieces])
-            with one_thread():
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)  # small matrix products sum in another order with more
+            try:
                 emitted = decode_greedily(self.model, encoded, self._options)
+            finally:
+                torch.set_num_threads(threads)
         return [self._transcript(tokens, probabilities) for tokens, probabilities in emitted]
 
     def _transcript(self, tokens: list[int], probabilities: list[float]) -> Transcript:

@@ -7,31 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from corpus import Corpus, edit_channels, make_corpus, write_signal
-from helpers import MODELS, write_stereo
+from helpers import write_stereo
 
 from scow.data.audio import read_stereo, resample_poly, resample_sinc
 from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, METRIC_COLUMNS
 from scow.features.dnsmos import Dnsmos
-from scow.features.extract import (
-    Task,
-    metric_results,
-    read_audio,
-    transcribe_channels,
-    whisper_results,
-    word_and_sentence_scores,
-)
+from scow.features.extract import Task, metric_results, read_audio, transcribe_channels
 from scow.features.intrusive import intrusive_metrics
 from scow.features.partial import ChannelResult
-from scow.features.whisper import Transcriber, WhisperModel
-
-CHANNELS = ("left", "right")
-WORDS = ("you", "know", "you")
+from scow.features.whisper import Transcriber
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
     """Signal 0001 has two different channels, 0002 two identical ones and a silent unprocessed file."""
-    corpus = make_corpus(tmp_path / "c", dict.fromkeys(["0001", "0002"], " ".join(WORDS)))
+    corpus = make_corpus(tmp_path / "c", dict.fromkeys(["0001", "0002"], "you know you"))
     for i, name in enumerate(["0001", "0002"]):
         write_signal(corpus, name, seed=i)
     edit_channels(corpus.signal("0002"), lambda samples: samples[:, [0, 0]])
@@ -39,16 +29,13 @@ def corpus(tmp_path: Path) -> Corpus:
     return corpus
 
 
-def task(corpus: Corpus, name: str, *columns: str) -> Task:
-    return Task(name, dict.fromkeys(CHANNELS, columns), dict.fromkeys(CHANNELS, WORDS), corpus.datasets("mini_left")[0])
-
-
 def measure(corpus: Corpus, name: str) -> list[ChannelResult]:
-    return metric_results(None, read_audio([task(corpus, name, *METRIC_COLUMNS)]))
+    task = Task(name, dict.fromkeys(("left", "right"), METRIC_COLUMNS), {}, corpus.datasets("mini_left")[0])
+    return metric_results(None, read_audio([task]))
 
 
 @pytest.mark.slow
-def test_whisper_results_and_identical_channels_are_transcribed_once(corpus: Corpus, tiny_en: Transcriber) -> None:
+def test_identical_channels_are_transcribed_once(corpus: Corpus, tiny_en: Transcriber) -> None:
     left, right = read_stereo(corpus.signal("0001")).samples
     encoded: list[int] = []
     hook = tiny_en.model.encoder.register_forward_hook(lambda module, inputs, output: encoded.append(len(output)))
@@ -57,16 +44,7 @@ def test_whisper_results_and_identical_channels_are_transcribed_once(corpus: Cor
     assert sum(encoded) == 2
     assert found["a"] == found["c"]
     (alone,) = tiny_en.transcribe([resample_sinc(right)])
-    model = WhisperModel("tiny.en", "tiny.en", MODELS / "tiny.en.pt")
-    chunk = read_audio([task(corpus, name, "tiny.en") for name in ("0001", "gone")])
-    _, result, gone, _ = whisper_results(model, None, "cpu", chunk)
-    scores, sentence = word_and_sentence_scores(WORDS, alone)
-    assert (result.signal, result.channel, result.made_with["device"]) == ("0001", "right", "cpu")
-    assert result.values["tiny.en"]["transcript"] == alone.text == found["b", 1].text
-    # Another batch is another order of sums.
-    assert result.values["tiny.en"]["scores"] == pytest.approx([*scores, sentence], abs=1e-3)
-    assert gone.values == {}
-    assert "gone.flac, found none" in gone.failures["tiny.en"]
+    assert found["b", 1].text == alone.text
 
 
 @pytest.mark.slow

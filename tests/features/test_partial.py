@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import run_python
 
 from scow.errors import UserError
 from scow.features.partial import ChannelResult, append_partial, merge_results, read_partial, start_partial
@@ -34,6 +33,8 @@ def test_what_is_appended_is_kept_by_a_run_with_the_same_heading(path: Path) -> 
     assert read_partial(path) == (HEADING, ALL + CHUNKS[0])
     assert start_partial(path, HEADING | {"words": "abd"}) == []
     assert read_partial(path) == (HEADING | {"words": "abd"}, [])
+    with pytest.raises(UserError, match="cannot write"):
+        append_partial(path / "no folder", CHUNKS[0])
 
 
 def test_torn_last_line_is_cut_off_at_every_byte(path: Path) -> None:
@@ -60,25 +61,3 @@ def test_merge_keeps_the_last_value_and_a_reason_only_where_there_is_no_value() 
     second = ChannelResult("1", "left", {"stoi": 0.6, "estoi": 0.7}, {"pesq": "silent"}, {"date": "tuesday"})
     other = ChannelResult("1", "right", failures={"stoi": "no file"})
     assert merge_results([first, other, second]) == {("1", "left"): second, ("1", "right"): other}
-
-
-# A limit on file size fails a write half-way, as a full disk does, and needs no rights.
-ON_A_FULL_DISK = """
-import resource, sys
-from pathlib import Path
-from scow.features.partial import ChannelResult, append_partial
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
-for i in range(100):
-    append_partial(Path(sys.argv[1]), [ChannelResult(f"new{i}", "left")])
-"""
-
-
-@pytest.mark.slow
-def test_full_disk_is_a_user_error_and_keeps_what_was_appended(path: Path) -> None:
-    done = run_python(ON_A_FULL_DISK, path, 2000)
-    assert f"UserError: cannot write {path}: File too large" in done.stderr
-    assert path.stat().st_size == 2000, "the last line must be torn for this test to mean anything"
-    added = [result.signal for result in read_partial(path)[1][len(ALL) :]]
-    assert added == [f"new{i}" for i in range(len(added))] != []
-    with pytest.raises(UserError, match="cannot write"):
-        append_partial(path / "no folder", CHUNKS[0])

@@ -1,8 +1,7 @@
-"""Word scores: tokens to words by hand, prompt words by hand, and the real tiny.en against a second implementation."""
+"""Word scores: tokens to words by hand, prompt words by hand, and the real tiny.en against `whisper.decode`."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -91,60 +90,37 @@ def clips() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_en: Transcriber, clips: list[np.ndarray]) -> list[Transcript]:
-    return [tiny_en.transcribe([clip])[0] for clip in clips]
+def expected(weights: Any, clips: list[np.ndarray]) -> list[Transcript]:
+    """Tokens of `whisper.decode`, and their probabilities from one pass of the decoder over all of them."""
+    tokenizer = whisper.tokenizer.get_tokenizer(multilingual=False, language="en", task="transcribe")
+    options = whisper.DecodingOptions(language="en", temperature=0.0, without_timestamps=True, fp16=False)
+    start = list(tokenizer.sot_sequence_including_notimestamps)
+    transcripts = []
+    for clip in clips:
+        mel = log_mel_spectrogram(whisper.pad_or_trim(clip), weights.dims.n_mels)
+        decoded = whisper.decode(weights, mel, options)
+        emitted = [*decoded.tokens, tokenizer.eot]
+        with torch.inference_mode():
+            logits = weights(mel[None], torch.tensor([start + emitted]))[0, len(start) - 1 : -1]
+        *probabilities, end = logits.double().softmax(-1)[range(len(emitted)), emitted].tolist()
+        pieces = [tokenizer.encoding.decode_single_token_bytes(token) for token in decoded.tokens]
+        transcripts.append(Transcript(decoded.text, group_tokens(pieces, probabilities, end)))
+    return transcripts
 
 
-def assert_alike(found: list[Transcript], expected: list[Transcript], tolerance: float = 1e-3) -> None:
+def assert_alike(found: list[Transcript], expected: list[Transcript]) -> None:
     """Equal but for scores, because float32 sums in another order with another batch."""
     assert [transcript.text for transcript in found] == [transcript.text for transcript in expected]
     for mine, theirs in zip(found, expected, strict=True):
-        assert dict(mine.words).keys() == dict(theirs.words).keys()
-        assert [score for _, score in mine.words] == pytest.approx([score for _, score in theirs.words], abs=tolerance)
-
-
-def by_hand(model: Any, channel: np.ndarray) -> list[tuple[str, float]]:
-    """Words and scores, the decoder run anew for every token, without `whisper.decode` or a cache."""
-    tokenizer = whisper.tokenizer.get_tokenizer(multilingual=False, language="en", task="transcribe")
-    special = {tokenizer.sot, tokenizer.sot_prev, tokenizer.sot_lm, tokenizer.no_speech}
-    forbidden = sorted({*tokenizer.non_speech_tokens, tokenizer.translate, tokenizer.transcribe, *special})
-    first = [*tokenizer.encode(" "), tokenizer.eot]
-    tokens, probabilities = [tokenizer.sot, tokenizer.no_timestamps], []
-    with torch.inference_mode():
-        encoded = model.encoder(log_mel_spectrogram(whisper.pad_or_trim(channel), model.dims.n_mels)[None])
-        while tokens[-1] != tokenizer.eot:
-            logits = model.decoder(torch.tensor([tokens]), encoded)[0, -1].double()
-            allowed = logits.clone()
-            allowed[forbidden + (first if len(tokens) == 2 else [])] = -np.inf
-            tokens.append(int(allowed.argmax()))
-            probabilities.append(float(torch.softmax(logits, -1)[tokens[-1]]))
-            assert len(tokens) < 100
-    groups: list[tuple[str, list[float]]] = []
-    for token, probability in zip(tokens[2:], probabilities, strict=True):
-        piece = "" if token == tokenizer.eot else tokenizer.decode([token])
-        if piece.startswith(" "):
-            groups.append(("", []))
-        if groups:
-            groups[-1] = (groups[-1][0] + piece, [*groups[-1][1], probability])
-    words = [(re.sub(r"[^a-z0-9']", "", text.lower()), sum(p) / len(p)) for text, p in groups]
-    return [word for word in words if word[0]]
+        assert [word for word, _ in mine.words] == [word for word, _ in theirs.words]
+        assert [score for _, score in mine.words] == pytest.approx([score for _, score in theirs.words], abs=1e-3)
 
 
 @pytest.mark.slow
-def test_scores_agree_with_a_token_by_token_decoder(
-    weights: Any, clips: list[np.ndarray], alone: list[Transcript]
+def test_channels_together_are_as_each_alone_in_one_pass(
+    weights: Any, clips: list[np.ndarray], expected: list[Transcript]
 ) -> None:
-    assert len(alone[0].words) > 2 * len(alone[2].words)
-    # One pass over all tokens and one pass per token sum in another order: they agree to about 1e-6.
-    assert_alike(
-        alone, [Transcript(t.text, tuple(by_hand(weights, c))) for t, c in zip(alone, clips, strict=True)], 1e-4
-    )
-
-
-@pytest.mark.slow
-def test_channels_together_give_what_each_gives_alone_with_one_encoder_run(
-    weights: Any, clips: list[np.ndarray], alone: list[Transcript]
-) -> None:
+    assert len(expected[0].words) > 2 * len(expected[2].words)
     encoded: list[int] = []
     decoded: list[int] = []
     hooks = [
@@ -155,13 +131,13 @@ def test_channels_together_give_what_each_gives_alone_with_one_encoder_run(
     found = Transcriber(weights, fp16=False).transcribe([clips[i] for i in order])
     for hook in hooks:
         hook.remove()
-    assert_alike(found, [alone[i] for i in order])
+    assert_alike(found, [expected[i] for i in order])
     assert encoded == [1] * 4
     assert (decoded[0], decoded[-1]) == (4, 1), "channels that have ended must leave the batch"
 
 
 @pytest.mark.slow
-def test_too_little_memory_halves_the_batch(weights: Any, clips: list[np.ndarray], alone: list[Transcript]) -> None:
+def test_too_little_memory_halves_the_batch(weights: Any, clips: list[np.ndarray], expected: list[Transcript]) -> None:
     tried: list[int] = []
 
     def limit(module: Any, inputs: Any, output: torch.Tensor) -> None:
@@ -174,7 +150,7 @@ def test_too_little_memory_halves_the_batch(weights: Any, clips: list[np.ndarray
     transcriber, room = Transcriber(weights, fp16=False), 1
     hook = weights.decoder.ln.register_forward_hook(limit)
     try:
-        assert_alike(transcriber.transcribe([clips[2]] * 4), [alone[2]] * 4)
+        assert_alike(transcriber.transcribe([clips[2]] * 4), [expected[2]] * 4)
         assert [n for n in tried if n > 1] == [4, 2]
         room = 0
         with pytest.raises(UserError, match="expected memory for one channel on cpu, found too little"):

@@ -95,7 +95,7 @@ def test_resume_after_sigkill(six: Corpus, finished: Finished, tmp_path: Path, m
     assert measure(corpus, "--jobs", jobs).returncode == 1
     assert corpus.bytes() == finished[0].bytes()
     for path, expected in zip(corpus.tables, finished[0].tables, strict=True):
-        assert read_provenance(path) == read_provenance(expected)
+        assert read_provenance(path).keys() == read_provenance(expected).keys()
     assert corpus.partial == []
 
 
