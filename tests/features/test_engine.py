@@ -1,18 +1,15 @@
-"""The engine on this machine: order, one thread per worker, workers that die, and workers that do not outlive it."""
+"""The engine on this machine: order, one thread per worker, and workers that die."""
 
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_jobs import PATH, Item, began, children, is_gone, n_threads, negative, square
-from helpers import run_python, wait_until
+from engine_jobs import PATH, Item, began, n_threads, negative, square
+from helpers import run_python
 
 from scow.errors import UserError
 from scow.features.engine import Engine, open_engine
@@ -72,31 +69,3 @@ def test_user_error_of_a_worker_comes_through(two: Engine, tmp_path: Path) -> No
         assert len(began(tmp_path)) < 10, "the others are not computed"
     finally:
         (tmp_path / "release").touch()
-
-
-PARENT = """
-import sys
-from pathlib import Path
-from engine_jobs import square
-from scow.features.engine import open_engine
-if __name__ == "__main__":
-    with open_engine(2) as engine:
-        list(engine.map(square, [(Path(sys.argv[1]), i, "wait") for i in range(4)]))
-"""
-
-
-@pytest.mark.slow
-def test_workers_do_not_outlive_a_killed_parent(tmp_path: Path) -> None:
-    (tmp_path / "parent.py").write_text(PARENT)
-    environ = {**os.environ, "PYTHONPATH": PATH}
-    process = subprocess.Popen([sys.executable, tmp_path / "parent.py", tmp_path], env=environ)
-    try:
-        wait_until(lambda: len(began(tmp_path)) == 2 or process.poll() is not None, "two busy workers")
-        everyone = children(process.pid)
-        assert {pid for pid, _ in began(tmp_path)} <= set(everyone)
-        process.send_signal(signal.SIGKILL)
-        wait_until(lambda: all(map(is_gone, everyone)), "the end of the workers", timeout=30)
-    finally:
-        (tmp_path / "release").touch()
-        process.kill()
-        process.wait()

@@ -89,8 +89,10 @@ def test_resume_after_sigkill(six: Corpus, finished: Finished, tmp_path: Path, m
     }[moment]
     with start_script("compute_metrics.py", "--config", corpus.config, "--jobs", jobs) as process:
         wait_until(lambda: happened() or process.poll() is not None, moment)
-        process.kill_group()
+        workers = children(process.pid)
+        process.kill()
         process.wait()
+        wait_until(lambda: all(map(is_gone, workers)), "the end of the workers", timeout=30)
     assert left.read_bytes() in (six.tables[0].read_bytes(), finished[0].tables[0].read_bytes())
     assert measure(corpus, "--jobs", jobs).returncode == 1
     assert corpus.bytes() == finished[0].bytes()
@@ -141,30 +143,41 @@ def test_second_run_on_a_table_refuses(six: Corpus, tmp_path: Path) -> None:
         assert measure(corpus, "--status").returncode == 0
 
 
-SCHEDULER = "--scheduler: expected a Dask scheduler at"
+METRICS, WHISPER = "compute_metrics.py", "whisper_inference.py"
+NO_SCHEDULER = "--scheduler: expected a Dask scheduler at {}, found none that answers"
 
 
 @pytest.mark.parametrize(
-    ("metrics", "arguments", "fragments"),
+    ("script", "metrics", "arguments", "fragment"),
     [
-        ({}, ("--splits=min",), ("no split 'min'", "did you mean mini?")),
-        ({"dnsmos_model": "gone.onnx"}, (), ("metrics.dnsmos_model: expected an ONNX file at", "gone.onnx")),
-        ({"quality": False, "dns": False}, (), ("expected metrics to compute",)),
-        ({"default_datasets": ["evl"]}, (), ("no dataset 'evl'",)),
-        ({"jobs": 0}, (), ("--jobs: expected at least 1, found 0",)),
-        ({}, ("--jobs", "2", "--scheduler", "tcp://127.0.0.1:1"), ("expected --jobs or --scheduler, found both",)),
-        ({}, ("--resources", "GPU=1"), ("--resources: expected a --scheduler",)),
-        ({}, ("--scheduler", "tcp://127.0.0.1:1", "--resources", "GPU=one"), ("NAME=NUMBER", "found 'GPU=one'")),
-        ({}, ("--scheduler", "tcp://127.0.0.1:1"), (f"{SCHEDULER} tcp://127.0.0.1:1, found none that answers",)),
-        ({}, ("--scheduler", "tcp://no-port"), (f"{SCHEDULER} tcp://no-port, found none that answers",)),
-        ({}, ("--scheduler", ""), (f"{SCHEDULER} , found none that answers",)),
+        (METRICS, {}, "--splits=min", "no split 'min'"),
+        (METRICS, {"dnsmos_model": "gone.onnx"}, "", "metrics.dnsmos_model: expected an ONNX file at"),
+        (METRICS, {"quality": False, "dns": False}, "", "expected metrics to compute"),
+        (METRICS, {"default_datasets": ["evl"]}, "", "no dataset 'evl'"),
+        (METRICS, {"jobs": 0}, "", "--jobs: expected at least 1, found 0"),
+        (METRICS, {}, "--jobs 2 --scheduler tcp://127.0.0.1:1", "expected --jobs or --scheduler, found both"),
+        (METRICS, {}, "--resources GPU=1", "--resources: expected a --scheduler"),
+        (
+            METRICS,
+            {},
+            "--scheduler tcp://127.0.0.1:1 --resources GPU=one",
+            "NAME=NUMBER, such as GPU=1, found 'GPU=one'",
+        ),
+        (METRICS, {}, "--scheduler tcp://127.0.0.1:1", NO_SCHEDULER.format("tcp://127.0.0.1:1")),
+        (METRICS, {}, "--scheduler tcp://no-port", NO_SCHEDULER.format("tcp://no-port")),
+        (METRICS, {}, "--scheduler=", NO_SCHEDULER.format("")),
+        (WHISPER, {}, "--datasets mini_left,signal_mini_righ", "did you mean mini_right"),
+        (WHISPER, {}, "--models tiny.eng", "no Whisper column or model 'tiny.eng'; did you mean tiny.en"),
+        (WHISPER, {}, "--device gpu", "'gpu'"),
+        (WHISPER, {}, "--batch-size 0", "whisper.batch_size: expected at least 1, found 0"),
+        (WHISPER, {}, "--config gone.yaml", "gone.yaml"),
     ],
 )
 def test_wrong_options_are_one_line_and_change_nothing(
-    six: Corpus, tmp_path: Path, metrics: dict[str, object], arguments: tuple[str, ...], fragments: tuple[str, ...]
+    six: Corpus, tmp_path: Path, script: str, metrics: dict[str, object], arguments: str, fragment: str
 ) -> None:
     corpus = six.copy(tmp_path / "c")
     corpus.configure("metrics", **metrics)
     before = sorted(corpus.root.rglob("*"))
-    assert_user_error(measure(corpus, *arguments), *fragments)
+    assert_user_error(run_script(script, "--config", corpus.config, *arguments.split()), fragment)
     assert sorted(corpus.root.rglob("*")) == before
