@@ -110,7 +110,7 @@ def tasks_of(folder: Path, columns: tuple[str, ...]) -> list[Task]:
 
 def whisper_ways(tasks: Sequence[Task], model: WhisperModel, model_dir: Path) -> Ways:
     """The ways of stage 2."""
-    network = loaded_transcriber(model, model_dir, "cpu").model
+    network = loaded_transcriber(model, model_dir=model_dir, device="cpu").model
     waves = [resample_sinc(read_stereo(path).channel(c)) for path in map(signal_of, tasks) for c in CHANNELS]
     mels = [log_mel_spectrogram(pad_or_trim(wave), network.dims.n_mels)[None] for wave in waves]
 
