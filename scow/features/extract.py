@@ -163,8 +163,12 @@ def _digest(samples: np.ndarray) -> bytes:
     return hashlib.sha256(samples.tobytes()).digest()
 
 
-@functools.cache  # versions are read from files
 def _made_with(device: str, dtype: str, libraries: tuple[str, ...]) -> dict[str, Any]:
     """How values that are computed now are made, for their provenance."""
-    versions = {"scow": __version__, **{name: version(name) for name in libraries}}
-    return {"date": datetime.date.today().isoformat(), "device": device, "dtype": dtype, "versions": versions}
+    today = datetime.date.today().isoformat()  # not cached: a run may take days
+    return {"date": today, "device": device, "dtype": dtype, "versions": _versions(libraries)}
+
+
+@functools.cache  # they are read from files
+def _versions(libraries: tuple[str, ...]) -> dict[str, str]:
+    return {"scow": __version__, **{name: version(name) for name in libraries}}

@@ -52,8 +52,8 @@ def save_checkpoint(path: Path, model: Model, facts: dict[str, Any]) -> None:
         "state_dict": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
         "facts": facts,
     }
-    with atomic_write(path) as temporary:
-        torch.save(content, temporary)
+    with atomic_write(path) as temporary, temporary.open("wb") as handle:  # a path would be stored in the file
+        torch.save(content, handle)
 
 
 def load_checkpoint(path: Path, config: ModelConfig, feature_cols: Sequence[str]) -> Checkpoint:

@@ -72,6 +72,8 @@ def test_published_state_dict_against_reference(tmp_path, new_format):
 def test_round_trip(tmp_path):
     path = tmp_path / "new" / "model.pt"
     save_checkpoint(path, small(), FACTS)
+    save_checkpoint(path.with_name("again.pt"), small(), FACTS)
+    assert path.with_name("again.pt").read_bytes() == path.read_bytes()
     assert torch.load(path, weights_only=True).keys() == content().keys()
     inputs = load_input(*make_tables(tmp_path, 6), FEW)
     # The config is that of the file, whatever the config beside it holds; features may be left to the file.
