@@ -11,6 +11,12 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+HEARING_LOSSES = {
+    "none": ("No Loss",),
+    "mild": ("Mild",),
+    "moderate": ("Moderate",),
+    "all": ("No Loss", "Mild", "Moderate"),
+}
 
 
 def main() -> int:
@@ -57,11 +63,11 @@ def predict(given: argparse.Namespace) -> int:
     from scow.cli import Progress, report_failures
     from scow.song.predictor import Predictor
     from scow.song.report import write_song_figures, write_song_report
-    from scow.song.song import PredictOptions, as_lyrics, hearing_losses_of, predict_song
+    from scow.song.song import PredictOptions, predict_song
     from scow.song.terminal import clock, song_text, takes_colours
 
     options = PredictOptions(
-        hearing_losses=hearing_losses_of(given.hearing_loss),
+        hearing_losses=HEARING_LOSSES.get(given.hearing_loss.lower(), (given.hearing_loss,)),
         already_simulated=given.already_simulated,
         level_db_spl=given.level_db_spl,
         cache_dir=given.cache_dir,
@@ -70,7 +76,7 @@ def predict(given: argparse.Namespace) -> int:
     def load() -> Predictor:
         return Predictor.load(given.checkpoint, model_dir=given.model_dir, device=given.device)
 
-    song = predict_song(given.audio, as_lyrics(given.lyrics), options, predictor=load, progress=Progress())
+    song = predict_song(given.audio, given.lyrics, options, predictor=load, progress=Progress())
     print(json.dumps(song.plain(), indent=2) if given.json else song_text(song, colours=takes_colours(sys.stdout)))
     if given.html:
         write_song_report(given.html, song)

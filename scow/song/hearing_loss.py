@@ -23,7 +23,6 @@ elevation on the intelligibility of speech in quiet and in a background of speec
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import logging
 import os
 import tempfile
@@ -49,12 +48,8 @@ INSTALL = "pip install 'pyclarity>=0.9,<0.10' (it needs Python 3.11 or newer)"
 logging.getLogger("joblib").setLevel(logging.ERROR)  # a damaged file in the cache is computed again
 
 Progress = Callable[[str, int, int], None]  # label, done, total
-
-
-def require_installed() -> None:
-    """A `UserError` with the command that installs pyclarity, where it is missing."""
-    if importlib.util.find_spec("clarity") is None:
-        raise UserError(f"simulating a hearing loss: expected the package pyclarity, found none; {INSTALL}")
+Key = tuple[str, str]  # hearing loss, hash of a channel
+Task = tuple[np.ndarray, float, str, str]  # channel, level of full scale in dB SPL, hearing loss, version of pyclarity
 
 
 def simulate(
@@ -76,6 +71,7 @@ def simulate(
         except OSError as error:
             raise UserError(f"cannot write to {cache_dir}: {error.strerror}; choose another --cache-dir") from error
     full_scale = level_db_spl - level_dbfs(song.samples)
+    version = importlib.metadata.version("pyclarity")
     keys = [[joblib.hash(channel) for channel in line.samples] for line in lines]
     channels = {
         key: channel
@@ -83,7 +79,6 @@ def simulate(
         for key, channel in zip(both, line.samples, strict=True)
         if np.abs(channel).max() > ONE_BIT
     }
-    version = importlib.metadata.version("pyclarity")
     tasks = {(name, key): (channels[key], full_scale, name, version) for name in hearing_losses for key in channels}
     simulated = _run(tasks, cache_dir, jobs, progress)
 
@@ -97,10 +92,11 @@ def simulate(
     return results
 
 
-def simulate_channel(channel: np.ndarray, full_scale_db_spl: float, hearing_loss: str, version: str) -> np.ndarray:  # noqa: ARG001
-    """One channel with a hearing loss: (n,) -> (n + at most 255,) float32; `version` is part of the cache's key."""
+def simulate_channel(task: Task) -> np.ndarray:
+    """One channel with a hearing loss: (n,) -> (n + at most 255,) float32."""
     from threadpoolctl import threadpool_limits
 
+    channel, full_scale_db_spl, hearing_loss, _ = task
     level = level_dbfs(channel)
     scale = 10 ** (level / 20)
     ear = _ear(hearing_loss)
@@ -121,32 +117,22 @@ def _ear(hearing_loss: str) -> Any:
 
 
 def _run(
-    tasks: dict[tuple[str, str], tuple[Any, ...]], cache_dir: Path | None, jobs: int | None, progress: Progress | None
-) -> dict[tuple[str, str], np.ndarray]:
-    """Results of `simulate_channel`, from the cache or computed in parallel, by the keys of `tasks`."""
-    cached = _cached(cache_dir)
-    missing = [key for key, arguments in tasks.items() if not cached.check_call_in_cache(*arguments)]
-    results = {key: cached(*tasks[key]) for key in tasks.keys() - missing}
+    tasks: dict[Key, Task], cache_dir: Path | None, jobs: int | None, progress: Progress | None
+) -> dict[Key, np.ndarray]:
+    """Results of `simulate_channel`, from the cache or computed in parallel."""
+    cached = joblib.Memory(cache_dir, verbose=0).cache(simulate_channel)
+    missing = [key for key, task in tasks.items() if not cached.check_call_in_cache(task)]
+    results = {key: cached(tasks[key]) for key in tasks.keys() - missing}
     missing_s = sum(len(tasks[key][0]) for key in missing) / FILE_RATE_HZ
     jobs = jobs or max(1, min(os.cpu_count() or 1, int(missing_s / SECONDS_PER_PROCESS)))
     with open_engine(jobs) as engine:
-        computed = engine.map(_simulate, [(cache_dir, tasks[key]) for key in missing])
-        for done, (index, result) in enumerate(computed, start=1):
+        for done, (i, result) in enumerate(engine.map(cached, [tasks[key] for key in missing]), start=1):
             if result is None:
                 raise UserError("hearing loss: the process that simulated it died; is there enough memory?")
-            results[missing[index]] = result
+            results[missing[i]] = result
             if progress:
                 progress("hearing loss", done, len(missing))
     return results
-
-
-def _simulate(item: tuple[Path | None, tuple[Any, ...]]) -> Any:
-    cache_dir, arguments = item
-    return _cached(cache_dir)(*arguments)
-
-
-def _cached(cache_dir: Path | None) -> Any:
-    return joblib.Memory(cache_dir, verbose=0).cache(simulate_channel)
 
 
 def _stereo(channels: Sequence[np.ndarray | None]) -> np.ndarray:

@@ -15,9 +15,8 @@ from typing import Any
 from scow.reports.plots import Interval, Plot, intervals, lines
 from scow.reports.render import render, write_figures, write_text
 from scow.song.results import INTERVAL, SongPrediction
-from scow.song.terminal import clock
+from scow.song.terminal import HARDEST, clock
 
-N_HARDEST = 5
 WAVE_WIDTH = 1000.0  # units of the waveform's picture, which is stretched to the page; its height is 100
 TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300)
 
@@ -30,7 +29,7 @@ def write_song_report(path: Path, song: SongPrediction) -> None:
         plots=song_plots(song),
         score_table=_score_table(song),
         percent=f"{INTERVAL:.0%}",
-        n_hardest=min(N_HARDEST, len(song.lines) - 1) if len(song.lines) > 2 else 0,
+        n_hardest=min(HARDEST, len(song.lines) - 1) if len(song.lines) > 2 else 0,
         wave=_wave(song),
         clock=clock,
         anchor=lambda hearing_loss: hearing_loss.lower().replace(" ", "-"),
@@ -45,41 +44,30 @@ def write_song_figures(folder: Path, song: SongPrediction) -> list[Path]:
 
 def song_plots(song: SongPrediction) -> dict[str, Plot]:
     """The score of each hearing loss of an excerpt, or of each line of a song over time."""
+    names = song.hearing_losses
     if len(song.lines) == 1:
-        found = song.lines[0].severities
-        return {
-            "scores": Plot(
-                intervals(
-                    [Interval(s.hearing_loss, s.score, s.low, s.high, i) for i, s in enumerate(found)],
-                    "words written down (%)",
-                    (0.0, 100.0),
-                ),
-                "Score by hearing loss",
-                "; ".join(f"{s.hearing_loss} {s.score:.0f}, from {s.low:.0f} to {s.high:.0f}" for s in found),
-            )
-        }
-    starts = [line.start_s for line in song.lines]
-    scores = {name: [line.at(name).score for line in song.lines] for name in song.hearing_losses}
-    ranges = "; ".join(f"{name} from {min(of):.0f} to {max(of):.0f}" for name, of in scores.items())
-    return {
-        "scores": Plot(
-            lines({name: (starts, of) for name, of in scores.items()}, "time (s)", "score", 100.0),
-            "Score of each line over time",
-            f"{len(song.lines)} lines. {ranges}.",
-        )
-    }
+        rows = [Interval(s.hearing_loss, s.score, s.low, s.high, i) for i, s in enumerate(song.lines[0].severities)]
+        figure, title = intervals(rows, "words written down (%)", (0.0, 100.0)), "Score by hearing loss"
+        shown = "; ".join(f"{row.name} {row.value:.0f}, from {row.low:.0f} to {row.high:.0f}" for row in rows)
+    else:
+        starts, scores = [line.start_s for line in song.lines], {name: song.line_scores(name) for name in names}
+        figure = lines({name: (starts, of) for name, of in scores.items()}, "time (s)", "score", 100.0)
+        title = "Score of each line over time"
+        ranges = "; ".join(f"{name} from {min(of):.0f} to {max(of):.0f}" for name, of in scores.items())
+        shown = f"{len(song.lines)} lines. {ranges}."
+    return {"scores": Plot(figure, title, shown)}
 
 
 def _score_table(song: SongPrediction) -> list[tuple[str, ...]]:
     if len(song.lines) == 1:
-        rows = [(s.hearing_loss, f"{s.score:.1f}", f"{s.low:.0f} to {s.high:.0f}") for s in song.lines[0].severities]
-        return [("hearing loss", "score", f"{INTERVAL:.0%} of listeners"), *rows]
-    scores = {name: [line.at(name).score for line in song.lines] for name in song.hearing_losses}
-    header = ("hearing loss", "score", "hardest line", "easiest line")
-    return [
-        header,
-        *((name, f"{song.score(name):.1f}", f"{min(of):.1f}", f"{max(of):.1f}") for name, of in scores.items()),
-    ]
+        found = song.lines[0].severities
+        header = ("hearing loss", "score", f"{INTERVAL:.0%} of listeners")
+        return [header, *((s.hearing_loss, f"{s.score:.1f}", f"{s.low:.0f} to {s.high:.0f}") for s in found)]
+    rows: list[tuple[str, ...]] = []
+    for name in song.hearing_losses:
+        scores = song.line_scores(name)
+        rows.append((name, *(f"{score:.1f}" for score in (song.score(name), min(scores), max(scores)))))
+    return [("hearing loss", "score", "hardest line", "easiest line"), *rows]
 
 
 def _wave(song: SongPrediction) -> dict[str, Any]:

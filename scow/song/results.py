@@ -93,6 +93,10 @@ class SongPrediction:
         words = [word for line in self.lines for word in line.at(hearing_loss).words]
         return 100 * sum(word.probability for word in words) / len(words)
 
+    def line_scores(self, hearing_loss: str) -> list[float]:
+        """Score of each line."""
+        return [line.at(hearing_loss).score for line in self.lines]
+
     def hardest(self, hearing_loss: str, n: int = 5) -> tuple[ExcerptPrediction, ...]:
         """The `n` lines with the lowest scores, the lowest first."""
         return tuple(sorted(self.lines, key=lambda line: line.at(hearing_loss).score)[:n])

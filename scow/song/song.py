@@ -12,27 +12,36 @@ A line that cannot be predicted is listed with its reason and the others are com
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from scow.data.audio import CHANNELS, FILE_RATE_HZ, MAX_DURATION_S, MIN_DURATION_S, ONE_BIT, StereoSignal
+from scow.data.audio import (
+    CHANNELS,
+    FILE_RATE_HZ,
+    MAX_DURATION_S,
+    MIN_DURATION_S,
+    ONE_BIT,
+    StereoSignal,
+    resample_kaiser,
+)
 from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError, nearest
 from scow.models.inputs import MAX_WORDS
 from scow.song.alignment import align
 from scow.song.audio import clipped, read_song
-from scow.song.hearing_loss import DEFAULT_LEVEL_DB_SPL, SIMULATED, Progress, require_installed, simulate
+from scow.song.hearing_loss import DEFAULT_LEVEL_DB_SPL, INSTALL, MAX_SAMPLES, SIMULATED, Progress, simulate
 from scow.song.lyrics_files import TIMED, TimedLine, check_words, plain_lines, read_lyrics, split_long, timed_lines
 from scow.song.predictor import Predictor
 from scow.song.results import ExcerptPrediction, FailedLine, SongPrediction
 
 LEVEL_RANGE_DB_SPL = (40.0, 90.0)
 OUTLINE_PARTS = 600
-MAX_PATH = 255  # longer text is no path, and asking the file system for it is an error
-ON_COMMAND_LINE = {"none": ("No Loss",), "mild": ("Mild",), "moderate": ("Moderate",), "all": HEARING_LOSSES}
+FILE_NAME = re.compile(r".*\.[a-z][a-z0-9]{1,3}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -47,41 +56,27 @@ class PredictOptions:
 
     def validate(self) -> None:
         """A `UserError` for values that make no sense."""
-        named = self.hearing_losses
-        for name in named:
-            if name not in HEARING_LOSSES:
-                raise UserError(f"hearing loss: found {name!r}; {nearest(name, HEARING_LOSSES)}")
-        if not named or len(set(named)) < len(named):
-            raise UserError(f"hearing loss: expected each once, found {', '.join(named) or 'none'}")
-        if self.already_simulated and len(named) > 1:
-            raise UserError(
-                f"already simulated: expected the one hearing loss that is in the file, found {', '.join(named)}"
-            )
+        named = ", ".join(self.hearing_losses)
+        unknown = [name for name in self.hearing_losses if name not in HEARING_LOSSES]
         low, high = LEVEL_RANGE_DB_SPL
-        if not low <= self.level_db_spl <= high:
-            raise UserError(f"level: expected {low:g} to {high:g} dB SPL, found {self.level_db_spl:g}")
-        if self.simulated:
-            require_installed()
+        problem = None
+        if unknown:
+            problem = f"hearing loss: found {unknown[0]!r}; {nearest(unknown[0], HEARING_LOSSES)}"
+        elif not named or len(set(self.hearing_losses)) < len(self.hearing_losses):
+            problem = f"hearing loss: expected each once, found {named or 'none'}"
+        elif self.already_simulated and len(self.hearing_losses) > 1:
+            problem = f"already simulated: expected the one hearing loss that is in the file, found {named}"
+        elif not low <= self.level_db_spl <= high:
+            problem = f"level: expected {low:g} to {high:g} dB SPL, found {self.level_db_spl:g}"
+        elif self.simulated and importlib.util.find_spec("clarity") is None:
+            problem = f"simulating a hearing loss: expected the package pyclarity, found none; {INSTALL}"
+        if problem:
+            raise UserError(problem)
 
     @property
     def simulated(self) -> tuple[str, ...]:
         """Hearing losses to simulate."""
         return () if self.already_simulated else tuple(name for name in self.hearing_losses if name in SIMULATED)
-
-
-def hearing_losses_of(name: str) -> tuple[str, ...]:
-    """Hearing losses for none, mild, moderate or all on the command line."""
-    if name.lower() not in ON_COMMAND_LINE:
-        raise UserError(f"--hearing-loss: found {name!r}; {nearest(name.lower(), ON_COMMAND_LINE)}")
-    return ON_COMMAND_LINE[name.lower()]
-
-
-def as_lyrics(text: str) -> Path | str:
-    """Lyrics of the command line: a file, if the text has the name of one, else the words themselves."""
-    named = text.lower().endswith((*TIMED, ".txt")) and "\n" not in text
-    if not named and "\n" not in text and len(text) < MAX_PATH and Path(text).is_file():
-        raise UserError(f"--lyrics: expected a file that ends in .lrc, .srt or .txt, or words, found {text}")
-    return Path(text) if named else text
 
 
 def predict_excerpt(
@@ -111,18 +106,10 @@ def predict_song(
 ) -> SongPrediction:
     """Predict each line of a song.
 
-    Parameters
-    ----------
-    audio : Path, str or StereoSignal
-        A file that `scow.song.audio.read_song` reads, or stereo samples at 44.1 kHz.
-    lyrics : Path, str, or sequence of TimedLine
-        A file (``.lrc`` and ``.srt`` have times, any other is text), text, or lines with times. Text of one line with
-        at most 30 s of audio is one excerpt; other text is aligned with the song.
-    options : PredictOptions, optional
-    predictor : Predictor, or callable
-        A loaded one, or a function that loads one after the input was checked; by default `Predictor.load`.
-    progress : callable, optional
-        Takes a label, how much is done, and of how much.
+    The audio is a file that `scow.song.audio.read_song` reads, or stereo samples at 44.1 kHz. The lyrics are a file
+    (``.lrc`` and ``.srt`` have times, any other is text), text, or lines with times. Text of one line with at most 30 s
+    of audio is one excerpt; other text is aligned with the song. A function as `predictor` is called after the input
+    was checked. `progress` takes a label, how much is done, and of how much.
     """
     options = options or PredictOptions()
     options.validate()
@@ -171,20 +158,19 @@ def predict_song(
 
 def _signal(audio: Path | str | StereoSignal) -> tuple[str, StereoSignal]:
     if isinstance(audio, StereoSignal):
-        if audio.rate_hz != FILE_RATE_HZ:
-            raise UserError(f"signal: expected {FILE_RATE_HZ} Hz, found {audio.rate_hz} Hz")
-        return "signal", audio
+        return "signal", StereoSignal(resample_kaiser(audio.samples, audio.rate_hz), FILE_RATE_HZ)
     return Path(audio).name, read_song(Path(audio))
 
 
 def _given_lines(lyrics: Path | str | Sequence[TimedLine]) -> tuple[tuple[TimedLine, ...], tuple[str, ...]]:
     """Lines with times, or lines of text with at least one word in Latin script; one of both is empty."""
-    if isinstance(lyrics, Path) and lyrics.suffix.lower() in TIMED:
-        return timed_lines(lyrics), ()
     if not isinstance(lyrics, (str, Path)):
         return tuple(lyrics), ()
-    lines = plain_lines(read_lyrics(lyrics) if isinstance(lyrics, Path) else lyrics)
-    check_words(" ".join(lines), str(lyrics) if isinstance(lyrics, Path) else "lyrics")
+    path = Path(lyrics) if isinstance(lyrics, Path) or FILE_NAME.fullmatch(lyrics) else None
+    if path and path.suffix.lower() in TIMED:
+        return timed_lines(path), ()
+    lines = plain_lines(read_lyrics(path) if path else str(lyrics))
+    check_words(" ".join(lines), str(path or "lyrics"))
     return (), lines
 
 
@@ -230,8 +216,7 @@ def _checked(line: TimedLine, signal: StereoSignal) -> TimedLine | FailedLine:
 
 def _cut(signal: StereoSignal, line: TimedLine) -> StereoSignal:
     start, end = round(line.start_s * signal.rate_hz), round(line.end_s * signal.rate_hz)
-    longest = start + int(MAX_DURATION_S * signal.rate_hz)
-    return StereoSignal(signal.samples[:, start : min(end, longest)], signal.rate_hz)
+    return StereoSignal(signal.samples[:, start : min(end, start + MAX_SAMPLES)], signal.rate_hz)
 
 
 def _audio_notes(signal: StereoSignal) -> list[str]:

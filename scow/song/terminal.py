@@ -86,12 +86,10 @@ def _words(words: Sequence[WordProbability], width: int, *, colours: bool) -> li
         if room < len(text) + 3 and rows[-1].strip():
             rows.append("  ")
             room = width - 2
-        rows[-1] += _coloured(f" {text} ", word.probability) if colours else f"{text}  "
+        if colours:  # in 24 bits
+            ground, ink = (";".join(map(str, bytes.fromhex(c[1:]))) for c in heat_colour(word.probability))
+            rows[-1] += f"\x1b[48;2;{ground}m\x1b[38;2;{ink}m {text} \x1b[0m"
+        else:
+            rows[-1] += f"{text}  "
         room -= len(text) + 2
     return [row.rstrip() for row in rows]
-
-
-def _coloured(text: str, share: float) -> str:
-    """Text on the background of a share, in 24-bit colours."""
-    ground, ink = (";".join(str(int(colour[i : i + 2], 16)) for i in (1, 3, 5)) for colour in heat_colour(share))
-    return f"\x1b[48;2;{ground}m\x1b[38;2;{ink}m{text}\x1b[0m"

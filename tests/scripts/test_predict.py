@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-import numpy as np
 import pytest
-import soundfile
 from helpers import DEMO, MODELS, assert_user_error, load_whisper, run_script, write_stereo
 
 SONG = DEMO / "song" / "demo_song.flac"
@@ -60,30 +58,18 @@ def test_song_with_lines_that_fail_ends_with_1_and_lists_them(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["empty.flac", "--lyrics", "hello"], "found 0 bytes"),
         (["none.flac", "--lyrics", "hello"], "expected an audio file, found none"),
-        (["silence.wav", "--lyrics", "hello"], "silent; expected some sample"),
-        (["surround.flac", "--lyrics", "hello"], "expected 1 or 2 channels, found 6"),
         (["good.flac", "--lyrics", ""], "expected lyrics with at least one word, found none"),
-        (["good.flac", "--lyrics", "你好"], "expected English lyrics in Latin script"),
         (["good.flac", "--lyrics", "no_times.lrc"], "expected times ([mm:ss.xx] before each line)"),
-        (["good.flac", "--lyrics", "late.lrc"], "begins at 300.00 s, but the song ends at 1.00 s"),
-        (["good.flac", "--lyrics", "empty.txt"], "expected lyrics, found an empty file"),
-        (["good.flac", "--lyrics", "hello", "--hearing-loss", "severe"], "found 'severe'; known: none"),
-        (["good.flac", "--lyrics", "hello", "--hearing-loss", "all", "--already-simulated"], "the one hearing loss"),
-        (["good.flac", "--lyrics", "hello", "--level-db-spl", "200"], "expected 40 to 90 dB SPL, found 200"),
+        (["good.flac", "--lyrics", "missing.doc"], "expected a lyrics file, found none"),
+        (["good.flac", "--lyrics", "hello", "--hearing-loss", "severe"], "found 'severe'; known: No Loss, Mild"),
         (["good.flac", "--lyrics", "hello", "--checkpoint", "liet"], "did you mean lite"),
         (["good.flac", "--lyrics", "hello", "--checkpoint", "published"], "expected a word model"),
     ],
 )
 def test_wrong_input_is_one_line_and_2(tmp_path, arguments, reason):
-    (tmp_path / "empty.flac").write_bytes(b"")
-    soundfile.write(tmp_path / "silence.wav", np.zeros((44_100, 2)), 44_100)
-    write_stereo(tmp_path / "surround.flac", channels=6)
     write_stereo(tmp_path / "good.flac")
     (tmp_path / "no_times.lrc").write_text("hello\nworld\n", encoding="utf-8")
-    (tmp_path / "late.lrc").write_text("[05:00.00]hello\n", encoding="utf-8")
-    (tmp_path / "empty.txt").write_text("\n", encoding="utf-8")
     done = run_script("predict.py", *arguments, "--model-dir", MODELS, cwd=tmp_path)
     assert done.stdout == ""
     assert_user_error(done, reason)

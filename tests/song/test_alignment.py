@@ -40,12 +40,6 @@ def test_align_keeps_lines_inside_the_song():
     assert all(line.start_s <= line.end_s for line in lines)
 
 
-def test_align_keeps_the_order_of_repeated_lines():
-    texts = ["row the boat", "gently now", "row the boat"]
-    lines, _ = align(texts, [Segment(10.0 * i, 10.0 * i + 4, text) for i, text in enumerate(texts)], 30.0)
-    assert [line.start_s for line in lines] == [0.0, 9.5, 19.5]
-
-
 def test_align_breaks_one_long_line_where_the_segment_changes():
     lines, _ = align(["Hello my dear old friend the sun is going down again"], SEGMENTS, 60.0)
     assert [line.text for line in lines] == ["Hello my dear old friend", "the sun is going down again"]

@@ -134,15 +134,6 @@ def test_load_takes_the_best_checkpoint_whose_weights_are_there(tmp_path):
         Predictor.load(**places, model_dir=tmp_path / "some")
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    [("published", "expected a word model"), ("lit", "no checkpoint 'lit' .*did you mean lite")],
-)
-def test_load_refuses_other_checkpoints(name, reason):
-    with pytest.raises(UserError, match=reason):
-        Predictor.load(name, model_dir=MODELS)
-
-
 API = """
 import os, sys, tempfile
 from pathlib import Path

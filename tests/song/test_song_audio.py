@@ -55,18 +55,12 @@ def test_read_song_removes_what_is_above_the_band(tmp_path):
     ("make", "reason"),
     [
         (lambda path: None, "expected an audio file, found none"),
-        (lambda path: path.write_bytes(b""), "found 0 bytes"),
         (lambda path: path.write_bytes(b"no audio" * 100), "cannot be decoded"),
         (lambda path: write_stereo(path, channels=3), "expected 1 or 2 channels, found 3"),
         (lambda path: soundfile.write(path, np.zeros((44_100, 2)), 44_100), "silent"),
-        (lambda path: write_stereo(path, seconds=0.1), r"at least 0\.25 s"),
         (lambda path: write_stereo(path, rate_hz=4_000), "8000 to 384000 Hz, found 4000 Hz"),
-        (
-            lambda path: path.write_bytes(half(write_stereo(path, seconds=2).read_bytes())),
-            "truncated|cannot be decoded",
-        ),
     ],
-    ids=["missing", "empty", "damaged", "three channels", "silent", "short", "slow", "cut off"],
+    ids=["missing", "damaged", "three channels", "silent", "slow"],
 )
 def test_read_song_refuses_in_one_line(tmp_path, make, reason):
     path = tmp_path / "song.flac"
@@ -75,10 +69,6 @@ def test_read_song_refuses_in_one_line(tmp_path, make, reason):
         read_song(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
-
-
-def half(content: bytes) -> bytes:
-    return content[: len(content) // 2]
 
 
 def test_clipped_finds_cut_peaks_in_one_channel():

@@ -60,20 +60,17 @@ def test_song_text_in_colours_keeps_the_numbers():
 
 
 @pytest.mark.parametrize(
-    ("stream", "variables", "expected"),
+    ("stream", "no_color", "term", "expected"),
     [
-        (Terminal(), {}, True),
-        (Terminal(), {"NO_COLOR": "1"}, False),
-        (Terminal(), {"NO_COLOR": ""}, True),
-        (Terminal(), {"TERM": "dumb"}, False),
-        (io.StringIO(), {}, False),
+        (Terminal(), "", "xterm", True),
+        (Terminal(), "1", "xterm", False),
+        (Terminal(), "", "dumb", False),
+        (io.StringIO(), "", "xterm", False),
     ],
 )
-def test_takes_colours(monkeypatch, stream, variables, expected):
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+def test_takes_colours(monkeypatch, stream, no_color, term, expected):
+    monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", term)
     assert takes_colours(stream) is expected
 
 
