@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from scow.errors import UserError
+from scow.errors import expect
 
 
 def resolve_device(name: str) -> str:
     """``cpu`` or ``cuda``; ``auto`` is ``cuda`` if there is a device."""
     import torch
 
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"device: expected auto, cpu or cuda, found {name!r}")
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device: expected a CUDA device, found none; use cpu or auto")
-    return name
+    present = ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+    expect(name in ("auto", *present), "device", f"auto or a device that is present ({', '.join(present)})", repr(name))
+    return present[-1] if name == "auto" else name

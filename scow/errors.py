@@ -19,6 +19,12 @@ class SignalError(UserError):
     """One signal cannot be computed: its cells stay empty, the reason is reported, the other signals are computed."""
 
 
+def expect(holds: object, where: object, expected: str, found: object) -> None:
+    """Raise a `UserError` of one line, ``where: expected this, found that``, unless the condition holds."""
+    if not holds:
+        raise UserError(f"{where}: expected {expected}, found {found}")
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """End of a message about an unknown name: ``did you mean a, b?``, or ``known: a, b, c`` where none is near."""
     names = list(known)

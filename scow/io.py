@@ -6,6 +6,7 @@ never a part. It removes what killed runs left of the same file; the temporary n
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import glob
 import hashlib
@@ -22,7 +23,7 @@ from typing import Any
 
 import yaml
 
-from scow.errors import UserError
+from scow.errors import UserError, expect
 
 HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
 STALE_AFTER_S = 86_400.0  # for temporary files of another host, where nothing is known of the writer
@@ -65,28 +66,34 @@ def write_json(path: Path, content: object) -> None:
         temporary.write_bytes(text.encode("utf-8", errors="backslashreplace"))
 
 
-def read_json(path: Path, what: str) -> Any:
-    """Read a JSON file; messages name `what` was expected."""
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turn every error of a parser into one line that names the file, and `what` was expected."""
     try:
+        yield
+    except (OSError, ValueError, RecursionError, csv.Error, yaml.YAMLError) as error:
+        found = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+        raise UserError(f"{path}: expected {what}, found {found}") from error
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Content of a JSON file; messages name `what` was expected."""
+    with reading(path, f"{what} (JSON, UTF-8)"):
         return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: expected {what}, found no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: expected {what}, not valid JSON ({error})") from error
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML file whose top level is a mapping."""
-    try:
-        with path.open(encoding="utf-8-sig") as handle:
-            content = yaml.safe_load(handle)
-    except FileNotFoundError:
-        raise UserError(f"{path}: expected a YAML config, found no such file") from None
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a mapping at the top, found {type(content).__name__}; see the shipped file")
+    """Content of a YAML file whose top level is a mapping."""
+    with reading(path, "a YAML config"), path.open(encoding="utf-8-sig") as handle:
+        content = yaml.safe_load(handle)
+    expect(isinstance(content, dict), path, "a mapping at the top", f"{type(content).__name__}; see the shipped file")
     return content
+
+
+def read_csv(path: Path, what: str) -> Iterator[list[str]]:
+    """Rows of a CSV file, a blank line as an empty row; messages name `what` was expected."""
+    with reading(path, f"{what} (CSV, UTF-8)"), path.open(encoding="utf-8-sig", newline="") as handle:
+        yield from csv.reader(handle, strict=True)
 
 
 def sha256_of(path: Path) -> str:
@@ -108,10 +115,10 @@ def locked(paths: Iterable[Path]) -> Iterator[None]:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 held.enter_context(filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0))
-            except filelock.Timeout:
-                raise UserError(f"{path}: expected no other run on it, found one; wait until it ends") from None
             except (OSError, NotImplementedError) as error:
-                raise UserError(f"cannot lock {path}: {error}; check the folder's rights and file system") from error
+                is_held = isinstance(error, filelock.Timeout)
+                why = "expected no other run on it; wait until it ends" if is_held else f"{error}; check the folder"
+                raise UserError(f"cannot lock {path}: {why}") from error
         yield
 
 

@@ -68,29 +68,28 @@ def decode(path: Path, *, max_s: float, channels: tuple[int, ...], rates_hz: tup
     import soundfile  # here: infer.py and train.py read no audio
 
     try:
-        if not path.is_file():
-            raise SignalError(f"expected the file {path}, found none; check the dataset's folders and the download")
+        _expect(path.is_file(), f"the file {path}", "none; check the dataset's folders and the download")
         with soundfile.SoundFile(path) as handle:
             promised, rate_hz = handle.frames, handle.samplerate
-            if handle.channels not in channels:
-                raise SignalError(f"expected {' or '.join(map(str, channels))} channels, found {handle.channels}")
-            if not rates_hz[0] <= rate_hz <= rates_hz[1]:
-                expected = " to ".join(map(str, sorted(set(rates_hz))))
-                raise SignalError(f"expected {expected} Hz, found {rate_hz} Hz")
+            _expect(handle.channels in channels, f"{' or '.join(map(str, channels))} channels", handle.channels)
+            expected_hz = " to ".join(map(str, sorted(set(rates_hz))))
+            _expect(rates_hz[0] <= rate_hz <= rates_hz[1], f"{expected_hz} Hz", f"{rate_hz} Hz")
             most = int(max_s * rate_hz)
             samples: np.ndarray = handle.read(most + 1, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise SignalError(f"cannot be decoded ({reason}); expected a whole audio file") from error
-    if len(samples) > most:
-        raise SignalError(f"expected at most {max_s:g} s, found more")
-    if len(samples) < promised < NO_FRAME_COUNT:
-        raise SignalError(f"truncated: expected {promised} frames, found {len(samples)}")
-    if len(samples) < MIN_DURATION_S * rate_hz:
-        raise SignalError(f"expected at least {MIN_DURATION_S} s, found {len(samples)} frames at {rate_hz} Hz")
-    if not np.isfinite(samples).all():
-        raise SignalError("expected finite samples, found NaN or infinity")
+    n = len(samples)
+    _expect(n <= most, f"at most {max_s:g} s", "more")
+    _expect(not n < promised < NO_FRAME_COUNT, f"{promised} frames", f"{n}: the file is truncated")
+    _expect(n >= MIN_DURATION_S * rate_hz, f"at least {MIN_DURATION_S} s", f"{n} frames at {rate_hz} Hz")
+    _expect(np.isfinite(samples).all(), "finite samples", "NaN or infinity")
     return samples, rate_hz
+
+
+def _expect(holds: object, expected: str, found: object) -> None:
+    if not holds:
+        raise SignalError(f"expected {expected}, found {found}")
 
 
 def resample_sinc(samples: np.ndarray, rate_hz: int = FILE_RATE_HZ) -> np.ndarray:

@@ -6,19 +6,18 @@ Paths are relative to the folder of the file; a backslash in them is taken for a
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from scow.config import options_from, unknown_keys
+from scow.config import as_section, options_from, unknown_keys
 from scow.data.audio import CHANNELS
 from scow.data.metadata import metadata_beside
-from scow.errors import UserError, nearest
-from scow.io import portable_path, read_yaml
+from scow.errors import UserError, expect, nearest
+from scow.io import read_yaml
 
-Options = TypeVar("Options", "WhisperOptions", "MetricOptions")
+Options = TypeVar("Options", "Dataset", "WhisperOptions", "MetricOptions")
 
 
 @dataclass(frozen=True)
@@ -81,42 +80,33 @@ class FeatureConfig:
         return self._options(MetricOptions, "metrics")
 
     def _options(self, cls: type[Options], section: str) -> Options:
-        options = options_from(cls, getattr(self, section), f"{self.path}: {section}")
-        paths: dict[str, Any] = {name: self.resolve(v) for name, v in vars(options).items() if isinstance(v, Path)}
-        return dataclasses.replace(options, **paths)
+        return _resolved(options_from(cls, getattr(self, section), f"{self.path}: {section}"), self.path.parent)
 
 
 def read_feature_config(path: Path) -> FeatureConfig:
     """Read and check ``feature_config.yaml``."""
     content = read_yaml(path)
-    entries = content.get("datasets")
-    if not isinstance(entries, list) or not entries:
-        raise UserError(f"{path}: expected a list `datasets:`, found {entries!r}; see the shipped feature_config.yaml")
-    datasets = tuple(_dataset(raw, f"{path}: datasets[{i}]", path.parent) for i, raw in enumerate(entries))
-    name, count = Counter(dataset.name for dataset in datasets).most_common(1)[0]
-    if count > 1:
-        raise UserError(f"{path}: expected each dataset once, found {name} {count} times")
-    unknown = [
-        f"{d.name}.{key}" for d, raw in zip(datasets, entries, strict=True) for key in unknown_keys(Dataset, raw)
-    ]
-    sections = {section: content.get(section) or {} for section in ("whisper", "metrics")}
-    for section, options in sections.items():
-        if not isinstance(options, dict):
-            raise UserError(f"{path}: expected a mapping `{section}:`, found {options!r}")
+    entries: Any = content.get("datasets")
+    found = f"{entries!r}; see the shipped feature_config.yaml"
+    expect(isinstance(entries, list) and entries, path, "a list `datasets:`", found)
+    sections = {section: as_section(content.get(section), f"{path}: {section}") for section in ("whisper", "metrics")}
+    datasets: list[Dataset] = []
+    unknown: list[str] = []
+    for i, raw in enumerate(entries):
+        dataset = _resolved(options_from(Dataset, raw, f"{path}: datasets[{i}]"), path.parent)
+        expect(dataset.channel in CHANNELS, f"{path}: datasets[{i}].channel", "left or right", repr(dataset.channel))
+        expect(dataset.name not in (d.name for d in datasets), path, "each dataset once", f"{dataset.name} twice")
+        datasets.append(dataset)
+        unknown += [f"{dataset.name}.{key}" for key in unknown_keys(Dataset, raw)]
     unknown += [f"whisper.{key}" for key in unknown_keys(WhisperOptions, sections["whisper"]) if key != "models"]
     unknown += [f"metrics.{key}" for key in unknown_keys(MetricOptions, sections["metrics"])]
-    return FeatureConfig(path=path, datasets=datasets, unknown=tuple(unknown), **sections)
+    return FeatureConfig(path=path, datasets=tuple(datasets), unknown=tuple(unknown), **sections)
 
 
-def _dataset(raw: object, where: str, folder: Path) -> Dataset:
-    if not isinstance(raw, dict):
-        raise UserError(f"{where}: expected an entry with name, split, csv_path, found {raw!r}")
-    dataset = options_from(Dataset, raw, where)
-    if dataset.channel not in CHANNELS:
-        raise UserError(f"{where}: expected channel left or right, found {dataset.channel!r}")
-    paths = ("csv_path", "signal_dir", "reference_dir", "degraded_dir", "audio_dir")
-    resolved = {name: folder / portable_path(str(raw[name])) for name in paths if raw.get(name) is not None}
-    return Dataset(**{**vars(dataset), **resolved})
+def _resolved(options: Options, folder: Path) -> Options:
+    """Options whose paths are relative to `folder`."""
+    paths: dict[str, Any] = {name: folder / value for name, value in vars(options).items() if isinstance(value, Path)}
+    return dataclasses.replace(options, **paths)
 
 
 def present_datasets(
@@ -147,13 +137,12 @@ def present_datasets(
         and (not splits or dataset.split in splits)
         and channel in (None, dataset.channel)
     ]
-    if not chosen:
-        raise UserError(f"no dataset of {config.path} fits all of --datasets, --splits and --channel")
+    expect(chosen, config.path, "a dataset that fits all of --datasets, --splits and --channel", "none")
     present = tuple(dataset for dataset in chosen if dataset.csv_path.is_file())
     absent = [dataset for dataset in chosen if dataset not in present]
     if absent and (asked or not present):
+        command = f"python metadata_to_csv.py --json {metadata_beside(absent[0].csv_path)}"
         raise UserError(
-            f"dataset {absent[0].name}: expected its table {absent[0].csv_path}, found none; "
-            f"make it with: python metadata_to_csv.py --json {metadata_beside(absent[0].csv_path)}"
+            f"{absent[0].csv_path}: expected the table of {absent[0].name}, found none; make it with: {command}"
         )
     return present

@@ -8,8 +8,7 @@
   `response` with all of them, ``|`` between them.
 - **Stage 1** (`convert_metadata`) writes two equal feature tables, one per channel, with a row per word of a prompt.
 
-Files are checked here and nowhere else: each value of a record by `_text` or `_number`, and the id, which is a file
-name, by `check_signal_id`.
+Files are checked here and nowhere else, by `RECORD` and `ANSWER`, which declare the fields and what each may hold.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import dataclasses
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,12 +26,10 @@ import pandas as pd
 
 from scow.data.provenance import provenance_path
 from scow.data.tables import BASE_COLUMNS, HEARING_LOSSES, read_table, write_table
-from scow.errors import SignalError, UserError
+from scow.errors import SignalError, UserError, expect
 from scow.io import locked, read_json
 from scow.text.labels import join_responses
 from scow.text.normalize import prompt_words
-
-MAX_NUMBER = sys.float_info.max
 
 
 @dataclass(frozen=True)
@@ -59,36 +56,109 @@ class Conversion(NamedTuple):
     n_answered: int  # signals that the file of responses names
 
 
+def is_file_name(signal: object) -> bool:
+    """Whether an id is text and a plain file name, which stays in its folder."""
+    return isinstance(signal, str) and not re.search(r"^\.{0,2}$|[/\\:\x00-\x1f\ud800-\udfff]", signal)
+
+
+def _text(value: object) -> str | None:
+    """A text, empty where it is absent; control characters, which would break a table's rows, become spaces."""
+    if value is None:
+        return ""
+    is_text = isinstance(value, str) and not re.search(r"[\ud800-\udfff]", value)
+    return re.sub(r"[\x00-\x1f\x7f]", " ", str(value)) if is_text else None
+
+
+def _lyrics(value: object) -> str | None:
+    text = _text(value) or ""
+    return text if prompt_words(text) else None
+
+
+def _number(value: Any, low: float = -sys.float_info.max, high: float = sys.float_info.max) -> float | None:
+    """A finite number, NaN where it is absent."""
+    if value is None:
+        return math.nan
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and low <= value <= high else None
+
+
+# Field of a record -> what it may hold, and its value from that of the file; None where the file's is wrong.
+Fields = Mapping[str, tuple[str, Callable[[Any], str | float | None]]]
+TEXT, NUMBER = ("Unicode text", _text), ("a finite number", _number)
+SHARE = ("a number in 0 to 1", lambda value: _number(value, 0.0, 1.0))
+RECORD: Fields = {
+    "signal": ("a plain file name in quotes", lambda value: value if is_file_name(value) else None),
+    "prompt": ("Unicode text with at least one word", _lyrics),
+    "hearing_loss": (", ".join(HEARING_LOSSES), lambda value: value if value in HEARING_LOSSES else None),
+    "fma": TEXT,
+    "response": TEXT,
+    "n_words": NUMBER,
+    "words_correct": NUMBER,
+    "correctness": SHARE,
+}
+ANSWER: Fields = {"response": TEXT, "hits": NUMBER, "correctness": SHARE}
+
+
 def read_metadata(path: Path, responses: Path | None = None) -> tuple[SignalRecord, ...]:
     """Read and check a metadata file, and join CLIP2's responses; these may name further signals."""
-    content = read_json(path, "a metadata JSON file")
-    if not isinstance(content, list) or not content:
-        raise UserError(f"{path}: expected a list of signal records, found {content!r:.20}; see data/README.md")
+    return _read(path, responses)[0]
+
+
+def _read(path: Path, responses: Path | None) -> tuple[tuple[SignalRecord, ...], int]:
+    """The records, and how many of them have responses."""
+    content = read_json(path, "metadata")
+    expect(
+        isinstance(content, list) and content, path, "a list of signal records", f"{content!r:.20}; see data/README.md"
+    )
     records: dict[str, SignalRecord] = {}
     for i, raw in enumerate(content, start=1):
-        record = _record(raw, f"{path}, record {i}")
-        if record.signal in records:
-            raise UserError(f"{path}: expected one record per signal, found {record.signal} twice")
-        records[record.signal] = record
-    if responses is not None:
-        answers = read_responses(responses)
-        if records.keys().isdisjoint(answers):
-            raise UserError(f"{responses}: expected responses to signals of {path}, found none")
-        records |= {signal: _joined(records[signal], answers[signal]) for signal in records.keys() & answers.keys()}
-    return tuple(records.values())
+        values = _checked(raw, RECORD, ("signal", "prompt", "hearing_loss"), f"{path}, record {i}")
+        signal, track, response = values["signal"], values.pop("fma"), values.pop("response").replace("|", " ")
+        expect(signal not in records, path, "one record per signal", f"{signal} twice")
+        records[signal] = SignalRecord(track=track, response=response, **values)
+    answers = _read_responses(responses) if responses else {}
+    answered = records.keys() & answers.keys()
+    expect(answered or not responses, responses, f"responses to signals of {path}", "none")
+    records |= {signal: _joined(records[signal], answers[signal]) for signal in answered}
+    return tuple(records.values()), len(answered)
 
 
-def read_responses(path: Path) -> dict[str, list[tuple[str, float, float]]]:
-    """Read ``train_responses.json``: signal to (text, hits, correctness) of each listener, at least one."""
-    content = read_json(path, "a responses JSON file")
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"{path}: expected signals with lists of responses, found {content!r:.20}")
+def _read_responses(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Responses of each signal, at least one, as `ANSWER` declares them."""
+    content = read_json(path, "responses")
+    expect(isinstance(content, dict), path, "signals with lists of responses", f"{content!r:.20}")
     answers = {}
     for signal, given in content.items():
-        if not isinstance(given, list) or not given:
-            raise UserError(f"{path}, {signal}: expected a list of responses, found {given!r:.20}")
-        answers[signal] = [_answer(raw, f"{path}, {signal}, response {i}") for i, raw in enumerate(given, start=1)]
+        expect(isinstance(given, list) and given, f"{path}, {signal}", "a list of responses", f"{given!r:.20}")
+        answers[signal] = [
+            _checked(raw, ANSWER, ("response",), f"{path}, {signal}, response {i}")
+            for i, raw in enumerate(given, start=1)
+        ]
     return answers
+
+
+def _checked(raw: object, fields: Fields, needed: Sequence[str], where: str) -> dict[str, Any]:
+    """Values of the fields of a record, each checked."""
+    content = raw if isinstance(raw, dict) else {}
+    expect(content.keys() >= set(needed), where, f"the fields {', '.join(needed)}", f"{raw!r:.60}")
+    values = {field: read(content.get(field)) for field, (_, read) in fields.items()}
+    for field, value in values.items():
+        if value is None:
+            raise UserError(f"{where}: expected {field} as {fields[field][0]}, found {content.get(field)!r:.50}")
+    return values
+
+
+def _joined(record: SignalRecord, answers: Sequence[Mapping[str, Any]]) -> SignalRecord:
+    """A record with what it lacks of its responses."""
+    hits = [answer["hits"] for answer in answers]
+    known = [answer["correctness"] for answer in answers if not math.isnan(answer["correctness"])]
+    return dataclasses.replace(
+        record,
+        response=record.response or join_responses([answer["response"] for answer in answers]),
+        # The mean of the counts is NaN where the count of one listener is unknown.
+        words_correct=sum(hits) / len(hits) if math.isnan(record.words_correct) else record.words_correct,
+        correctness=sum(known) / len(known) if known and math.isnan(record.correctness) else record.correctness,
+    )
 
 
 def metadata_table(records: Sequence[SignalRecord]) -> pd.DataFrame:
@@ -103,25 +173,18 @@ def metadata_table(records: Sequence[SignalRecord]) -> pd.DataFrame:
 
 def convert_metadata(path: Path, *, responses: Path | None = None, force: bool = False) -> Conversion:
     """Stage 1: write ``<path minus .json>_l.csv`` and ``_r.csv``; with `force` over tables that hold features."""
-    if path.suffix != ".json":
-        raise UserError(f"{path}: expected a file that ends in .json")
-    records = read_metadata(path, responses)
+    records, n_answered = _read(path, responses)
     table = metadata_table(records)
     tables = (path.with_name(f"{path.stem}_l.csv"), path.with_name(f"{path.stem}_r.csv"))
     with locked(tables):
         for old in [] if force else filter(Path.exists, tables):
             features = [column for column in read_table(old).columns if column not in BASE_COLUMNS]
-            if features:
-                raise UserError(
-                    f"{old} already holds the features {', '.join(features)}, which would be lost; "
-                    "move it away, or add --force to replace it"
-                )
+            expect(not features, old, "a table without features", f"{', '.join(features)}; --force replaces them")
         for new in tables:
             write_table(table, new)
             provenance_path(new).unlink(missing_ok=True)  # of features that are gone
     counts = {record.signal: len(prompt_words(record.prompt)) for record in records}
     miscounted = [r.signal for r in records if not math.isnan(r.n_words) and r.n_words != counts[r.signal]]
-    n_answered = len(counts.keys() & read_responses(responses).keys()) if responses else 0
     return Conversion(tables, len(records), len(table), miscounted, n_answered)
 
 
@@ -132,84 +195,11 @@ def metadata_beside(table: Path) -> Path:
 
 def signal_file(folder: Path, signal: str) -> Path:
     """Path of ``<signal>.flac``; a `SignalError` where the id would lead out of the folder."""
-    try:
-        return folder / f"{check_signal_id(signal, 'table')}.flac"
-    except UserError as error:
-        raise SignalError(str(error)) from error
+    if not is_file_name(signal):
+        raise SignalError(f"table: expected a signal id that is a plain file name, found {signal!r}")
+    return folder / f"{signal}.flac"
 
 
 def unprocessed_file(folder: Path, signal: str) -> Path:
     """Path of ``<signal>_unproc.flac``, checked like `signal_file`."""
     return signal_file(folder, f"{signal}_unproc")
-
-
-def check_signal_id(signal: object, where: str) -> str:
-    """Return the id if it is text and a plain file name."""
-    if not isinstance(signal, str) or not signal:
-        raise UserError(f'{where}: expected signal as text, found {signal!r}; write it in quotes, "{signal}"')
-    if signal in (".", "..") or re.search(r"[/\\:\x00-\x1f\ud800-\udfff]", signal):
-        raise UserError(f"{where}: expected a signal id that is a plain file name, found {signal!r}")
-    return signal
-
-
-def _record(raw: object, where: str) -> SignalRecord:
-    needed = ("signal", "prompt", "hearing_loss")
-    if not isinstance(raw, dict) or any(field not in raw for field in needed):
-        raise UserError(f"{where}: expected the fields {', '.join(needed)}, found {raw!r:.60}")
-    signal = check_signal_id(raw["signal"], where)
-    where = f"{where} ({signal})"
-    prompt, hearing_loss = _text(raw, "prompt", where), _text(raw, "hearing_loss", where)
-    if not prompt_words(prompt):
-        raise UserError(f"{where}: expected a prompt with at least one word, found {prompt!r}")
-    if hearing_loss not in HEARING_LOSSES:
-        raise UserError(f"{where}: expected hearing_loss {', '.join(HEARING_LOSSES)}, found {hearing_loss!r}")
-    return SignalRecord(
-        signal=signal,
-        prompt=prompt,
-        hearing_loss=hearing_loss,
-        response=_text(raw, "response", where).replace("|", " "),
-        n_words=_number(raw, "n_words", where),
-        words_correct=_number(raw, "words_correct", where),
-        correctness=_number(raw, "correctness", where, 0.0, 1.0),
-        track=_text(raw, "fma", where),
-    )
-
-
-def _answer(raw: object, where: str) -> tuple[str, float, float]:
-    if not isinstance(raw, dict) or "response" not in raw:
-        raise UserError(f"{where}: expected the field response, found {raw!r:.60}")
-    return _text(raw, "response", where), _number(raw, "hits", where), _number(raw, "correctness", where, 0.0, 1.0)
-
-
-def _joined(record: SignalRecord, answers: Sequence[tuple[str, float, float]]) -> SignalRecord:
-    """A record with what it lacks of its responses."""
-    texts, hits, shares = zip(*answers, strict=True)
-    known = [share for share in shares if not math.isnan(share)]
-    return dataclasses.replace(
-        record,
-        response=record.response or join_responses(texts),
-        # The mean of the counts is NaN where the count of one listener is unknown.
-        words_correct=sum(hits) / len(hits) if math.isnan(record.words_correct) else record.words_correct,
-        correctness=sum(known) / len(known) if known and math.isnan(record.correctness) else record.correctness,
-    )
-
-
-def _text(raw: dict[str, Any], field: str, where: str) -> str:
-    """A text, empty where it is absent; control characters, which would break a table's rows, become spaces."""
-    value = raw.get(field)
-    if value is None:
-        return ""
-    if not isinstance(value, str) or re.search(r"[\ud800-\udfff]", value):
-        raise UserError(f"{where}: expected {field} as Unicode text, found {value!r:.50}")
-    return re.sub(r"[\x00-\x1f\x7f]", " ", value)
-
-
-def _number(raw: dict[str, Any], field: str, where: str, low: float = -MAX_NUMBER, high: float = MAX_NUMBER) -> float:
-    """A number from `low` to `high`, NaN where it is absent."""
-    value = raw.get(field)
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-        expected = "a finite number" if high == MAX_NUMBER else f"a number in {low:g} to {high:g}"
-        raise UserError(f"{where}: expected {field} as {expected}, found {value!r:.20}")
-    return float(value)

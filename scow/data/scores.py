@@ -10,14 +10,16 @@ the scale can be given.
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from scow.errors import UserError
-from scow.io import atomic_write
+from scow.data.tables import numbers
+from scow.errors import expect
+from scow.io import atomic_write, read_csv
 
 FORM_HEADER = ("signal_id", "intelligibility_score")
 SCALES = {"0-1": 100.0, "0-100": 1.0}  # factor to points
@@ -51,45 +53,27 @@ def write_rows(path: Path, rows: Iterable[Sequence[object]]) -> None:
 
 def read_rows(path: Path, what: str) -> list[list[str]]:
     """Rows of a CSV file that are not blank, at least one; messages name `what` was expected."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            rows = [row for row in csv.reader(handle, strict=True) if any(cell.strip() for cell in row)]
-    except FileNotFoundError:
-        raise UserError(f"{path}: expected {what}, found no such file") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: expected {what}, found {error}") from error
-    if not rows:
-        raise UserError(f"{path}: expected {what}, found an empty file")
+    rows = [row for row in read_csv(path, what) if any(cell.strip() for cell in row)]
+    expect(rows, path, what, "an empty file")
     return rows
 
 
 def read_scores(path: Path, scale: str | None = None) -> ScoreFile:
     """Read a score file, with or without a header; `scale` (``0-1`` or ``0-100``) is inferred where it is not given."""
-    rows = read_rows(path, "a CSV file of signal ids and scores")
-    header = len(rows[0]) == 2 and bool(rows[0][1].strip()) and _number(rows[0][1]) is None
+    rows = read_rows(path, "signal ids and scores")
+    found = numbers([row[-1] for row in rows])
+    header = len(rows[0]) == 2 and math.isinf(found[0])
     values: dict[str, float] = {}
-    for row in rows[header:]:
-        signal, value = row[0].strip(), _number(row[-1])
-        if len(row) != 2 or not signal or value is None or not np.isfinite(value):
-            raise UserError(f"{path}: expected a signal id and a finite number in each row, found {','.join(row)!r}")
-        if signal in values:
-            raise UserError(f"{path}: expected one score per signal, found {signal} twice")
+    for row, value in zip(rows[header:], found[header:].tolist(), strict=True):
+        signal = row[0].strip()
+        is_score = len(row) == 2 and signal and math.isfinite(value)
+        expect(is_score, path, "a signal id and a finite number in each row", repr(",".join(row)))
+        expect(signal not in values, path, "one score per signal", f"{signal} twice")
         values[signal] = value
-    if not values:
-        raise UserError(f"{path}: expected scores, found only a header")
+    expect(values, path, "scores", "only a header")
     largest = max(values.values())
     scale = scale or ("0-1" if largest <= 1.0 else "0-100")
     scores = {signal: value * SCALES[scale] for signal, value in values.items()}
     for signal, score in scores.items():
-        if not 0.0 <= score <= 100.0:
-            raise UserError(
-                f"{path}: signal {signal}: expected a score in {scale}, found {values[signal]:g}; is --scale right?"
-            )
+        expect(0 <= score <= 100, path, f"scores in {scale}", f"{values[signal]:g} for {signal}; is --scale right?")
     return ScoreFile(path, scores, header, scale, largest)
-
-
-def _number(cell: str) -> float | None:
-    try:
-        return float(cell)
-    except ValueError:
-        return None

@@ -8,13 +8,13 @@ Columns, in this order: `BASE_COLUMNS` of stage 1, then the features computed so
 `METRIC_COLUMNS` (stage 3). An empty cell means "not computed" or "could not be computed"; no number stands for that.
 Text columns are text whatever they look like: ``nan`` and ``null`` are words, and the id ``0012`` keeps its zeros.
 
-Files are checked here and nowhere else: `_check_shape` the header and the number of cells per row, `_check_cells` the
-values, column by column.
+Files are checked here and nowhere else, by `read_table`: the header, the number of cells per row, then each column.
 """
 
 from __future__ import annotations
 
-import csv
+import math
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scow.errors import UserError, nearest
-from scow.io import atomic_write
+from scow.errors import UserError, expect, nearest
+from scow.io import atomic_write, read_csv
 
 BASE_COLUMNS = tuple("signal prompt response n_words words_correct correctness hearing_loss word word_count".split())
 TEXT_COLUMNS = ("signal", "prompt", "response", "hearing_loss", "word")
@@ -37,7 +37,9 @@ FEATURE_COLUMNS = WHISPER_COLUMNS + METRIC_COLUMNS
 SCRIPTS = {"metadata_to_csv": BASE_COLUMNS, "whisper_inference": WHISPER_COLUMNS, "compute_metrics": METRIC_COLUMNS}
 SENTENCE_WORD = "SENTENCE_SCORE"
 HEARING_LOSSES = ("No Loss", "Mild", "Moderate")
-NUMBER = r"([-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)?"
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
+
+
 # pandas 3 reads every number exactly; pandas 2 must be told.
 EXACT: dict[str, Any] = {} if int(pd.__version__.split(".")[0]) >= 3 else {"float_precision": "round_trip"}
 
@@ -47,75 +49,63 @@ def read_table(path: Path) -> pd.DataFrame:
 
     Text columns are str and never missing; all others float64 with NaN for an empty cell, `word_count` int64.
     """
+    header = _check_shape(path)
     try:
-        header = _check_shape(path)
-        numeric = [column for column in header if column not in TEXT_COLUMNS]
         table = _parse(path, {column: "str" if column in TEXT_COLUMNS else "float64" for column in header})
-    except FileNotFoundError:
-        raise UserError(f"{path}: expected a feature table, found none; make it with metadata_to_csv.py") from None
-    except (OSError, UnicodeError, csv.Error, pd.errors.ParserError) as error:
-        raise UserError(f"{path}: expected a feature table (CSV, UTF-8), found {error}") from error
-    except ValueError as error:  # pandas does not say where
-        text = _parse(path, dict.fromkeys(header, "str"))
-        for column in numeric:
-            _expect(path, text[column], text[column].str.fullmatch(NUMBER), "a number")
-        raise UserError(f"{path}: expected numbers in all columns but text, found {error}") from error
-    _check_cells(path, table, numeric)
+    except ValueError:  # some cell is no number; pandas does not say which
+        table = _parse(path, dict.fromkeys(header, "str"))
+        table = table.assign(**{c: numbers(table[c]) for c in header if c not in TEXT_COLUMNS})
+    for column in header:
+        expected, valid = _expected(table[column])
+        if not valid.all():
+            row = int(valid.argmin())
+            found = _parse(path, dict.fromkeys(header, "str"))[column][row]
+            raise UserError(f"{path}: row {row + 2}, column {column}: expected {expected}, found {found!r}")
+    sentences = table.loc[table["word_count"] == 0, "signal"]
+    twice = sentences[sentences.duplicated()]
+    expect(twice.empty, path, f"one {SENTENCE_WORD} row per signal", f"{', '.join(twice[:1])} twice")
     return table.astype({"word_count": "int64"})
-
-
-def _parse(path: Path, dtypes: dict[str, str]) -> pd.DataFrame:
-    return pd.read_csv(
-        path,
-        encoding="utf-8-sig",
-        dtype=dtypes,
-        keep_default_na=False,
-        na_values={column: [""] for column, dtype in dtypes.items() if dtype == "float64"},
-        index_col=False,
-        **EXACT,
-    )
 
 
 def _check_shape(path: Path) -> list[str]:
     """Check header and number of cells per row, which pandas would pass over; returns the header."""
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        rows = csv.reader(handle, strict=True)
-        header = next(rows, [])
-        if missing := [column for column in BASE_COLUMNS if column not in header]:
-            raise UserError(
-                f"{path}: expected the columns {', '.join(BASE_COLUMNS)}, found no {', '.join(missing)}; "
-                "make the table with metadata_to_csv.py"
-            )
-        if len(set(header)) < len(header):
-            raise UserError(f"{path}: expected each column once, found {', '.join(header)}")
-        number = 1
-        for number, row in enumerate(rows, start=2):
-            if len(row) != len(header):
-                raise UserError(f"{path}: row {number}: expected {len(header)} cells, found {len(row)}")
-            if "\r" in "".join(row).replace("\r\n", ""):  # CSV writers do not quote it
-                raise UserError(f"{path}: row {number}: expected no carriage return inside a cell, found one")
-    if number == 1:
-        raise UserError(f"{path}: expected at least one row, found only a header; make it with metadata_to_csv.py")
+    rows = read_csv(path, "a feature table, as metadata_to_csv.py makes it")
+    header, number = next(rows, []), 1
+    missing = [column for column in BASE_COLUMNS if column not in header]
+    found = f"no {', '.join(missing)}; make the table with metadata_to_csv.py"
+    expect(not missing, path, f"the columns {', '.join(BASE_COLUMNS)}", found)
+    expect(len(set(header)) == len(header), path, "each column once", ", ".join(header))
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise UserError(f"{path}: row {number}: expected {len(header)} cells, found {len(row)}")
+    expect(number > 1, path, "at least one row", "only a header; make the table with metadata_to_csv.py")
     return header
 
 
-def _check_cells(path: Path, table: pd.DataFrame, numeric: Iterable[str]) -> None:
-    _expect(path, table["signal"], table["signal"] != "", "a signal id")
-    _expect(path, table["hearing_loss"], table["hearing_loss"].isin(HEARING_LOSSES), ", ".join(HEARING_LOSSES))
-    _expect(path, table["word_count"], table["word_count"].isin((0, 1)), "0 or 1")
-    for column in numeric:
-        _expect(path, table[column], ~np.isinf(table[column]), "a finite number")
-    sentences = table.loc[table["word_count"] == 0, "signal"]
-    _expect(path, sentences, ~sentences.duplicated(), f"one {SENTENCE_WORD} row per signal")
+def _parse(path: Path, dtypes: dict[str, str]) -> pd.DataFrame:
+    empty = {column: [""] for column, dtype in dtypes.items() if dtype == "float64"}
+    return pd.read_csv(
+        path, encoding="utf-8-sig", dtype=dtypes, keep_default_na=False, na_values=empty, index_col=False, **EXACT
+    )
 
 
-def _expect(path: Path, cells: pd.Series, valid: pd.Series, expected: str) -> None:
-    """Refuse the first cell of a column that is not valid."""
-    if not valid.all():
-        row, cell = next(iter(cells[~valid].items()))
-        raise UserError(
-            f"{path}: row {int(str(row)) + 2}, column {cells.name}: expected {expected}, found {str(cell)!r}"
-        )
+def numbers(cells: Iterable[str]) -> np.ndarray:
+    """Texts as float64: NaN where one is empty, infinity where it is anything but a number."""
+    values = [float(cell) if NUMBER.fullmatch(cell.strip()) else math.inf if cell else math.nan for cell in cells]
+    return np.array(values)
+
+
+def _expected(cells: pd.Series) -> tuple[str, pd.Series]:
+    """What the cells of a column must be, and which of them are."""
+    if cells.name == "signal":
+        return "a signal id", cells != ""
+    if cells.name == "hearing_loss":
+        return ", ".join(HEARING_LOSSES), cells.isin(HEARING_LOSSES)
+    if cells.name == "word_count":
+        return "0 or 1", cells.isin((0, 1))
+    if cells.name in TEXT_COLUMNS:  # CSV writers do not quote a carriage return
+        return "no carriage return", ~cells.str.contains(r"\r(?!\n)")
+    return "a finite number", ~np.isinf(cells)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
@@ -149,10 +139,8 @@ def require_columns(path: Path, table: pd.DataFrame, columns: Iterable[str]) -> 
     """Refuse a table that lacks columns, and name the scripts that make them."""
     missing = [column for column in columns if column not in table.columns]
     for column in missing:
-        if column not in (*BASE_COLUMNS, *FEATURE_COLUMNS):
-            raise UserError(f"{path}: no column {column!r}; {nearest(column, [*table.columns, *FEATURE_COLUMNS])}")
-    if missing:
-        scripts = [f"python {script}.py" for script, made in SCRIPTS.items() if set(made) & set(missing)]
-        raise UserError(
-            f"{path}: expected the columns {', '.join(missing)}, found none; make them with {' and '.join(scripts)}"
-        )
+        known = dict.fromkeys([*table.columns, *BASE_COLUMNS, *FEATURE_COLUMNS])
+        expect(column in known, path, f"the column {column}", f"no such column; {nearest(column, known)}")
+    scripts = [f"python {script}.py" for script, made in SCRIPTS.items() if set(made) & set(missing)]
+    found = f"none; make them with {' and '.join(scripts)}"
+    expect(not missing, path, f"the columns {', '.join(missing)}", found)

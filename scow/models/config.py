@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from scow.config import as_section, options_from
 from scow.data.metadata import metadata_beside
 from scow.data.tables import HEARING_LOSSES
-from scow.errors import UserError, nearest
+from scow.errors import expect, nearest
 from scow.io import portable_path
 
 # Blocks of features of the word model (`scow.models.word_features`), and names that they had before.
@@ -139,12 +139,6 @@ def data_options(section: object) -> DataOptions:
         split_metadata={split: metadata[split] for split in tables if split in metadata},
         **files,
     )
-
-
-def expect(holds: object, what: str, expected: str, found: object) -> None:
-    """Raise a UserError of one line unless the condition holds."""
-    if not holds:
-        raise UserError(f"{what}: expected {expected}, found {found}")
 
 
 def _paths_by_split(section: dict[str, Any], ending: str) -> dict[str, Path]:

@@ -48,11 +48,11 @@ def test_read_feature_config_resolves_paths_and_notes_unknown_keys(tmp_path):
     ("datasets", "sections", "message"),
     [
         ([], {}, "expected a list `datasets:`"),
-        ([entry(), entry()], {}, "found eval_left 2 times"),
-        ([entry(), entry("eval_right", channel="middle")], {}, r"datasets\[1\]: .*channel"),
+        ([entry(), entry()], {}, "found eval_left twice"),
+        ([entry(), entry("eval_right", channel="middle")], {}, r"datasets\[1\]\.channel"),
         ([entry(csv_path=None)], {}, r"datasets\[0\].*csv_path"),
         ([entry(is_train="perhaps")], {}, r"datasets\[0\].*is_train"),
-        ([entry()], {"whisper": ["tiny"]}, "expected a mapping `whisper:`"),
+        ([entry()], {"whisper": ["tiny"]}, "whisper: expected a mapping"),
     ],
 )
 def test_read_feature_config_refuses_what_is_malformed_in_one_line(tmp_path, datasets, sections, message):
@@ -68,10 +68,10 @@ def test_read_feature_config_refuses_what_is_malformed_in_one_line(tmp_path, dat
         ({"splits": ["train"], "default_splits": ["eval"]}, ["train_left"]),
         ({"names": ["signal_eval_right", "train_left"]}, ["eval_right", "train_left"]),
         ({"channel": "right"}, ["eval_right"]),
-        ({"names": ["eval_left"]}, r"dataset eval_left: .*metadata_to_csv\.py --json .*eval\.json"),
+        ({"names": ["eval_left"]}, r"eval_l.csv: .*eval_left.*metadata_to_csv\.py --json .*eval\.json"),
         ({"names": ["evl_left"]}, "no dataset 'evl_left' .*did you mean eval_left"),
         ({"splits": ["zzz"]}, "no split 'zzz' .*known: eval, train"),
-        ({"names": ["eval_right"], "channel": "left"}, "no dataset of .* fits all"),
+        ({"names": ["eval_right"], "channel": "left"}, "expected a dataset that fits all"),
     ],
 )
 def test_present_datasets(tmp_path, asked, expected):

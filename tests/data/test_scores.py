@@ -39,8 +39,8 @@ def test_read_scores_infers_header_and_scale(tmp_path, text, given, scores, head
         ("signal,score\n", None, "only a header"),
         ("a,1\na,2\n", None, "found a twice"),
         *[(f"a,1\n{row}\n", None, f"'{row}'") for row in ("b,x", "b,", "b,inf", "b,nan", "b", "b,1,2", ",2")],
-        ("a,100.5\n", None, "signal a: .*0-100, found 100.5"),
-        ("a,50\n", "0-1", "signal a: .*0-1, found 50"),
+        ("a,100.5\n", None, "0-100, found 100.5 for a"),
+        ("a,50\n", "0-1", "0-1, found 50 for a"),
         ("\xff\xfe", None, "utf-8"),
     ],
 )

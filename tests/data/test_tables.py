@@ -73,7 +73,7 @@ def changed(column: str, cell: str) -> str:
         (f"{HEADER}\n", "only a header"),
         (changed("response", "é").encode("latin-1"), "UTF-8"),
         (changed("response", '"oh'), "unexpected end of data"),
-        (changed("response", '"oh\rme"'), "row 3: .*carriage return"),
+        (changed("response", '"oh\rme"'), "row 3.*carriage return"),
         (f"{HEADER}\n{ROW}\n{ROW},9\n", "row 3: expected 9 cells, found 10"),
         (f"{HEADER},tiny\n{ROW},1\n{ROW}\n", "row 3: expected 10 cells, found 9"),
         (f"{HEADER},tiny,tiny\n{ROW},1,1\n", "each column once"),
@@ -86,7 +86,7 @@ def changed(column: str, cell: str) -> str:
         *[(changed("word_count", cell), "row 3, column word_count: ") for cell in ("one", "2", "-1", "0.5", "")],
         *[(changed("hearing_loss", cell), f"row 3, column hearing_loss: .*'{cell}'") for cell in ("mild", "", " Mild")],
         (changed("signal", ""), "row 3, column signal: expected a signal id"),
-        (f"{HEADER}\n{ROW}\n{SENTENCE}\n{SENTENCE}\n", f"row 4, column signal: expected one {SENTENCE_WORD} row"),
+        (f"{HEADER}\n{ROW}\n{SENTENCE}\n{SENTENCE}\n", f"one {SENTENCE_WORD} row per signal, found 0012 twice"),
     ],
 )
 def test_read_table_refuses_what_is_no_table_in_one_line(tmp_path, content, message):
@@ -119,7 +119,7 @@ def test_with_sentence_rows_appends_one_per_signal_and_keeps_those_that_exist(tm
     [
         (BASE_COLUMNS, ("n_words", "tiny"), r"columns tiny, .*python whisper_inference\.py$"),
         (("signal",), ("n_words", "pesq"), r"python metadata_to_csv\.py and python compute_metrics\.py$"),
-        (BASE_COLUMNS, ("tiny.eng",), r"no column 'tiny\.eng'; did you mean tiny\.en, "),
+        (BASE_COLUMNS, ("tiny.eng",), r"column tiny\.eng, .*did you mean tiny\.en, "),
     ],
 )
 def test_require_columns_names_the_script_that_makes_them(present, wanted, message):
