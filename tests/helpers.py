@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
@@ -298,11 +299,9 @@ def make_response_tables(
 
 def write_metadata(path: Path, records: Sequence[SignalRecord]) -> Path:
     """Metadata as the challenge writes it."""
-    content = []
-    for record in records:
-        texts = {"original_prompt": record.prompt, "original_response": record.response, "fma": record.track}
-        names = ("signal", "prompt", "response", "n_words", "words_correct", "correctness", "hearing_loss")
-        content.append(texts | {name: getattr(record, name) for name in names})
+    content = [
+        asdict(r) | {"original_prompt": r.prompt, "original_response": r.response, "fma": r.track} for r in records
+    ]
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from helpers import DEMO, MODELS, assert_user_error, load_whisper, records_with_responses, run_script
+from helpers import DEMO, MODELS, load_whisper, records_with_responses, run_script
 
 from scow.data.scores import read_scores
-from scow.data.tables import read_table, write_table
+from scow.data.tables import read_table
 from scow.io import write_json
 from scow.metrics import rmse
 from scow.text.labels import word_labels
@@ -66,11 +66,6 @@ def write_clip2(folder: Path) -> None:
     write_json(folder / "prior_responses.json", answers)
 
 
-def model_arguments(folder: Path, tables: str = "train_metadata") -> list[str]:
-    paths = [f"data.csv_path_{channel}={folder / tables}_{channel}.csv" for channel in "lr"]
-    return [*paths, "data.metadata=null", f"train.save_dir={folder / 'out'}"]
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tables of stages 1 to 3."""
@@ -97,7 +92,9 @@ def test_clip2_through_all_stages(folder):
         assert table.groupby("signal")["correctness"].first().to_dict() == pytest.approx(TRUTH)
         assert table[["tiny.en", "stoi", "estoi", "dns_sig"]].notna().all(axis=None)
     prior = (f"data.prior_metadata={folder / 'prior.json'}", f"data.prior_responses={folder / 'prior_responses.json'}")
-    arguments = ("-cp", "checkpoints/lite", *model_arguments(folder), *prior)
+    tables = [f"data.csv_path_{channel}={folder / 'train_metadata'}_{channel}.csv" for channel in "lr"]
+    saved = ("data.metadata=null", f"train.save_dir={folder / 'out'}")
+    arguments = ("-cp", "checkpoints/lite", *tables, *saved, *prior)
     run("train.py", *arguments)
     inferred = run("infer.py", *arguments, "infer.splits=[train]", "infer.details=true")
     scores = read_scores(folder / "out" / "train_inference.csv").scores
@@ -114,13 +111,3 @@ def test_clip2_through_all_stages(folder):
     assert "resamples of 2 prompts" in evaluated
     assert "area under the ROC curve of words" in evaluated
     assert "row your boat |  | gently down" in (folder / "report.html").read_text(encoding="utf-8")
-
-
-def test_without_responses_the_transformer_trains_and_the_word_model_refuses(folder):
-    for channel in "lr":
-        table = read_table(folder / f"train_metadata_{channel}.csv")
-        write_table(table.assign(response=""), folder / f"plain_{channel}.csv")
-    arguments = [*model_arguments(folder, "plain"), "data.feature_cols=[tiny.en,stoi]", "exp_name=plain"]
-    run("train.py", "-cp", "checkpoints/published", *arguments, "train.epochs=2", "train.val_split=0.5")
-    word = run_script("train.py", "-cp", "checkpoints/lite", *arguments, "data.prior_metadata=null")
-    assert_user_error(word, "expected responses")

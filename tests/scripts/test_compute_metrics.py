@@ -118,21 +118,17 @@ def test_ctrl_c_keeps_what_is_finished_for_the_next_run(six: Corpus, finished: F
     status = [int(line.split(",")[3]) for line in measure(corpus, "--status").stdout.splitlines()[1:]]
     assert kept - 2 <= min(status) <= max(status) <= kept, "signals 0005 and 0006 fail in part"
 
-    torn, of_words, of_overwrite = (corpus.copy(tmp_path / name) for name in ("torn", "words", "overwrite"))
-    torn.partial[0].write_bytes(path.read_bytes()[:-20])
-    assert f"mini metrics: {6 - kept + 1}/" in measure(torn).stderr, "a torn line costs one chunk"
-    assert torn.bytes() == finished[0].bytes()
-
-    table = read_table(of_words.tables[0])
-    write_table(table.assign(word=table["word"].replace("know", "now")), of_words.tables[0])
-    assert "mini metrics: 6/6 " in measure(of_words, "--dns").stderr, "partial results of other words are dropped"
+    other_words = corpus.copy(tmp_path / "words")
+    table = read_table(other_words.tables[0])
+    write_table(table.assign(word=table["word"].replace("know", "now")), other_words.tables[0])
+    assert "mini metrics: 6/6 " in measure(other_words, "--dns").stderr, "partial results of other words are dropped"
 
     heading, _ = read_partial(path)
-    start_partial(of_overwrite.partial[0], heading | {"overwrite": list(METRIC_COLUMNS)})
-    assert_user_error(measure(of_overwrite), "metrics.partial.jsonl: a run with --overwrite was stopped")
-    assert of_overwrite.bytes() == six.bytes()
-    assert "mini metrics: 6/6 " in measure(of_overwrite, "--overwrite").stderr
-    assert of_overwrite.bytes() == finished[0].bytes()
+    start_partial(path, heading | {"overwrite": list(METRIC_COLUMNS)})
+    assert_user_error(measure(corpus), "metrics.partial.jsonl: a run with --overwrite was stopped")
+    assert corpus.bytes() == six.bytes()
+    assert "mini metrics: 6/6 " in measure(corpus, "--overwrite").stderr
+    assert corpus.bytes() == finished[0].bytes()
 
 
 def test_second_run_on_a_table_refuses(six: Corpus, tmp_path: Path) -> None:
@@ -144,30 +140,26 @@ def test_second_run_on_a_table_refuses(six: Corpus, tmp_path: Path) -> None:
 
 
 METRICS, WHISPER = "compute_metrics.py", "whisper_inference.py"
-NO_SCHEDULER = "--scheduler: expected a Dask scheduler at {}, found none that answers"
+NOBODY = "tcp://127.0.0.1:1"
 
 
 @pytest.mark.parametrize(
     ("script", "metrics", "arguments", "fragment"),
     [
-        (METRICS, {}, "--splits=min", "no split 'min'"),
+        (METRICS, {}, "--splits=min", "'min'"),
         (METRICS, {"dnsmos_model": "gone.onnx"}, "", "metrics.dnsmos_model: expected an ONNX file at"),
         (METRICS, {"quality": False, "dns": False}, "", "expected metrics to compute"),
-        (METRICS, {"default_datasets": ["evl"]}, "", "no dataset 'evl'"),
+        (METRICS, {"default_datasets": ["evl"]}, "", "'evl'"),
         (METRICS, {"jobs": 0}, "", "--jobs: expected at least 1, found 0"),
-        (METRICS, {}, "--jobs 2 --scheduler tcp://127.0.0.1:1", "expected --jobs or --scheduler, found both"),
+        (METRICS, {}, f"--jobs 2 --scheduler {NOBODY}", "expected --jobs or --scheduler, found both"),
         (METRICS, {}, "--resources GPU=1", "--resources: expected a --scheduler"),
-        (
-            METRICS,
-            {},
-            "--scheduler tcp://127.0.0.1:1 --resources GPU=one",
-            "NAME=NUMBER, such as GPU=1, found 'GPU=one'",
-        ),
-        (METRICS, {}, "--scheduler tcp://127.0.0.1:1", NO_SCHEDULER.format("tcp://127.0.0.1:1")),
-        (METRICS, {}, "--scheduler tcp://no-port", NO_SCHEDULER.format("tcp://no-port")),
-        (METRICS, {}, "--scheduler=", NO_SCHEDULER.format("")),
+        (METRICS, {}, f"--scheduler {NOBODY} --resources GPU=one", "NAME=NUMBER, such as GPU=1, found 'GPU=one'"),
+        *[
+            (METRICS, {}, f"--scheduler={at}", f"--scheduler: expected a Dask scheduler at {at}")
+            for at in (NOBODY, "x:no", "")
+        ],
         (WHISPER, {}, "--datasets mini_left,signal_mini_righ", "did you mean mini_right"),
-        (WHISPER, {}, "--models tiny.eng", "no Whisper column or model 'tiny.eng'; did you mean tiny.en"),
+        (WHISPER, {}, "--models tiny.eng", "'tiny.eng'; did you mean tiny.en"),
         (WHISPER, {}, "--device gpu", "'gpu'"),
         (WHISPER, {}, "--batch-size 0", "whisper.batch_size: expected at least 1, found 0"),
         (WHISPER, {}, "--config gone.yaml", "gone.yaml"),
