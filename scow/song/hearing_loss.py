@@ -2,12 +2,12 @@
 
 1. Level. The model depends on level. The song is presented at `level_db_spl`: the mean power of both channels of the
    whole song, in dB re 20 µPa. Each channel of a line then has its own level, as much above or below as in the song.
-2. Simulation. Each channel of each line goes through pyclarity's ``Ear.process`` by itself, with AUDIOGRAM_MILD or
-   AUDIOGRAM_MODERATE, the same for both channels: from the free field to the cochlea, spectral smearing (Baer and Moore
-   1993), loudness recruitment in a gammatone filterbank (Moore and Glasberg 1993), and back. The channel is scaled to a
-   root mean square of 1, and `equiv_0db_spl` + `ahr` is the level of that, because `Ear.process` fails on what is below
-   -80 dB. It first sets the parts of its input above -12 dB to the level of the whole; in a line without long pauses
-   this changes the level by less than 0.3 dB.
+2. Simulation. Each channel of each line goes by itself through pyclarity's ``Ear`` (`scow.song.msbg`), with
+   AUDIOGRAM_MILD or AUDIOGRAM_MODERATE, the same for both channels: from the free field to the cochlea, spectral
+   smearing (Baer and Moore 1993), loudness recruitment in a gammatone filterbank (Moore and Glasberg 1993), and back.
+   The channel is scaled to a root mean square of 1, and `equiv_0db_spl` + `ahr` is the level of that, because pyclarity
+   fails on what is below -80 dB. It first sets the parts of its input above -12 dB to the level of the whole; in a line
+   without long pauses this changes the level by less than 0.3 dB.
 3. Level again. One gain per hearing loss, for all lines and both channels, gives the simulated lines the mean power
    that they have in the song, because in the challenge's data an excerpt is equally loud with each hearing loss.
 
@@ -41,15 +41,16 @@ from scow.features.engine import open_engine
 
 SIMULATED = HEARING_LOSSES[1:]
 DEFAULT_LEVEL_DB_SPL = 65.0  # conversation, quiet listening to music
+VERSION = 2  # of what is computed here; part of the cache's key, with that of pyclarity
 MAX_SAMPLES = int(MAX_DURATION_S * FILE_RATE_HZ)
-SECONDS_PER_PROCESS = 20.0  # of one channel: computing less takes no longer than starting a process
+SECONDS_PER_PROCESS = 60.0  # of one channel: computing less takes no longer than starting a process
 INSTALL = "pip install 'pyclarity>=0.9,<0.10' (it needs Python 3.11 or newer)"
 
 logging.getLogger("joblib").setLevel(logging.ERROR)  # a damaged file in the cache is computed again
 
 Progress = Callable[[str, int, int], None]  # label, done, total
 Key = tuple[str, str]  # hearing loss, hash of a channel
-Task = tuple[np.ndarray, float, str, str]  # channel, level of full scale in dB SPL, hearing loss, version of pyclarity
+Task = tuple[np.ndarray, float, str, str]  # channel, level of full scale in dB SPL, hearing loss, versions
 
 
 def simulate(
@@ -71,7 +72,7 @@ def simulate(
         except OSError as error:
             raise UserError(f"cannot write to {cache_dir}: {error.strerror}; choose another --cache-dir") from error
     full_scale = level_db_spl - level_dbfs(song.samples)
-    version = importlib.metadata.version("pyclarity")
+    version = f"{importlib.metadata.version('pyclarity')} {VERSION}"
     keys = [[joblib.hash(channel) for channel in line.samples] for line in lines]
     channels = {
         key: channel
@@ -102,16 +103,17 @@ def simulate_channel(task: Task) -> np.ndarray:
     ear = _ear(hearing_loss)
     ear.equiv_0db_spl = full_scale_db_spl + level - ear.ahr
     with threadpool_limits(1):  # several threads use several times the CPU and save no time
-        processed = ear.process(channel.astype(np.float64) / scale)[0]
+        processed = ear.process(channel.astype(np.float64) / scale)
     return (scale * processed).astype(np.float32)
 
 
 @cache
 def _ear(hearing_loss: str) -> Any:
-    from clarity.evaluator.msbg.msbg import Ear
     from clarity.utils import audiogram
 
-    ear = Ear(src_pos="ff", sample_rate=FILE_RATE_HZ)
+    from scow.song.msbg import FastEar
+
+    ear = FastEar(src_pos="ff", sample_rate=FILE_RATE_HZ)
     ear.set_audiogram({"Mild": audiogram.AUDIOGRAM_MILD, "Moderate": audiogram.AUDIOGRAM_MODERATE}[hearing_loss])
     return ear
 

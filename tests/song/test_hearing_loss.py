@@ -35,7 +35,6 @@ def processed(line: StereoSignal, hearing_loss: str, gain_db: float) -> np.ndarr
     return np.stack([ear.process(channel * 10 ** (gain_db / 20))[0] for channel in line.samples.astype(np.float64)])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("hearing_loss", SIMULATED)
 def test_simulate_equals_pyclarity_with_the_level_of_the_song(hearing_loss):
     lines = [noise(0.4), noise(0.3, (0.02, 0.1), seed=1)]
