@@ -23,14 +23,13 @@ from scow.config import unknown_keys
 from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError
 from scow.io import atomic_write
-from scow.models.config import ModelConfig, TransformerConfig, expect, model_config
+from scow.models.config import ModelConfig, expect, model_config
 from scow.models.inputs import Excerpt, input_of
 from scow.models.model import Model
 from scow.models.transformer import Transformer
 from scow.models.word_model import WordModel
 
 FORMAT = "stereo-chorus-of-whispers/1"
-PARTS = ("model", "feature_cols", "state_dict", "facts")
 MODELS: dict[str, type[Model]] = {"published": Transformer, "word": WordModel}
 
 
@@ -66,7 +65,7 @@ def load_checkpoint(path: Path, config: ModelConfig, feature_cols: Sequence[str]
     try:
         return _checkpoint(content, config, feature_cols)
     except Exception as error:  # what torch and numpy raise for tensors of the wrong shape is of any kind
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(f"{type(error).__name__}: {error}".removeprefix("UserError: ").split())[:300]
         raise UserError(f"{path}: expected a checkpoint that fits the config, found another: {reason}") from error
 
 
@@ -94,37 +93,28 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(content: dict[str, Any], config: ModelConfig, feature_cols: Sequence[str]) -> Checkpoint:
-    facts: dict[str, Any] = {}
+    state, facts = content, {}
     if content.get("format") == FORMAT:
-        lacking = [part for part in PARTS if part not in content]
-        expect(not lacking, "parts", ", ".join(PARTS), f"no {', '.join(lacking)}; fetch it again")
-        described, columns, state, facts = (content[part] for part in PARTS)
+        described, columns, state, facts = (content[part] for part in ("model", "feature_cols", "state_dict", "facts"))
         same = not feature_cols or list(feature_cols) == list(columns)
         expect(same, "data.feature_cols", f"{', '.join(columns)}, as trained", ", ".join(feature_cols))
         config, feature_cols = model_config(described), columns
         strange = [key for key in unknown_keys(type(config), described) if key != "name"]
         expect(not strange, "model", "options of this version", ", ".join(strange))
     else:
-        is_state_dict = "cls_token" in content and all(torch.is_tensor(value) for value in content.values())
-        expect(is_state_dict, "content", "a checkpoint of this project or a published state dict", "neither")
-        expect(
-            config.name == TransformerConfig.name, "model.name", "published, for a published state dict", config.name
-        )
-        state = content
+        expect(config.name == "published", "model.name", "published, for a published state dict", config.name)
     model = MODELS[config.name].from_state_dict(config, feature_cols, state)
-    _try(model)
-    expect(
-        all(torch.isfinite(tensor).all() for tensor in state.values()), "weights", "finite numbers", "NaN or infinity"
-    )
-    return Checkpoint(model, dict(facts))
+    _predict_one_word(model)
+    finite = all(torch.isfinite(tensor).all() for tensor in state.values())
+    expect(finite, "weights", "finite numbers", "NaN or infinity")
+    return Checkpoint(model, facts)
 
 
-def _try(model: Model) -> None:
-    """Predict one word, because only that shows whether all shapes agree."""
-    columns = [model.feature_cols]
-    if model.optional_cols:
-        columns.append(tuple(column for column in model.feature_cols if column not in model.optional_cols))
-    for chosen in columns:
-        predicted = model.predict(input_of([Excerpt(("la",), "No Loss", np.zeros((2, 2, len(chosen))))], chosen))
+def _predict_one_word(model: Model) -> None:
+    """Show that all shapes agree."""
+    fewer = tuple(column for column in model.feature_cols if column not in model.optional_cols)
+    for columns in dict.fromkeys((model.feature_cols, fewer)):
+        excerpt = Excerpt(("la",), HEARING_LOSSES[-1], np.zeros((2, 2, len(columns))))
+        predicted = model.predict(input_of([excerpt], columns))
     if model.quantiles is not None:
         model.interval(predicted.correctness, np.array([len(HEARING_LOSSES) - 1]), 0.8)

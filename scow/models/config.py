@@ -26,7 +26,7 @@ PRIOR_FILES = ("prior_metadata", "prior_responses")
 class TransformerConfig:
     """Section ``model:`` for ``name: published``."""
 
-    name: ClassVar[str] = "published"
+    name: ClassVar = "published"
     d_model: int = 64  # width of a token
     nhead: int = 4  # attention heads; must divide d_model
     num_layers: int = 1  # encoder layers per channel
@@ -39,15 +39,14 @@ class TransformerConfig:
         expect(divides, "model.nhead", f"a divisor of d_model {self.d_model}", self.nhead)
         expect(self.num_layers >= 1, "model.num_layers", "at least 1", self.num_layers)
         expect(0 <= self.dropout < 1, "model.dropout", "a share from 0 to below 1", self.dropout)
-        fewest = len(HEARING_LOSSES)
-        expect(self.n_hearing >= fewest, "model.n_hearing", f"at least {fewest}", self.n_hearing)
+        expect(self.n_hearing >= len(HEARING_LOSSES), "model.n_hearing", "at least 3", self.n_hearing)
 
 
 @dataclass(frozen=True)
 class WordModelConfig:
     """Section ``model:`` for ``name: word``."""
 
-    name: ClassVar[str] = "word"
+    name: ClassVar = "word"
     c: float = 0.001  # inverse strength of the regularisation
     prior_c: float = 0.02  # the same, of the text prior
     ear: str = "both"  # channels to use: both, left or right
@@ -64,9 +63,7 @@ class WordModelConfig:
 
 
 ModelConfig = TransformerConfig | WordModelConfig
-MODEL_CONFIGS: dict[str, type[TransformerConfig] | type[WordModelConfig]] = {
-    config.name: config for config in (TransformerConfig, WordModelConfig)
-}
+MODEL_CONFIGS: dict[str, type[ModelConfig]] = {"published": TransformerConfig, "word": WordModelConfig}
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ def data_options(section: object) -> DataOptions:
     pairs = given.get("tables", [])
     paired = isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
     expect(paired, "data.tables", "pairs of tables [[left, right], ...]", pairs)
-    train_tables = [(portable_path(str(one)), portable_path(str(other))) for one, other in pairs]
+    train_tables = tuple((portable_path(str(one)), portable_path(str(other))) for one, other in pairs)
     files = {key: tuple(map(portable_path, _names(given, key))) for key in ("metadata", *PRIOR_FILES)}
     n_prior, n_responses = (len(files[key]) for key in PRIOR_FILES)
     expect(n_responses in (0, n_prior), "data.prior_responses", f"none, or {n_prior} for prior_metadata", n_responses)
@@ -135,7 +132,7 @@ def data_options(section: object) -> DataOptions:
         columns,
         tables,
         target=str(given.get("target", "correctness")),
-        train_tables=tuple(train_tables) or ((tables["train"],) if "train" in tables else ()),
+        train_tables=train_tables or tuple(tables[split] for split in tables if split == "train"),
         split_metadata={split: metadata[split] for split in tables if split in metadata},
         **files,
     )

@@ -7,9 +7,11 @@ value in the SENTENCE_SCORE row, as a share of 0-1, averaged over the channels.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,7 +24,8 @@ from scow.models.config import expect
 MAX_ROWS = 512  # positions of the transformer, the two front tokens included
 FRONT_TOKENS = 2
 MAX_WORDS = MAX_ROWS - FRONT_TOKENS - 1  # of a prompt, beside its sentence row
-BY_SIGNAL = ("signals", "prompts", "responses", "words")  # fields of a model input that are tuples by signal
+TUPLES = ("signals", "prompts", "responses", "words")  # fields of a model input by signal
+TENSORS = ("n_rows", "hearing_loss", "target")
 MAX_FEATURE = 1e30  # far beyond any feature, and well inside float32
 
 
@@ -61,17 +64,10 @@ class ModelInput:
 
     def take(self, index: Tensor) -> ModelInput:
         """Signals at `index` (int64), cut to the longest of them."""
-        n_rows = self.n_rows[index]
-        rows = int(n_rows.max()) if len(index) else 0
-        by_signal = {name: tuple(getattr(self, name)[i] for i in index.tolist()) for name in BY_SIGNAL}
-        return ModelInput(
-            **by_signal,
-            feature_cols=self.feature_cols,
-            features=self.features[index, :, :rows],
-            n_rows=n_rows,
-            hearing_loss=self.hearing_loss[index],
-            target=self.target[index],
-        )
+        taken: dict[str, Any] = {name: getattr(self, name)[index] for name in TENSORS}
+        taken |= {name: tuple(getattr(self, name)[i] for i in index.tolist()) for name in TUPLES}
+        rows = int(taken["n_rows"].max()) if len(index) else 0
+        return dataclasses.replace(self, features=self.features[index, :, :rows], **taken)
 
 
 @dataclass(frozen=True)
@@ -140,21 +136,14 @@ def input_of(excerpts: Sequence[Excerpt], feature_cols: Sequence[str]) -> ModelI
 
 def join_inputs(inputs: Sequence[ModelInput]) -> ModelInput:
     """Several inputs of the same features as one; no signal may be in two of them."""
-    if len(inputs) == 1:
-        return inputs[0]
     signals = pd.Series([signal for part in inputs for signal in part.signals])
     twice = signals[signals.duplicated()].tolist()
     expect(not twice, "data.tables", "each signal once", f"{', '.join(twice[:1])} twice")
     longest = max(part.features.shape[2] for part in inputs)
     padded = [nn.functional.pad(part.features, (0, 0, 0, longest - part.features.shape[2])) for part in inputs]
-    return ModelInput(
-        **{name: tuple(value for part in inputs for value in getattr(part, name)) for name in BY_SIGNAL},
-        feature_cols=inputs[0].feature_cols,
-        features=torch.cat(padded),
-        n_rows=torch.cat([part.n_rows for part in inputs]),
-        hearing_loss=torch.cat([part.hearing_loss for part in inputs]),
-        target=torch.cat([part.target for part in inputs]),
-    )
+    joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in inputs]) for name in TENSORS}
+    joined |= {name: tuple(value for part in inputs for value in getattr(part, name)) for name in TUPLES}
+    return dataclasses.replace(inputs[0], features=torch.cat(padded), **joined)
 
 
 def _padded(counts: np.ndarray, channels: Sequence[np.ndarray]) -> Tensor:

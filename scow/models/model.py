@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
-from scow.errors import UserError
 from scow.models.config import TrainOptions
 from scow.models.inputs import ModelInput
 from scow.models.intervals import interval
@@ -87,8 +86,7 @@ class Model(ABC):
         self, correctness: np.ndarray, hearing_loss: np.ndarray, level: float
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ends of the interval for one listener's correctness, each shape (n,), in 0-1."""
-        if self.quantiles is None:
-            raise UserError("expected an interval calibration in the checkpoint, found none; train it with train.py")
+        assert self.quantiles is not None
         return interval(correctness, hearing_loss, self.quantiles, level)
 
 

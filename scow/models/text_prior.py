@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,8 @@ from scow.text.normalize import prompt_words
 EDGE_ZIPF = 7.0  # stands for the neighbour beyond either end of a prompt; about as common as "the"
 MIN_TRACKS = 3
 PRIOR_FOLDS = 5
+ONE_HOT = slice(11, 14)  # columns of the hearing loss among the dense features
+CACHED_PROMPTS = 10_000  # the same prompts come again, at each hearing loss and in each fold
 
 Text = tuple[str, str]  # a prompt and a hearing loss
 
@@ -59,9 +62,9 @@ class TextPrior:
 
     def logits(self, texts: Sequence[Text]) -> np.ndarray:
         """Logit of each word of each prompt, in order, shape (n_words,)."""
-        dense, hashes = _features(texts)
+        dense, identities, n_identities = _features(texts)
         standardised = (dense - self.dense_mean) / self.dense_scale
-        found = _columns(hashes, self.identities)
+        found = _columns(identities, n_identities, self.identities)
         logits: np.ndarray = standardised @ self.dense_weights + found @ self.identity_weights + self.intercept
         return logits
 
@@ -95,10 +98,8 @@ class PriorCorpus:
         known = {record.signal for record in self.records}
         inside = np.array([i for i, signal in enumerate(inputs.signals) if signal in known], dtype=np.int64)
         groups_inside = [groups[i] for i in inside]
-        n_folds = min(PRIOR_FOLDS, len(set(groups_inside)))
-        folds = [np.arange(len(inside))]
-        if n_folds > 1:
-            folds = group_folds(groups_inside, n_folds, np.random.default_rng(seed))
+        n_folds, rng = min(PRIOR_FOLDS, len(set(groups_inside))), np.random.default_rng(seed)
+        folds = group_folds(groups_inside, n_folds, rng) if n_folds > 1 else [np.arange(len(inside))]
         for index in (inside[fold] for fold in folds if len(fold)):
             own = {name for i in index for name in (groups[i], inputs.prompts[i], inputs.signals[i])}
             part = inputs.take(torch.from_numpy(index))
@@ -108,16 +109,14 @@ class PriorCorpus:
 
 def fit_text_prior(records: Sequence[SignalRecord], labels: np.ndarray, c: float) -> TextPrior:
     """Fit to the words of the records' prompts, whose labels have shape (n_words,)."""
-    texts = [(record.prompt, record.hearing_loss) for record in records]
-    dense, hashes = _features(texts)
-    tracks: dict[int, set[str]] = defaultdict(set)
-    track_of_word = [record.track or record.prompt for record in records for _ in prompt_words(record.prompt)]
-    for track, identities in zip(track_of_word, hashes, strict=True):
-        for identity in identities:
-            tracks[identity].add(track)
-    known = np.array(sorted(key for key, seen in tracks.items() if len(seen) >= MIN_TRACKS), dtype=np.int64)
+    dense, identities, n_identities = _features([(record.prompt, record.hearing_loss) for record in records])
+    of_track: dict[str, set[int]] = defaultdict(set)
+    for record in records:
+        of_track[record.track or record.prompt].update(_prompt_features(record.prompt)[1].tolist())
+    n_tracks = Counter(itertools.chain.from_iterable(of_track.values()))
+    known = np.array(sorted(identity for identity, n in n_tracks.items() if n >= MIN_TRACKS), dtype=np.int64)
     mean, scale = standardisation(dense)
-    features = hstack([csr_matrix((dense - mean) / scale), _columns(hashes, known)]).tocsr()
+    features = hstack([csr_matrix((dense - mean) / scale), _columns(identities, n_identities, known)]).tocsr()
     weights, intercept = fit_logistic(features, labels, c)
     n_dense = dense.shape[1]
     return TextPrior(known, weights[n_dense:], mean, scale, weights[:n_dense], intercept)
@@ -150,39 +149,37 @@ def fit_logistic(features: np.ndarray | csr_matrix, labels: np.ndarray, c: float
     return regression.coef_[0], regression.intercept_[0]
 
 
-def _features(texts: Sequence[Text]) -> tuple[np.ndarray, list[list[int]]]:
-    """Dense features, shape (n_words, p), and hashed identities of each word."""
-    dense: list[np.ndarray] = []
-    hashes: list[list[int]] = []
-    for prompt, hearing_loss in texts:
-        words = [word.lower() for word in prompt_words(prompt)]
-        dense.append(_dense(words, prompt, hearing_loss))
-        hashes += [[_hash(name) for name in _identities(words, i)] for i in range(len(words))]
-    return np.concatenate(dense), hashes
+def _features(texts: Sequence[Text]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Dense features of all words, shape (n_words, p), hashed identities, and how many of them each word has."""
+    parts = [_prompt_features(prompt) for prompt, _ in texts]
+    dense, identities, n_identities = (np.concatenate(part) for part in zip(*parts, strict=True))
+    losses = np.repeat([HEARING_LOSSES.index(loss) for _, loss in texts], [len(part[0]) for part in parts])
+    dense[:, ONE_HOT] = np.eye(len(HEARING_LOSSES))[losses]
+    return dense, identities, n_identities
 
 
-def _dense(words: Sequence[str], prompt: str, hearing_loss: str) -> np.ndarray:
-    text = word_text(words)
-    n = len(words)
+@functools.lru_cache(maxsize=CACHED_PROMPTS)
+def _prompt_features(prompt: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`_features` of one prompt, with zeros for the hearing loss."""
+    words = tuple(word.lower() for word in prompt_words(prompt))
+    text, n = word_text(words), len(words)
     frequency, length, position = text[:, 0], text[:, 1], text[:, 4]
     function = np.mean([word in FUNCTION_WORDS for word in words])
-    one_hot = [float(hearing_loss == name) for name in HEARING_LOSSES]
-    sentence = [n, frequency.mean(), length.mean(), function, *one_hot]
+    sentence = [n, frequency.mean(), length.mean(), function, *(0.0 for _ in HEARING_LOSSES)]
     neighbours = np.stack([np.append(EDGE_ZIPF, frequency[:-1]), np.append(frequency[1:], EDGE_ZIPF)], axis=1)
     last = [frequency.min(), np.log(n), len(prompt)]
     squares = np.stack([(position - 0.5) ** 2, frequency**2], axis=1)
-    return np.concatenate([text, np.tile(sentence, (n, 1)), neighbours, np.tile(last, (n, 1)), squares], axis=1)
+    dense = np.concatenate([text, np.tile(sentence, (n, 1)), neighbours, np.tile(last, (n, 1)), squares], axis=1)
+    of_word = [_identities(*three) for three in zip(("<s>", *words), words, (*words[1:], "</s>"), strict=False)]
+    hashes = [_hash(name) for names in of_word for name in names]
+    return dense, np.array(hashes, dtype=np.int64), np.array([len(names) for names in of_word])
 
 
-def _identities(words: Sequence[str], i: int) -> Iterator[str]:
-    word = words[i]
-    previous = words[i - 1] if i else "<s>"
-    following = words[i + 1] if i + 1 < len(words) else "</s>"
-    yield from (f"w={word}", f"p={previous}", f"n={following}", f"b={previous} {word}", f"c={word} {following}")
+def _identities(previous: str, word: str, following: str) -> list[str]:
     marked = f"^{word}$"
-    for size in (2, 3):
-        for start in range(len(marked) - size + 1):
-            yield f"ch={marked[start : start + size]}"
+    pieces = [marked[start : start + size] for size in (2, 3) for start in range(len(marked) - size + 1)]
+    names = [f"w={word}", f"p={previous}", f"n={following}", f"b={previous} {word}", f"c={word} {following}"]
+    return names + [f"ch={piece}" for piece in pieces]
 
 
 @functools.cache
@@ -190,10 +187,9 @@ def _hash(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def _columns(hashes: Sequence[Sequence[int]], known: np.ndarray) -> csr_matrix:
+def _columns(identities: np.ndarray, n_identities: np.ndarray, known: np.ndarray) -> csr_matrix:
     """How often each known identity is one of each word's, shape (n_words, k)."""
-    flat = np.fromiter((identity for identities in hashes for identity in identities), dtype=np.int64)
-    rows = np.repeat(np.arange(len(hashes)), [len(identities) for identities in hashes])
-    hit = np.isin(flat, known)
-    columns = np.searchsorted(known, flat[hit])
-    return csr_matrix((np.ones(len(columns)), (rows[hit], columns)), shape=(len(hashes), len(known)))
+    rows = np.repeat(np.arange(len(n_identities)), n_identities)
+    hit = np.isin(identities, known)
+    columns = np.searchsorted(known, identities[hit])
+    return csr_matrix((np.ones(len(columns)), (rows[hit], columns)), shape=(len(n_identities), len(known)))

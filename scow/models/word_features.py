@@ -24,7 +24,6 @@ Features of single Whisper columns are not among them: with the aggregates they 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -68,52 +67,39 @@ def word_features(inputs: ModelInput, prior_logits: np.ndarray | None, config: W
     mean, hit = scores.mean(axis=(1, 2)), (scores > 0).mean(axis=(1, 2))
     words_mean = sentence_mean(mean)
     flat = sentence.reshape(n, -1)
-    blocks: dict[str, dict[str, np.ndarray]] = {
-        "agg": {
-            "mean": mean,
-            "better_ear": scores.mean(axis=2).max(axis=1),
-            "sd": scores.reshape(len(signal), -1).std(axis=1),
-            "hit": hit,
-        },
-        "nb": {
-            f"{name}_{reach}": _neighbours(of_words, signal, reach)
-            for reach in (1, 2)
-            for name, of_words in (("mean", mean), ("hit", hit))
-        },
-        "sent": {
-            "mean": flat.mean(axis=1)[signal],
-            "better_ear": sentence.mean(axis=2).max(axis=1)[signal],
-            "sd": flat.std(axis=1)[signal],
-            "max": flat.max(axis=1)[signal],
-            "min": flat.min(axis=1)[signal],
-            "words_mean": words_mean,
-            "words_hit": sentence_mean(hit),
-        },
-        "n": {"words": counts[signal].astype(np.float64)},
-        "hearing_loss": {
-            name.lower().replace(" ", "_"): (inputs.hearing_loss.numpy() == i)[signal].astype(np.float64)
-            for i, name in enumerate(HEARING_LOSSES)
-        },
-        "text": dict(zip(TEXT_NAMES, np.concatenate([word_text(words) for words in inputs.words]).T, strict=True)),
+    text = np.concatenate([word_text(words) for words in inputs.words]).T
+    features: dict[str, np.ndarray] = {
+        "agg.mean": mean,
+        "agg.better_ear": scores.mean(axis=2).max(axis=1),
+        "agg.sd": scores.reshape(len(signal), -1).std(axis=1),
+        "agg.hit": hit,
+        "nb.mean_1": _neighbours(mean, signal, 1),
+        "nb.hit_1": _neighbours(hit, signal, 1),
+        "nb.mean_2": _neighbours(mean, signal, 2),
+        "nb.hit_2": _neighbours(hit, signal, 2),
+        "sent.mean": flat.mean(axis=1)[signal],
+        "sent.better_ear": sentence.mean(axis=2).max(axis=1)[signal],
+        "sent.sd": flat.std(axis=1)[signal],
+        "sent.max": flat.max(axis=1)[signal],
+        "sent.min": flat.min(axis=1)[signal],
+        "sent.words_mean": words_mean,
+        "sent.words_hit": sentence_mean(hit),
+        "n.words": counts[signal].astype(np.float64),
     }
+    for i, name in enumerate(HEARING_LOSSES):
+        has_loss = (inputs.hearing_loss.numpy() == i)[signal]
+        features[f"hearing_loss.{name.lower().replace(' ', '_')}"] = has_loss.astype(np.float64)
+    features |= {f"text.{name}": of_words for name, of_words in zip(TEXT_NAMES, text, strict=True)}
     if prior_logits is not None:
-        blocks["prior"] = {"logit": prior_logits, "sentence": sentence_mean(prior_logits)}
-    for block, metrics in (("dns", DNSMOS_COLUMNS), ("quality", INTRUSIVE_COLUMNS)):
-        of_column = {
-            name: values[:, :, 0, inputs.feature_cols.index(name)] for name in metrics if name in inputs.feature_cols
-        }
-        blocks[block] = {f"{name}_mean": of_signal.mean(axis=1)[signal] for name, of_signal in of_column.items()}
-        blocks[block] |= {f"{name}_max": of_signal.max(axis=1)[signal] for name, of_signal in of_column.items()}
-    blocks["knots"] = {f"sentence_{SENTENCE_KNOT}": np.maximum(words_mean - SENTENCE_KNOT, 0.0)}
-    blocks["knots"] |= {f"word_{knot}": np.maximum(mean - knot, 0.0) for knot in WORD_KNOTS}
-    return pd.DataFrame(
-        {
-            f"{block}.{name}": of_words
-            for block, features in blocks.items()
-            if block not in config.without
-            for name, of_words in features.items()
-        }
-    )
+        features |= {"prior.logit": prior_logits, "prior.sentence": sentence_mean(prior_logits)}
+    for block, columns in (("dns", DNSMOS_COLUMNS), ("quality", INTRUSIVE_COLUMNS)):
+        present = [name for name in columns if name in inputs.feature_cols]
+        of_signals = {name: values[:, :, 0, inputs.feature_cols.index(name)] for name in present}
+        features |= {f"{block}.{name}_mean": of_signals[name].mean(axis=1)[signal] for name in present}
+        features |= {f"{block}.{name}_max": of_signals[name].max(axis=1)[signal] for name in present}
+    features[f"knots.sentence_{SENTENCE_KNOT}"] = np.maximum(words_mean - SENTENCE_KNOT, 0.0)
+    features |= {f"knots.word_{knot}": np.maximum(mean - knot, 0.0) for knot in WORD_KNOTS}
+    return pd.DataFrame({name: v for name, v in features.items() if name.partition(".")[0] not in config.without})
 
 
 def mean_per_signal(of_words: np.ndarray, inputs: ModelInput) -> np.ndarray:
@@ -123,7 +109,8 @@ def mean_per_signal(of_words: np.ndarray, inputs: ModelInput) -> np.ndarray:
     return means
 
 
-def word_text(words: Sequence[str]) -> np.ndarray:
+@functools.lru_cache(maxsize=10_000)  # in cross-validation, the same prompts come again in each fold
+def word_text(words: tuple[str, ...]) -> np.ndarray:
     """Text features of each word of one prompt, shape (n_words, 7), in the order of `TEXT_NAMES`."""
     lower = [word.lower() for word in words]
     last = len(lower) - 1

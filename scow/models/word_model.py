@@ -15,7 +15,6 @@ under ``prior.``, and the quantiles of intervals (`scow.models.intervals`) under
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -90,14 +89,14 @@ class WordModel(Model):
         """Fit to labelled signals with responses; without quantiles for intervals."""
         _check(inputs)
         corpus, held = setup.corpus, setup.held_groups
-        prior = corpus.prior(config.prior_c, held) if len(corpus) else None
-        logits = None
-        if prior:
+        prior = logits = None
+        if len(corpus):
+            prior = corpus.prior(config.prior_c, held)
             logits = corpus.unseen_logits(inputs, setup.groups, config.prior_c, held, setup.seed)
-        labels = labels_of(inputs)
-        regressions = {"full": WordRegression.fit(word_features(inputs, logits, config), labels, config.c)}
+        features, labels = word_features(inputs, logits, config), labels_of(inputs)
+        regressions = {"full": WordRegression.fit(features, labels, config.c)}
         if any(column in DNSMOS_COLUMNS for column in inputs.feature_cols):
-            fewer = word_features(inputs, logits, dataclasses.replace(config, without=(*config.without, "dns")))
+            fewer = features.loc[:, ~features.columns.str.startswith("dns.")]
             regressions["without_dnsmos"] = WordRegression.fit(fewer, labels, config.c)
         return cls(config, inputs.feature_cols, regressions, prior)
 
@@ -134,8 +133,6 @@ class WordModel(Model):
         prior = TextPrior(**parts.pop("prior")) if "prior" in parts else None
         quantiles = parts.pop("interval")["quantiles"] if "interval" in parts else None
         regressions = {name: WordRegression(**part) for name, part in parts.items()}
-        if "full" not in regressions:
-            raise KeyError("full")
         return cls(config, feature_cols, regressions, prior, quantiles)
 
 
