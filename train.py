@@ -22,7 +22,7 @@ from scow.io import atomic_write, write_json
 from scow.metrics import agreement
 from scow.models.model import Epoch
 from scow.training.cross_validation import figures
-from scow.training.sweep import check_overrides, report_sweep, run_of_sweep, write_sweep
+from scow.training.sweep import check_overrides, report_sweep, run_of_sweep
 from scow.training.train import Figures, TrainConfig, cross_validation, figures_of, train, train_config
 
 outcomes: list[Figures | Exception] = []  # of a single run
@@ -33,8 +33,7 @@ sweep: list[dict[str, str]] = []  # rows of a sweep's table
 def main(cfg: DictConfig) -> None:
     """Run the stage on the composed config; hydra calls this for each run of a sweep."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        sweep.append(run_of_sweep(cfg, run))
-        write_sweep(sweep)
+        run_of_sweep(cfg, run, sweep)
     else:
         outcomes.append(outcome_of(lambda: run(cfg)))
 
@@ -45,19 +44,19 @@ def run(cfg: DictConfig) -> Figures:
     if config.run.cv:
         return report_cross_validation(config)
     folder = config.train.save_dir
-    checkpoint = train(config, on_epoch=print_epoch)
+    model, facts = train(config, on_epoch=print_epoch)
     if folder.resolve() != config_folder(HydraConfig.get()).resolve():
         with atomic_write(folder / "config.yaml") as temporary:  # infer.py -cp reads it beside model.pt
             OmegaConf.save(cfg, temporary)
-    result = figures_of(checkpoint.facts)
+    result = figures_of(facts)
     score = f"RMSE {result.rmse:.2f}, r {'undefined' if result.r is None else f'{result.r:.3f}'}"
-    if checkpoint.model.log:
-        best = checkpoint.facts["kept_epochs"][0]
+    if model.log:
+        best = facts["kept_epochs"][0]
         print(f"wrote {folder / 'model.pt'} and {folder / 'train_log.csv'}")
-        print(f"best epoch {best} of {len(checkpoint.model.log)}: {result.kind} {score}")
+        print(f"best epoch {best} of {len(model.log)}: {result.kind} {score}")
     else:
         print(f"wrote {folder / 'model.pt'}")
-        print(f"fitted to all {checkpoint.facts['n_signals']} signals; {result.kind}: {score}")
+        print(f"fitted to all {facts['n_signals']} signals; {result.kind}: {score}")
     return result
 
 

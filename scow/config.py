@@ -23,35 +23,31 @@ def options_from(cls: type[Options], section: object, where: str) -> Options:
     from omegaconf.errors import OmegaConfBaseException
 
     given = as_section(section, where)
-    options = OmegaConf.structured(cls)
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        if field.name not in given:
-            continue
-        kind, value = str(field.type), given[field.name]
-        if kind.startswith("Path") and isinstance(value, str):
-            value = portable_path(value)
-        if kind.startswith("tuple") and isinstance(value, str):
-            value = [value]
-        try:
-            options = OmegaConf.merge(options, {field.name: value})
-        except OmegaConfBaseException:
-            expected = "a list of names" if kind.startswith("tuple") else kind.removesuffix(" | None")
-            raise UserError(f"{where}.{field.name}: expected {expected}, found {value!r}") from None
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    known = {key: _prepared(value, kinds[key]) for key, value in given.items() if key in kinds}
     try:
+        options = OmegaConf.merge(OmegaConf.structured(cls), known)
         values = OmegaConf.to_container(options, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise UserError(f"{where}.{error.full_key}: expected a value, found none; add it to the config") from None
+        key = str(error.full_key).partition("[")[0]
+        kind = "a list of names" if kinds[key].startswith("tuple") else kinds[key].removesuffix(" | None")
+        found = repr(given[key]) if key in given else "none; add it to the config"
+        raise UserError(f"{where}.{key}: expected {kind}, found {found}") from None
     assert isinstance(values, dict)
     return cls(**{str(name): tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
+def _prepared(value: Any, kind: str) -> Any:
+    if kind.startswith("tuple") and not isinstance(value, list):
+        return [value]
+    return portable_path(value) if kind.startswith("Path") and isinstance(value, str) else value
+
+
 def as_section(section: object, where: str) -> dict[str, Any]:
     """A section of a config as a dict; no section is an empty one."""
-    if section is None:
-        return {}
-    if not isinstance(section, Mapping):
+    if not isinstance(section, Mapping | None):
         raise UserError(f"{where}: expected a mapping of options, found {section!r}")
-    return {str(key): value for key, value in section.items()}
+    return {str(key): value for key, value in (section or {}).items()}
 
 
 def unknown_keys(cls: type, section: Mapping[str, Any] | None) -> list[str]:

@@ -24,17 +24,17 @@ from typing import Any
 import numpy as np
 
 from scow.config import as_section, options_from
-from scow.data.metadata import read_metadata
+from scow.data.metadata import metadata_beside, read_metadata
 from scow.data.provenance import differences
 from scow.data.scores import FORM_HEADER, write_rows, write_scores
 from scow.device import resolve_device
 from scow.errors import UserError, nearest
 from scow.io import portable_path
 from scow.metrics import Agreement, agreement
-from scow.models.checkpoint import Checkpoint, fingerprint, load_checkpoint
+from scow.models.checkpoint import fingerprint, load_checkpoint
 from scow.models.config import DataOptions, ModelConfig, data_options, expect, model_config
 from scow.models.inputs import ModelInput, load_input
-from scow.models.model import NO_WORDS, PERCENT, Prediction, to_scores
+from scow.models.model import NO_WORDS, PERCENT, Model, Prediction, to_scores
 
 FORM_NAMES = {"clip1": "ICASSP2026_{split}_{team}.csv"}  # of each track of the challenge
 FORM_SPLITS = ("valid", "eval")
@@ -114,13 +114,13 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
     submission = options_from(SubmissionOptions, section.get("submission"), "infer.submission")
     data = data_options(config.get("data"))
     for split in options.splits:
-        known = split in data.tables
-        expect(known, "infer.splits", f"splits with tables in the config ({nearest(split, data.tables)})", split)
-        allowed = submission.track is None or split in FORM_SPLITS
-        expect(allowed, "infer.submission", "infer.splits to be valid or eval", split)
+        near = f"splits with tables in the config ({nearest(split, data.tables)})"
+        expect(split in data.tables, "infer.splits", near, split)
     if submission.track is not None:
-        scaled = options.scale_to_percentage
-        expect(scaled, "infer.submission", "scores in points, infer.scale_to_percentage=true", "shares")
+        others = ", ".join(set(options.splits) - set(FORM_SPLITS))
+        expect(not others, "infer.submission", "infer.splits to be valid or eval", others)
+        points = "scores in points, infer.scale_to_percentage=true"
+        expect(options.scale_to_percentage, "infer.submission", points, "shares")
     return InferConfig(
         folder=portable_path(str(save_dir)) if moved else config_folder,
         data=data,
@@ -135,28 +135,26 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
 def infer(config: InferConfig) -> tuple[list[SplitScores], list[str]]:
     """Predict every split whose tables exist, and write the scores; also a line about each split without tables."""
     device = resolve_device(config.device)
-    missing = {}
-    for split in config.infer.splits:
-        absent = [path for path in config.data.tables[split] if not path.is_file()]
-        if absent:
-            missing[split] = (
-                f"split {split}: expected {absent[0]}, found none; get the challenge's data, then run "
-                "metadata_to_csv.py, whisper_inference.py and compute_metrics.py, or link published tables there"
-            )
-    present = [split for split in config.infer.splits if split not in missing]
+    absent = {split: [p for p in config.data.tables[split] if not p.is_file()] for split in config.infer.splits}
+    missing = [
+        f"split {split}: expected {paths[0]}, found none; get the challenge's data, then run "
+        "metadata_to_csv.py, whisper_inference.py and compute_metrics.py, or link published tables there"
+        for split, paths in absent.items()
+        if paths
+    ]
+    present = [split for split, paths in absent.items() if not paths]
     if not present:
-        raise UserError("; ".join(missing.values()))
-    checkpoint = load_checkpoint(config.folder / "model.pt", config.model, config.data.feature_cols)
-    if config.infer.details and not checkpoint.model.predicts_words:
+        raise UserError("; ".join(missing))
+    model, facts = load_checkpoint(config.folder / "model.pt", config.model, config.data.feature_cols)
+    if config.infer.details and not model.predicts_words:
         raise UserError(f"infer.details: {NO_WORDS}; use -cp checkpoints/final")
-    return [_infer_split(config, checkpoint, split, device) for split in present], list(missing.values())
+    return [_infer_split(config, model, facts, split, device) for split in present], missing
 
 
-def _infer_split(config: InferConfig, checkpoint: Checkpoint, split: str, device: str) -> SplitScores:
-    options, model = config.infer, checkpoint.model
-    tables = config.data.tables[split]
-    trained_on = checkpoint.facts.get("features", {})
-    notes = [note for table in tables for note in differences(table, model.feature_cols, trained_on)]
+def _infer_split(config: InferConfig, model: Model, facts: dict[str, Any], split: str, device: str) -> SplitScores:
+    options, tables = config.infer, config.data.tables[split]
+    sources = facts.get("features", {})
+    notes = tuple(note for table in tables for note in differences(table, model.feature_cols, sources))
     optional_cols = model.optional_cols if options.allow_missing else ()
     inputs = load_input(*tables, model.feature_cols, optional_cols=optional_cols)
     predicted = model.predict(inputs, device)
@@ -164,7 +162,8 @@ def _infer_split(config: InferConfig, checkpoint: Checkpoint, split: str, device
     path = config.folder / config.output_name.get(split, f"{split}_inference.csv")
     form = None
     if config.submission.track is not None:
-        rows = submission_rows(config.data.metadata_of(split), inputs.signals, scores)
+        metadata = config.data.split_metadata.get(split, metadata_beside(tables[0]))
+        rows = submission_rows(metadata, inputs.signals, scores)
         name = FORM_NAMES[config.submission.track].format(split=split, team=config.submission.team)
         form = path.with_name(name)
         write_rows(form, [FORM_HEADER, *rows])
@@ -174,20 +173,22 @@ def _infer_split(config: InferConfig, checkpoint: Checkpoint, split: str, device
         low, high = model.interval(predicted.correctness, inputs.hearing_loss.numpy(), options.interval)
         ends = [to_scores(end, percentage=options.scale_to_percentage) for end in (low, high)]
         details = (path.with_name(f"{split}_words.csv"), path.with_name(f"{split}_details.csv"))
-        write_rows(details[0], [("signal", "position", "word", "probability"), *_word_rows(inputs, predicted)])
+        write_rows(details[0], _word_rows(inputs, predicted))
         lines = zip(inputs.signals, scores, *ends, strict=True)
         rows = [(signal, *(f"{value:.6f}" for value in values)) for signal, *values in lines]
         write_rows(details[1], [("signal", "score", "low", "high"), *rows])
+    labelled, truth = inputs.labelled.numpy(), to_scores(inputs.target.double().numpy())
+    points = scores if options.scale_to_percentage else scores * PERCENT
     return SplitScores(
         split=split,
         path=path,
         signals=inputs.signals,
         scores=scores,
-        agreement=_agreement(inputs, scores if options.scale_to_percentage else scores * PERCENT),
-        trained_on=checkpoint.facts.get("trained_on") == fingerprint(inputs.signals),
+        agreement=agreement(points[labelled], truth[labelled]) if labelled.any() else None,
+        trained_on=facts.get("trained_on") == fingerprint(inputs.signals),
         details=details,
         form=form,
-        notes=tuple(notes),
+        notes=notes,
     )
 
 
@@ -197,25 +198,16 @@ def submission_rows(metadata: Path, signals: Sequence[str], scores: np.ndarray) 
     found = dict(zip(signals, scores.tolist(), strict=True))
     missing, unknown = sorted(set(wanted) - found.keys()), sorted(found.keys() - set(wanted))
     for kind, names in (("missing", missing), ("unknown", unknown)):
-        if names:
-            raise UserError(
-                f"submission: expected one score for each of the {len(wanted)} signals of {metadata}, found "
-                f"{len(names)} {kind}, for instance {names[0]}; make the tables from this metadata"
-            )
+        some = f"{len(names)} {kind}, for instance {', '.join(names[:1])}; make the tables from this metadata"
+        expect(not names, "submission", f"one score for each of the {len(wanted)} signals of {metadata}", some)
     for signal, score in found.items():
         expect(0.0 <= score <= PERCENT, f"submission: signal {signal}", "a score in 0 to 100", score)
     return [(signal, f"{found[signal]:.6f}") for signal in wanted]
 
 
-def _word_rows(inputs: ModelInput, predicted: Prediction) -> list[tuple[str, int, str, str]]:
+def _word_rows(inputs: ModelInput, predicted: Prediction) -> list[tuple[object, ...]]:
     assert predicted.words is not None
     prompts = zip(inputs.signals, inputs.words, strict=True)
     places = [(signal, i, word) for signal, words in prompts for i, word in enumerate(words)]
-    return [(*place, f"{probability:.6f}") for place, probability in zip(places, predicted.words, strict=True)]
-
-
-def _agreement(inputs: ModelInput, points: np.ndarray) -> Agreement | None:
-    labelled = inputs.labelled.numpy()
-    if not labelled.any():
-        return None
-    return agreement(points[labelled], to_scores(inputs.target.double().numpy()[labelled]))
+    rows = [(*place, f"{probability:.6f}") for place, probability in zip(places, predicted.words, strict=True)]
+    return [("signal", "position", "word", "probability"), *rows]

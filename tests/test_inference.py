@@ -44,7 +44,7 @@ def checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture
 def model(checkpoint, tmp_path) -> WordModel:
     shutil.copy(checkpoint, tmp_path)
-    return load_checkpoint(checkpoint, WordModelConfig(), RESPONSE_COLUMNS).model
+    return load_checkpoint(checkpoint, WordModelConfig(), RESPONSE_COLUMNS)[0]
 
 
 @pytest.fixture

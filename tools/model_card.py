@@ -105,7 +105,7 @@ def dnsmos_shift(folder: Path) -> dict[str, Any] | None:
         for channel, name in enumerate(CHANNELS):
             for column, value in dnsmos(stereo.channel(name)).items():
                 features[i, channel, : some.n_rows[i], some.feature_cols.index(column)] = value
-    model = load_checkpoint(folder / "model.pt", WordModelConfig(), data["feature_cols"]).model
+    model, _ = load_checkpoint(folder / "model.pt", WordModelConfig(), data["feature_cols"])
     published, computed = (model.predict(x).correctness for x in (some, dataclasses.replace(some, features=features)))
     return {"n_signals": len(here), "largest_shift_in_points": float(100 * np.abs(published - computed).max())}
 

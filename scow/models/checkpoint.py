@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +32,6 @@ FORMAT = "stereo-chorus-of-whispers/1"
 MODELS: dict[str, type[Model]] = {"published": Transformer, "word": WordModel}
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model, ready to predict, and facts about its training."""
-
-    model: Model
-    facts: dict[str, Any]  # plain values; empty for a published state dict
-
-
 def save_checkpoint(path: Path, model: Model, facts: dict[str, Any]) -> None:
     """Write a self-describing ``model.pt``, whole or not at all."""
     config = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(model.config).items()}
@@ -55,15 +46,15 @@ def save_checkpoint(path: Path, model: Model, facts: dict[str, Any]) -> None:
         torch.save(content, handle)
 
 
-def load_checkpoint(path: Path, config: ModelConfig, feature_cols: Sequence[str]) -> Checkpoint:
-    """Read a ``model.pt`` of this project or a published state dict.
+def load_checkpoint(path: Path, config: ModelConfig, feature_cols: Sequence[str]) -> tuple[Model, dict[str, Any]]:
+    """Model, ready to predict, and facts about its training, none for a published state dict.
 
     `config` and `feature_cols` are those of the config beside it. A self-describing file has its own config, and must
     have the same features, where any are given.
     """
     content = _read(path)
     try:
-        return _checkpoint(content, config, feature_cols)
+        return _model_and_facts(content, config, feature_cols)
     except Exception as error:  # what torch and numpy raise for tensors of the wrong shape is of any kind
         reason = " ".join(f"{type(error).__name__}: {error}".removeprefix("UserError: ").split())[:300]
         raise UserError(f"{path}: expected a checkpoint that fits the config, found another: {reason}") from error
@@ -92,7 +83,9 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _checkpoint(content: dict[str, Any], config: ModelConfig, feature_cols: Sequence[str]) -> Checkpoint:
+def _model_and_facts(
+    content: dict[str, Any], config: ModelConfig, feature_cols: Sequence[str]
+) -> tuple[Model, dict[str, Any]]:
     state, facts = content, {}
     if content.get("format") == FORMAT:
         described, columns, state, facts = (content[part] for part in ("model", "feature_cols", "state_dict", "facts"))
@@ -107,7 +100,7 @@ def _checkpoint(content: dict[str, Any], config: ModelConfig, feature_cols: Sequ
     _predict_one_word(model)
     finite = all(torch.isfinite(tensor).all() for tensor in state.values())
     expect(finite, "weights", "finite numbers", "NaN or infinity")
-    return Checkpoint(model, facts)
+    return model, facts
 
 
 def _predict_one_word(model: Model) -> None:

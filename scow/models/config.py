@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from scow.config import as_section, options_from
-from scow.data.metadata import metadata_beside
 from scow.data.tables import HEARING_LOSSES
 from scow.errors import expect, nearest
 from scow.io import portable_path
@@ -97,10 +96,6 @@ class DataOptions:
     prior_metadata: tuple[Path, ...] = ()  # labelled prompts and responses that the text prior learns from
     prior_responses: tuple[Path, ...] = ()  # responses to join to each of prior_metadata, as CLIP2 has them; or none
     split_metadata: dict[str, Path] = field(default_factory=dict)  # <split>_metadata, for submissions
-
-    def metadata_of(self, split: str) -> Path:
-        """Metadata of a split, by default beside its left table."""
-        return self.split_metadata.get(split) or metadata_beside(self.tables[split][0])
 
 
 def model_config(section: object) -> ModelConfig:

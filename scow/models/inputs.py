@@ -80,11 +80,7 @@ class Excerpt:
 
 
 def load_input(
-    left: Path,
-    right: Path,
-    feature_cols: Sequence[str],
-    target: str = "correctness",
-    optional_cols: Sequence[str] = (),
+    left: Path, right: Path, feature_cols: Sequence[str], target: str = "correctness", optional_cols: Sequence[str] = ()
 ) -> ModelInput:
     """Read the tables of both channels, each once.
 

@@ -19,6 +19,7 @@ from scow.models.intervals import interval
 from scow.models.text_prior import PriorCorpus
 
 PERCENT = 100.0
+StateDict = dict[str, Tensor]
 NO_WORDS = "expected a word model for words and intervals, found a transformer"
 
 
@@ -74,12 +75,12 @@ class Model(ABC):
         """Predict signals that have `feature_cols`, or all of them but `optional_cols`."""
 
     @abstractmethod
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> StateDict:
         """The fitted values, for a checkpoint."""
 
     @classmethod
     @abstractmethod
-    def from_state_dict(cls, config: Any, feature_cols: Sequence[str], state: dict[str, Tensor]) -> Model:
+    def from_state_dict(cls, config: Any, feature_cols: Sequence[str], state: StateDict) -> Model:
         """The model with these values; any exception means that they do not fit the config."""
 
     def interval(

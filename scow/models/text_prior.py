@@ -77,9 +77,6 @@ class PriorCorpus:
         self._labels = [word_labels(prompt_words(record.prompt), record.response) for record in self.records]
         self._priors: dict[tuple[frozenset[int], float], TextPrior] = {}
 
-    def __len__(self) -> int:
-        return len(self.records)
-
     def prior(self, c: float, held: frozenset[str] = frozenset()) -> TextPrior:
         """The prior of all records but those of the tracks, prompts or signals `held`."""
         kept = [i for i, r in enumerate(self.records) if held.isdisjoint((r.track, r.prompt, r.signal))]

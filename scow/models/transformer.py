@@ -24,12 +24,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import AdamW
 
 from scow.metrics import agreement
-from scow.models.config import TrainOptions, TransformerConfig, expect
+from scow.models.config import TransformerConfig, expect
 from scow.models.groups import split_by_group
 from scow.models.inputs import FRONT_TOKENS, MAX_ROWS, ModelInput
-from scow.models.model import PERCENT, Epoch, FitSetup, Model, Prediction, to_scores
+from scow.models.model import PERCENT, Epoch, FitSetup, Model, Prediction, StateDict, to_scores
 
 SIGNALS_PER_FORWARD = 1024
 
@@ -67,8 +68,7 @@ class Transformer(nn.Module, Model):
         self.linear_in = nn.Linear(len(feature_cols), d)
         self.hearing_embedding = nn.Embedding(config.n_hearing, d)
         self.pos_encoder = SinusoidalPositions(d, config.dropout)
-        self.transformer_l = _encoder(config)
-        self.transformer_r = _encoder(config)
+        self.transformer_l, self.transformer_r = _encoder(config), _encoder(config)
         self.fc_out = nn.Linear(2 * d, 1)
 
     def forward(self, features: Tensor, n_rows: Tensor, hearing_loss: Tensor) -> Tensor:
@@ -106,9 +106,9 @@ class Transformer(nn.Module, Model):
         with torch.random.fork_rng(devices=devices):  # weights and dropout draw from torch's global generator
             torch.manual_seed(int(rng.integers(2**31)))
             model = cls(config, inputs.feature_cols).to(device)
-            optimiser = torch.optim.AdamW(model.parameters(), lr=options.lr)
+            optimiser = AdamW(model.parameters(), lr=options.lr)
             for number in range(1, options.epochs + 1):
-                loss, train_rmse = model._train_epoch(train, optimiser, options, rng, device)
+                loss, train_rmse = model._train_epoch(train, optimiser, rng, setup)
                 predicted = model.predict(val, device).correctness
                 finite = math.isfinite(loss) and np.isfinite(predicted).all()
                 expect(finite, f"training diverged in epoch {number}", "a finite loss", "none; lower train.lr")
@@ -124,9 +124,7 @@ class Transformer(nn.Module, Model):
         return model.eval()
 
     @classmethod
-    def from_state_dict(
-        cls, config: TransformerConfig, feature_cols: Sequence[str], state: dict[str, Tensor]
-    ) -> Transformer:
+    def from_state_dict(cls, config: TransformerConfig, feature_cols: Sequence[str], state: StateDict) -> Transformer:
         """The network with these weights, in evaluation mode."""
         width = state["linear_in.weight"].shape[-1]
         expect(width == len(feature_cols), "data.feature_cols", f"{width} features", len(feature_cols))
@@ -140,20 +138,16 @@ class Transformer(nn.Module, Model):
         return predicted
 
     def _train_epoch(
-        self,
-        train: ModelInput,
-        optimiser: torch.optim.Optimizer,
-        options: TrainOptions,
-        rng: np.random.Generator,
-        device: str,
+        self, train: ModelInput, optimiser: AdamW, rng: np.random.Generator, setup: FitSetup
     ) -> tuple[float, float]:
         """One pass over the training signals; mean loss, and RMSE in points of the predictions on the way."""
+        assert setup.train is not None
         self.train()
         losses, squares = [], 0.0
-        for index in torch.from_numpy(rng.permutation(len(train))).split(options.batch_size):
+        for index in torch.from_numpy(rng.permutation(len(train))).split(setup.train.batch_size):
             part = train.take(index)
-            predicted, target = self._on(device, part), part.target.to(device)
-            loss = correlation_loss(predicted, target, options.corr_lambda)
+            predicted, target = self._on(setup.device, part), part.target.to(setup.device)
+            loss = correlation_loss(predicted, target, setup.train.corr_lambda)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -186,8 +180,6 @@ def _first_token(encoder: nn.TransformerEncoder, tokens: Tensor, padding: Tensor
 
 
 def _encoder(config: TransformerConfig) -> nn.TransformerEncoder:
-    layer = nn.TransformerEncoderLayer(
-        d_model=config.d_model, nhead=config.nhead, dropout=config.dropout, batch_first=True
-    )
+    layer = nn.TransformerEncoderLayer(config.d_model, config.nhead, dropout=config.dropout, batch_first=True)
     # Nested tensors would save nothing on sentences of a dozen words, and warn.
     return nn.TransformerEncoder(layer, num_layers=config.num_layers, enable_nested_tensor=False)

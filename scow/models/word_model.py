@@ -23,12 +23,11 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import expit
-from torch import Tensor
 
 from scow.data.tables import DNSMOS_COLUMNS, METRIC_COLUMNS, WHISPER_COLUMNS
 from scow.models.config import WordModelConfig, expect
 from scow.models.inputs import ModelInput
-from scow.models.model import FitSetup, Model, Prediction
+from scow.models.model import FitSetup, Model, Prediction, StateDict
 from scow.models.text_prior import TextPrior, fit_logistic, standardisation
 from scow.models.word_features import mean_per_signal, word_features
 from scow.text.labels import word_labels
@@ -90,7 +89,7 @@ class WordModel(Model):
         _check(inputs)
         corpus, held = setup.corpus, setup.held_groups
         prior = logits = None
-        if len(corpus):
+        if corpus.records:
             prior = corpus.prior(config.prior_c, held)
             logits = corpus.unseen_logits(inputs, setup.groups, config.prior_c, held, setup.seed)
         features, labels = word_features(inputs, logits, config), labels_of(inputs)
@@ -108,7 +107,7 @@ class WordModel(Model):
         words = self.regressions["full" if complete else "without_dnsmos"].probabilities(features)
         return Prediction(mean_per_signal(words, inputs), words)
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> StateDict:
         """The model as tensors; see the module's docstring."""
         parts = {name: vars(regression) for name, regression in self.regressions.items()}
         if self.prior is not None:
@@ -122,9 +121,7 @@ class WordModel(Model):
         }
 
     @classmethod
-    def from_state_dict(
-        cls, config: WordModelConfig, feature_cols: Sequence[str], state: dict[str, Tensor]
-    ) -> WordModel:
+    def from_state_dict(cls, config: WordModelConfig, feature_cols: Sequence[str], state: StateDict) -> WordModel:
         """The model that a state dict describes."""
         parts: dict[str, dict[str, np.ndarray]] = defaultdict(dict)
         for name, tensor in state.items():
@@ -149,9 +146,7 @@ def _check(inputs: ModelInput) -> None:
     expect(not strange, where, "Whisper and metric columns for the word model", ", ".join(strange))
     expect(columns & set(WHISPER_COLUMNS), where, "at least one Whisper column for the word model", "none")
     expect(columns & dnsmos in (set(), dnsmos), where, f"all of {', '.join(DNSMOS_COLUMNS)} or none", "some")
-    pairs = zip(inputs.target.tolist(), inputs.responses, strict=True)
-    lost = [i for i, (share, response) in enumerate(pairs) if share > 0 and not response]
-    if not any(inputs.responses):
-        lost = list(range(len(inputs)))
-    found = f"none for {len(lost)} of {len(inputs)} signals, for instance {inputs.signals[lost[0] if lost else 0]}"
-    expect(not lost, "training tables", "responses", f"{found}; {WITHOUT_RESPONSES}")
+    signals, some = zip(inputs.signals, inputs.target.tolist(), inputs.responses, strict=True), any(inputs.responses)
+    silent = [signal for signal, share, response in signals if not response and (share > 0 or not some)]
+    found = f"none for {len(silent)} of {len(inputs)} signals, for instance {', '.join(silent[:1])}"
+    expect(not silent, "training tables", "responses", f"{found}; {WITHOUT_RESPONSES}")

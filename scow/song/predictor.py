@@ -177,7 +177,7 @@ def _load_model(folder: Path) -> Model:
     """The model of a checkpoint; a `UserError` if it cannot predict the words of a song."""
     config = read_yaml(folder / "config.yaml")
     columns = as_section(config.get("data"), "data").get("feature_cols") or ()
-    model = load_checkpoint(folder / "model.pt", model_config(config.get("model")), columns).model
+    model, _ = load_checkpoint(folder / "model.pt", model_config(config.get("model")), columns)
     needed = set(model.feature_cols) & set(INTRUSIVE_COLUMNS)
     if not model.predicts_words:
         reason = NO_WORDS

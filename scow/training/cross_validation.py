@@ -57,7 +57,6 @@ def cross_validate(
     model_class: type[Model],
     config: Any,
     setup: FitSetup,
-    *,
     n_folds: int,
     n_repeats: int = 1,
     progress: Callable[[str, int, int], None] | None = None,

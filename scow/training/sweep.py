@@ -21,21 +21,25 @@ from scow.data.scores import write_rows
 from scow.errors import UserError
 from scow.hydra_cli import outcome_of, plain_config, swept_overrides
 from scow.models.checkpoint import checkpoint_facts
+from scow.models.config import expect
 from scow.training.train import Figures, figures_of, train_config
+
+TABLE = "sweep.csv"
 
 
 def check_overrides(arguments: Sequence[str]) -> int:
     """Refuse a sweep whose command line moves the folder of a run, or of the sweep from run to run."""
-    for key, _, value in (text.partition("=") for text in arguments if {"-m", "--multirun"} & set(arguments)):
-        if key == "train.save_dir":
-            raise UserError("train.save_dir: each run of a sweep has its own folder; use hydra.sweep.dir instead")
-        if key == "exp_name" and "," in value:
-            raise UserError(f"exp_name: expected one name, for the folder of the sweep, found {value}")
+    given = dict(text.partition("=")[::2] for text in arguments)
+    if {"-m", "--multirun"} & given.keys() or given.get("hydra.mode") == "MULTIRUN":
+        own = "hydra.sweep.dir, because each run of a sweep has its own folder"
+        expect("train.save_dir" not in given, "command line", own, "train.save_dir")
+        name = given.get("exp_name", "")
+        expect("," not in name, "exp_name", "one name, for the folder of the sweep", name)
     return EXIT_OK
 
 
-def run_of_sweep(cfg: DictConfig, run: Callable[[DictConfig], Figures]) -> dict[str, str]:
-    """Do the run that hydra composed `cfg` for, in its own folder, and return its row of the table."""
+def run_of_sweep(cfg: DictConfig, run: Callable[[DictConfig], Figures], rows: list[dict[str, str]]) -> None:
+    """Do the run that hydra composed `cfg` for, in its own folder, add its row, and write the table."""
     chosen = HydraConfig.get()
     folder = Path(chosen.sweep.dir) / chosen.sweep.subdir
     swept = swept_overrides(chosen.sweep.dir, chosen.overrides.task)
@@ -58,12 +62,8 @@ def run_of_sweep(cfg: DictConfig, run: Callable[[DictConfig], Figures]) -> dict[
         row |= {"figures": outcome.kind, "rmse": f"{outcome.rmse:.6f}", "r": r}
     if row["reason"]:
         print(f"failed: {row['reason']}", flush=True)
-    return dict(text.lstrip("+~").split("=", 1) for text in swept) | row
-
-
-def write_sweep(rows: Sequence[dict[str, str]]) -> None:
-    """Write the table of a sweep, beside the folders of its runs."""
-    write_rows(_table_path(rows), [list(rows[0]), *(list(row.values()) for row in rows)])
+    rows.append(dict(text.lstrip("+~").split("=", 1) for text in swept) | row)
+    write_rows(folder.parent / TABLE, [list(rows[0]), *(list(row.values()) for row in rows)])
 
 
 def report_sweep(rows: Sequence[dict[str, str]]) -> int:
@@ -76,12 +76,8 @@ def report_sweep(rows: Sequence[dict[str, str]]) -> int:
         [f"{float(row[c]):.{decimals[c]}f}" if row[c] and c in decimals else row[c] for c in columns] for row in rows
     ]
     print(aligned([columns, *shown], longest=100))
-    print(f"wrote {_table_path(rows)}")
+    print(f"wrote {Path(rows[0]['folder']).parent / TABLE}")
     return report_failures([(row["folder"], row["reason"]) for row in rows if row["reason"]], "runs failed")
-
-
-def _table_path(rows: Sequence[dict[str, str]]) -> Path:
-    return Path(rows[0]["folder"]).parent / "sweep.csv"
 
 
 def _done_before(cfg: DictConfig, folder: Path) -> Figures | None:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -22,13 +23,12 @@ from scow.config import options_from
 from scow.data.metadata import read_metadata
 from scow.data.provenance import sources_of
 from scow.device import resolve_device
-from scow.errors import UserError
 from scow.io import atomic_write
-from scow.models.checkpoint import MODELS, Checkpoint, fingerprint, save_checkpoint
+from scow.models.checkpoint import MODELS, fingerprint, save_checkpoint
 from scow.models.config import DataOptions, ModelConfig, TrainOptions, data_options, expect, model_config
 from scow.models.inputs import ModelInput, join_inputs, load_input
 from scow.models.intervals import calibrate
-from scow.models.model import PERCENT, Epoch, FitSetup
+from scow.models.model import PERCENT, Epoch, FitSetup, Model
 from scow.models.text_prior import PriorCorpus
 from scow.training.cross_validation import CrossValidation, cross_validate
 
@@ -91,8 +91,8 @@ def train_config(config: Mapping[str, Any]) -> TrainConfig:
     )
 
 
-def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = None) -> Checkpoint:
-    """Fit a model to the training tables, and write model.pt, and train_log.csv of a transformer."""
+def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = None) -> tuple[Model, dict[str, Any]]:
+    """Fit a model to the training tables, and write it with its facts, and train_log.csv of a transformer."""
     inputs = load_training_input(config.data)
     model_class = MODELS[config.model.name]
     setup, grouped_by = fit_setup(config, inputs, with_tracks=model_class.predicts_words)
@@ -108,8 +108,7 @@ def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = Non
     if model.predicts_words:
         n_groups = len(set(setup.groups))
         expect(n_groups > 1, "data", f"training signals of at least 2 {grouped_by}s", n_groups)
-        n_folds = min(CALIBRATION_FOLDS, n_groups)
-        result = cross_validate(inputs, model_class, config.model, setup, n_folds=n_folds)
+        result = cross_validate(inputs, model_class, config.model, setup, min(CALIBRATION_FOLDS, n_groups))
         model.quantiles = calibrate(result.scores[0] / PERCENT, result.truth / PERCENT, result.hearing_loss)
         facts |= {"grouped_by": grouped_by, "out_of_fold": {"rmse": result.rmse, "r": result.r}}
     if model.log:
@@ -120,7 +119,7 @@ def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = Non
     if model.log:
         with atomic_write(config.train.save_dir / "train_log.csv") as temporary:
             pd.DataFrame([vars(epoch) for epoch in model.log]).to_csv(temporary, index=False, lineterminator="\n")
-    return Checkpoint(model, facts)
+    return model, facts
 
 
 def figures_of(facts: Mapping[str, Any]) -> Figures:
@@ -138,20 +137,15 @@ def cross_validation(
     setup, grouped_by = fit_setup(config, inputs)
     folds, repeats = config.cross_validation.folds, config.cross_validation.repeats
     model_class = MODELS[config.model.name]
-    result = cross_validate(
-        inputs, model_class, config.model, setup, n_folds=folds, n_repeats=repeats, progress=progress
-    )
-    return result, grouped_by
+    return cross_validate(inputs, model_class, config.model, setup, folds, repeats, progress), grouped_by
 
 
 def load_training_input(data: DataOptions) -> ModelInput:
     """The labelled signals of all training tables."""
     expect(data.train_tables, "data", "csv_path_l and csv_path_r, the training tables", "none")
     inputs = join_inputs([load_input(*pair, data.feature_cols, data.target) for pair in data.train_tables])
-    labelled = inputs.take(torch.nonzero(inputs.labelled).flatten())
-    if not len(labelled):
-        raise UserError(f"{data.train_tables[0][0]}: expected signals with {data.target}, found none")
-    return labelled
+    expect(inputs.labelled.any(), f"{data.train_tables[0][0]}", f"signals with {data.target}", "none")
+    return inputs.take(torch.nonzero(inputs.labelled).flatten())
 
 
 def fit_setup(config: TrainConfig, inputs: ModelInput, *, with_tracks: bool = True) -> tuple[FitSetup, str]:
@@ -172,12 +166,9 @@ def fit_setup(config: TrainConfig, inputs: ModelInput, *, with_tracks: bool = Tr
 def _prior_corpus(data: DataOptions) -> PriorCorpus:
     """Labelled records with a known response, which is empty where no word was correct."""
     responses = data.prior_responses or [None] * len(data.prior_metadata)
-    joined = zip(data.prior_metadata, responses, strict=True)
-    records = [record for path, response in joined for record in read_metadata(path, response)]
+    records = list(itertools.chain(*map(read_metadata, data.prior_metadata, responses)))
     labelled = [record for record in records if record.correctness == 0 or (record.correctness > 0 and record.response)]
-    if records and not any(record.response for record in labelled):
-        raise UserError(
-            f"{data.prior_metadata[0]}: expected responses for the text prior, found none; "
-            "join them with data.prior_responses, or set data.prior_metadata=null"
-        )
+    if records:
+        found = "none; join them with data.prior_responses, or set data.prior_metadata=null"
+        expect(any(r.response for r in labelled), f"{data.prior_metadata[0]}", "responses for the text prior", found)
     return PriorCorpus(labelled)

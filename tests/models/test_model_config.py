@@ -60,7 +60,7 @@ def test_data_options():
     assert options.train_tables == (train,)
     assert (options.feature_cols, options.target) == (("tiny", "stoi"), "correctness")
     assert (options.metadata, options.prior_metadata) == ((Path("data/m.json"),), ())
-    assert options.metadata_of("valid") == Path("m/v.json")
+    assert options.split_metadata == {"valid": Path("m/v.json")}
     several = data_options(
         {**section, "tables": [["a\\l.csv", "a/r.csv"], ["b_l.csv", "b_r.csv"]], "metadata": ["a\\m.json", "b.json"]}
     )

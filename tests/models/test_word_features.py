@@ -119,7 +119,7 @@ def test_word_features_blocks():
 
 
 def test_word_text():
-    found = word_text(["The", "Hills", "the", "qzxv"])
+    found = word_text(("The", "Hills", "the", "qzxv"))
     assert found.tolist() == [
         [zipf("the"), 3, 1, 1, 0, 1, 0],
         [zipf("hills"), 5, 0, 0, 1 / 3, 0, 0],
@@ -127,4 +127,4 @@ def test_word_text():
         [0, 4, 0, 0, 1, 0, 1],
     ]
     assert zipf("the") > 7 > 4.5 > zipf("hills") > 3.5
-    assert word_text(["sing"])[0, 4:].tolist() == [0, 1, 1]
+    assert word_text(("sing",))[0, 4:].tolist() == [0, 1, 1]

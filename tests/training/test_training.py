@@ -59,7 +59,7 @@ def empty_cells(tables: tuple[Path, Path], column: str, *signals: str) -> None:
 def test_train_word_model_is_fitted_to_all_and_calibrated_out_of_fold(tmp_path):
     settings = word_config(tmp_path)
     train(settings)
-    model, facts = vars(load_checkpoint(tmp_path / "out" / "model.pt", settings.model, RESPONSE_COLUMNS)).values()
+    model, facts = load_checkpoint(tmp_path / "out" / "model.pt", settings.model, RESPONSE_COLUMNS)
     inputs = load_training_input(settings.data)
     setup, _ = fit_setup(settings, inputs)
     whole = WordModel.fit(inputs, settings.model, setup).state_dict()
