@@ -31,8 +31,9 @@ from scow.device import resolve_device
 from scow.errors import UserError, nearest
 from scow.io import portable_path
 from scow.metrics import Agreement, agreement
-from scow.models.checkpoint import fingerprint, load_checkpoint
+from scow.models.checkpoint import load_checkpoint
 from scow.models.config import DataOptions, ModelConfig, data_options, expect, model_config
+from scow.models.facts import fingerprint
 from scow.models.inputs import ModelInput, load_input
 from scow.models.model import NO_WORDS, PERCENT, Model, Prediction, to_scores
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import DegenerateDataWarning, bootstrap, kendalltau
+from scipy.stats import DegenerateDataWarning, bootstrap, kendalltau, mannwhitneyu
 
 LEVEL = 0.95  # of the intervals
 
@@ -103,14 +103,19 @@ def bootstrap_estimates(
     `groups` holds track or prompt of each signal. With `where`, groups are drawn from all signals, but only those
     inside count. Generators of the same seed give the same resamples, for paired comparisons.
     """
-    arrays = [np.asarray(values) for values in data]
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
+    inside = np.flatnonzero(np.ones(len(codes), dtype=bool) if where is None else where)
+    arrays, codes = [np.asarray(values)[inside] for values in data], codes[inside]
+    tau = _kendall_by_groups(arrays, codes, len(names)) if kendall in statistics.values() else None
 
     def values_of(drawn: np.ndarray) -> np.ndarray:
-        times = np.bincount(drawn, minlength=len(names))[codes]
-        index = np.repeat(np.arange(len(codes)), times if where is None else times * where)
+        times = np.bincount(drawn, minlength=len(names))
+        index = np.repeat(np.arange(len(codes)), times[codes])
         resample = [values[index] for values in arrays]
-        return np.array([of(*resample) if len(index) else None for of in statistics.values()], dtype=np.float64)
+        if not len(index):
+            return np.full(len(statistics), np.nan)
+        found = [tau(times) if tau and of is kendall else of(*resample) for of in statistics.values()]
+        return np.array(found, dtype=np.float64)
 
     everything = np.arange(len(names))
     values = values_of(everything)
@@ -134,6 +139,24 @@ def _estimate(value: float, drawn: np.ndarray) -> Estimate:
     return Estimate(float(value), float(np.std(defined, ddof=1)), float(low), float(high))
 
 
+def _kendall_by_groups(
+    data: Sequence[np.ndarray], groups: np.ndarray, n_groups: int
+) -> Callable[[np.ndarray], float | None]:
+    """Kendall's tau-b of two arrays as a function of how often each group is drawn, shape (n_groups,).
+
+    With draws w, a sum over pairs of signals is w' S w, where S holds the sums over the pairs of two groups.
+    """
+    members = np.equal.outer(groups, np.arange(n_groups)).astype(np.float64)
+    x, y = (np.sign(np.subtract.outer(values, values)) for values in data)
+    sums = np.stack([members.T @ pairs @ members for pairs in (x * y, x * x, y * y)])
+
+    def tau(times: np.ndarray) -> float | None:
+        agreeing, untied_x, untied_y = sums @ times.astype(np.float64) @ times
+        return float(agreeing / np.sqrt(untied_x) / np.sqrt(untied_y)) if untied_x and untied_y else None
+
+    return tau
+
+
 def group_standard_error(
     scores: ArrayLike, truth: ArrayLike, groups: ArrayLike, rng: np.random.Generator, n_resamples: int = 1000
 ) -> float:
@@ -149,12 +172,11 @@ def equal_bins(values: ArrayLike, n_bins: int = 10) -> list[np.ndarray]:
 
 def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Area under the ROC curve; a label above 0.5 is a hit, so that the majority of listeners decides."""
-    from sklearn.metrics import roc_auc_score
-
     predicted, true = _checked(probabilities, labels)
-    if len(np.unique(true > 0.5)) < 2:
+    hits, misses = predicted[true > 0.5], predicted[true <= 0.5]
+    if not len(hits) or not len(misses):
         raise ValueError("expected hits and misses, found only one of them")
-    return float(roc_auc_score(true > 0.5, predicted))
+    return float(mannwhitneyu(hits, misses).statistic / (len(hits) * len(misses)))
 
 
 def _checked(scores: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

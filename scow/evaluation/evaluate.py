@@ -27,6 +27,7 @@ from scow.errors import UserError
 from scow.evaluation.baselines import baseline_predictions, find_baselines, read_baseline_scores
 from scow.evaluation.clip1_results import CLIP1_FIELDS, CLIP1_RESULTS
 from scow.metrics import Estimate, bias, bootstrap_estimates, kendall, pearson, rmse, roc_auc
+from scow.models.facts import fingerprint, read_facts
 from scow.text.labels import word_labels
 from scow.text.normalize import prompt_words
 
@@ -88,11 +89,12 @@ def evaluate(
     }
     difference, more = _difference(against, scale, signals, seed, resamples)
     notes += more
+    trained_on = fingerprint(everything["signal"])
     notes += [
         f"the checkpoint beside {path} was trained on just these signals: the figures flatter it; "
         "python train.py cv=true says how it does on others"
         for path in (scores, against)
-        if path is not None and _trained_on(path.parent / "model.pt", everything["signal"].tolist())
+        if path is not None and read_facts(path.parent / "model.pt").get("trained_on") == trained_on
     ]
     word_table, more = _words(words, scores, signals, metadata)
     figures = {
@@ -243,15 +245,6 @@ def _read_probabilities(path: Path, words: pd.DataFrame) -> pd.Series:
             f"{found.get(key, 'none')}; write the file again with infer.details=true"
         )
     return probabilities
-
-
-def _trained_on(model: Path, signals: Sequence[str]) -> bool:
-    """Whether a checkpoint was trained on just these signals; False where it is missing or does not tell."""
-    if not model.is_file():
-        return False
-    from scow.models.checkpoint import checkpoint_facts, fingerprint  # torch, which nothing else here needs
-
-    return checkpoint_facts(model).get("trained_on") == fingerprint(signals)
 
 
 # Figures as text, for the terminal and the report.

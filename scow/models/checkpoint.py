@@ -10,8 +10,7 @@ Files are read with ``weights_only=True``: a checkpoint from anywhere can hold t
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError
 from scow.io import atomic_write
 from scow.models.config import ModelConfig, expect, model_config
+from scow.models.facts import write_facts
 from scow.models.inputs import Excerpt, input_of
 from scow.models.model import Model
 from scow.models.transformer import Transformer
@@ -33,7 +33,7 @@ MODELS: dict[str, type[Model]] = {"published": Transformer, "word": WordModel}
 
 
 def save_checkpoint(path: Path, model: Model, facts: dict[str, Any]) -> None:
-    """Write a self-describing ``model.pt``, whole or not at all."""
+    """Write a self-describing ``model.pt``, whole or not at all, and ``model.json`` beside it."""
     config = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(model.config).items()}
     content = {
         "format": FORMAT,
@@ -44,6 +44,7 @@ def save_checkpoint(path: Path, model: Model, facts: dict[str, Any]) -> None:
     }
     with atomic_write(path) as temporary, temporary.open("wb") as handle:  # a path would be stored in the file
         torch.save(content, handle)
+    write_facts(path, facts)
 
 
 def load_checkpoint(path: Path, config: ModelConfig, feature_cols: Sequence[str]) -> tuple[Model, dict[str, Any]]:
@@ -66,11 +67,6 @@ def checkpoint_facts(path: Path) -> dict[str, Any]:
         return dict(_read(path).get("facts") or {})
     except UserError:
         return {}
-
-
-def fingerprint(signals: Iterable[str]) -> str:
-    """Tells whether a checkpoint was trained on just these signals, without naming one."""
-    return hashlib.sha256("\n".join(sorted(signals)).encode()).hexdigest()
 
 
 def _read(path: Path) -> dict[str, Any]:

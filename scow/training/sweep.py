@@ -20,8 +20,8 @@ from scow.cli import EXIT_OK, EXIT_PARTIAL, EXIT_USER_ERROR, aligned, report_fai
 from scow.data.scores import write_rows
 from scow.errors import UserError
 from scow.hydra_cli import outcome_of, plain_config, swept_overrides
-from scow.models.checkpoint import checkpoint_facts
 from scow.models.config import expect
+from scow.models.facts import read_facts
 from scow.training.train import Figures, figures_of, train_config
 
 TABLE = "sweep.csv"
@@ -91,4 +91,4 @@ def _done_before(cfg: DictConfig, folder: Path) -> Figures | None:
     if any(not path.is_file() or path.stat().st_mtime_ns > config.stat().st_mtime_ns for path in inputs):
         return None
     print("done before, not run again")
-    return figures_of(checkpoint_facts(model))
+    return figures_of(read_facts(model))

@@ -24,7 +24,7 @@ from scow.evaluation.evaluate import (
 )
 from scow.io import write_json
 from scow.metrics import Estimate
-from scow.models.checkpoint import fingerprint
+from scow.models.facts import fingerprint, write_facts
 from scow.text.labels import word_labels
 
 
@@ -165,6 +165,12 @@ def test_in_sample_figures_are_noted(files, records) -> None:
     torch.save({"format": "stereo-chorus-of-whispers/1", "facts": facts}, path)
     (note,) = figures(files)["notes"]
     assert f"beside {files['scores']} was trained on just these signals" in note
+    write_facts(path, facts)  # the copy is of this file, so it counts, and of no other
+    assert len(figures(files)["notes"]) == 1
+    write_facts(path, {})
+    assert figures(files)["notes"] == []
+    torch.save({"format": "stereo-chorus-of-whispers/1", "facts": facts, "other": 1}, path)
+    assert len(figures(files)["notes"]) == 1
     write_metadata(files["metadata"], records[:-1])
     assert not any("trained on" in note for note in figures(files)["notes"])
     path.write_bytes(b"no checkpoint")

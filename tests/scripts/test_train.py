@@ -43,7 +43,7 @@ def test_train_transformer(tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert run_script("train.py", *arguments, "train.save_dir=sub/second", cwd=tmp_path).returncode == 0
     assert files(tmp_path) == ["first", "sub", "t_l.csv", "t_r.csv"]
-    assert files(first) == ["config.yaml", "model.pt", "train_log.csv"]
+    assert files(first) == ["config.yaml", "model.json", "model.pt", "train_log.csv"]
     assert same_state(first, second)
     assert (first / "train_log.csv").read_bytes() == (second / "train_log.csv").read_bytes()
 
@@ -76,7 +76,7 @@ train: {{save_dir: "${{exp_name}}", epochs: 3, folds: 1}}
     (folder / "config.yaml").write_text(text, encoding="utf-8")
     done = run_script("train.py", "-cp", folder, "train.epochs=1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert files(folder) == ["config.yaml", "model.pt", "train_log.csv"]
+    assert files(folder) == ["config.yaml", "model.json", "model.pt", "train_log.csv"]
     assert (folder / "config.yaml").read_text(encoding="utf-8") == text
     assert files(tmp_path) == ["mine", "t_l.csv", "t_r.csv"]
 
@@ -136,4 +136,4 @@ def test_train_word_model(tmp_path):
     first, second = (tmp_path / "checkpoints" / name for name in ("first", "second"))
     assert load_checkpoint(first / "model.pt", WordModelConfig(), ())[0].config == WordModelConfig(c=0.1)
     assert same_state(first, second)
-    assert files(first) == ["config.yaml", "model.pt"]
+    assert files(first) == ["config.yaml", "model.json", "model.pt"]

@@ -1,0 +1,40 @@
+"""Facts about the training of a checkpoint, readable without torch, which takes seconds to import.
+
+``model.json`` beside ``model.pt`` holds a copy of the facts in ``model.pt``, and the SHA-256 of that file. Where it is
+missing, damaged or of another file, the facts are read from ``model.pt`` itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from scow.errors import UserError
+from scow.io import read_json, sha256_of, write_json
+
+
+def fingerprint(signals: Iterable[str]) -> str:
+    """Tells whether a checkpoint was trained on just these signals, without naming one."""
+    return hashlib.sha256("\n".join(sorted(signals)).encode()).hexdigest()
+
+
+def write_facts(model: Path, facts: dict[str, Any]) -> None:
+    """Write ``model.json`` for a ``model.pt`` that is written."""
+    write_json(model.with_suffix(".json"), {"sha256": sha256_of(model), "facts": facts})
+
+
+def read_facts(model: Path) -> dict[str, Any]:
+    """Facts about a checkpoint; none where it is missing, or not self-describing."""
+    if not model.is_file():
+        return {}
+    try:
+        copy = read_json(model.with_suffix(".json"), "facts about a checkpoint")
+        if copy["sha256"] == sha256_of(model):
+            return dict(copy["facts"])
+    except (UserError, KeyError, TypeError, ValueError):
+        pass
+    from scow.models.checkpoint import checkpoint_facts
+
+    return checkpoint_facts(model)
