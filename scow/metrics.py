@@ -18,13 +18,11 @@ With one listener per signal the target itself is noisy (docs/NOISE.md).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import DegenerateDataWarning, bootstrap, kendalltau, mannwhitneyu
 
 LEVEL = 0.95  # of the intervals
 
@@ -72,6 +70,8 @@ def pearson(scores: ArrayLike, truth: ArrayLike) -> float | None:
 
 def kendall(scores: ArrayLike, truth: ArrayLike) -> float | None:
     """Kendall's tau-b, or None where scores or truth are constant."""
+    from scipy.stats import kendalltau  # here: the bootstrap needs no scipy, whose import is slow
+
     predicted, true = _checked(scores, truth)
     if np.ptp(predicted) == 0 or np.ptp(true) == 0:
         return None
@@ -103,58 +103,53 @@ def bootstrap_estimates(
     `groups` holds track or prompt of each signal. With `where`, groups are drawn from all signals, but only those
     inside count. Generators of the same seed give the same resamples, for paired comparisons.
     """
+    arrays = [np.asarray(values) for values in data]
     names, codes = np.unique(np.asarray(groups), return_inverse=True)
     inside = np.flatnonzero(np.ones(len(codes), dtype=bool) if where is None else where)
-    arrays, codes = [np.asarray(values)[inside] for values in data], codes[inside]
-    tau = _kendall_by_groups(arrays, codes, len(names)) if kendall in statistics.values() else None
+    arrays, codes = [values[inside] for values in arrays], codes[inside]
+    tau = group_kendall(arrays[0], arrays[1], codes, len(names)) if kendall in statistics.values() else None
 
-    def values_of(drawn: np.ndarray) -> np.ndarray:
-        times = np.bincount(drawn, minlength=len(names))
+    def values_of(times: np.ndarray) -> list[float | None]:
         index = np.repeat(np.arange(len(codes)), times[codes])
         resample = [values[index] for values in arrays]
         if not len(index):
-            return np.full(len(statistics), np.nan)
-        found = [tau(times) if tau and of is kendall else of(*resample) for of in statistics.values()]
-        return np.array(found, dtype=np.float64)
+            return [None] * len(statistics)
+        return [tau(times) if tau and of is kendall else of(*resample) for of in statistics.values()]
 
-    everything = np.arange(len(names))
-    values = values_of(everything)
-    if len(names) == 1:  # all resamples are the same
-        drawn = np.tile(values[:, None], n_resamples)
-    else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DegenerateDataWarning)  # undefined in some resamples
-            drawn = bootstrap((everything,), values_of, n_resamples=n_resamples, vectorized=False, method="percentile",
-                              rng=rng).bootstrap_distribution  # fmt: skip
-    return {name: _estimate(*found) for name, *found in zip(statistics, values, drawn, strict=True)}
+    draws = rng.integers(len(names), size=(n_resamples, len(names)))
+    drawn = np.array([values_of(np.bincount(draw, minlength=len(names))) for draw in draws], dtype=np.float64)
+    values = values_of(np.ones(len(names), dtype=np.int64))
+    return {name: _estimate(*found) for name, *found in zip(statistics, values, drawn.T, strict=True)}
 
 
-def _estimate(value: float, drawn: np.ndarray) -> Estimate:
-    defined = drawn[~np.isnan(drawn)]
-    if np.isnan(value):
-        return Estimate(None)
-    if len(defined) < max(2, len(drawn) / 2):
-        return Estimate(float(value))
-    low, high = np.quantile(defined, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return Estimate(float(value), float(np.std(defined, ddof=1)), float(low), float(high))
-
-
-def _kendall_by_groups(
-    data: Sequence[np.ndarray], groups: np.ndarray, n_groups: int
+def group_kendall(
+    scores: np.ndarray, truth: np.ndarray, codes: np.ndarray, n_groups: int
 ) -> Callable[[np.ndarray], float | None]:
-    """Kendall's tau-b of two arrays as a function of how often each group is drawn, shape (n_groups,).
+    """Kendall's tau-b of a resample, as a function of how often each group was drawn.
 
-    With draws w, a sum over pairs of signals is w' S w, where S holds the sums over the pairs of two groups.
+    With the signs x and y of the differences of two signals in scores and in truth, tau-b is
+    ``sum(x y) / sqrt(sum(x^2) sum(y^2))`` over all pairs. The sums over the pairs of two groups (`codes` numbers them)
+    are computed once; a resample weighs them.
     """
-    members = np.equal.outer(groups, np.arange(n_groups)).astype(np.float64)
-    x, y = (np.sign(np.subtract.outer(values, values)) for values in data)
-    sums = np.stack([members.T @ pairs @ members for pairs in (x * y, x * x, y * y)])
+    sums = np.empty((3, n_groups, n_groups))
+    for group in range(n_groups):
+        x, y = (np.sign(values[codes == group, None] - values) for values in (scores, truth))
+        for of, signs in zip(sums, (x * y, x * x, y * y), strict=True):
+            of[group] = np.bincount(codes, weights=signs.sum(axis=0), minlength=n_groups)
 
     def tau(times: np.ndarray) -> float | None:
-        agreeing, untied_x, untied_y = sums @ times.astype(np.float64) @ times
-        return float(agreeing / np.sqrt(untied_x) / np.sqrt(untied_y)) if untied_x and untied_y else None
+        both, in_scores, in_truth = times @ sums @ times
+        return float(both / np.sqrt(in_scores * in_truth)) if in_scores and in_truth else None
 
     return tau
+
+
+def _estimate(value: float | None, drawn: np.ndarray) -> Estimate:
+    defined = drawn[~np.isnan(drawn)]
+    if value is None or len(defined) < max(2, len(drawn) / 2):
+        return Estimate(value)
+    low, high = np.quantile(defined, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Estimate(value, float(np.std(defined, ddof=1)), float(low), float(high))
 
 
 def group_standard_error(
@@ -173,10 +168,13 @@ def equal_bins(values: ArrayLike, n_bins: int = 10) -> list[np.ndarray]:
 def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Area under the ROC curve; a label above 0.5 is a hit, so that the majority of listeners decides."""
     predicted, true = _checked(probabilities, labels)
-    hits, misses = predicted[true > 0.5], predicted[true <= 0.5]
-    if not len(hits) or not len(misses):
+    hits = true > 0.5
+    n_pairs = hits.sum() * (~hits).sum()
+    if n_pairs == 0:
         raise ValueError("expected hits and misses, found only one of them")
-    return float(mannwhitneyu(hits, misses).statistic / (len(hits) * len(misses)))
+    _, index, counts = np.unique(predicted, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[index]  # ties share the mean of their ranks
+    return float((ranks[hits].sum() - hits.sum() * (hits.sum() + 1) / 2) / n_pairs)
 
 
 def _checked(scores: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -23,8 +23,7 @@ import pandas as pd
 from scow.data.metadata import read_metadata
 from scow.data.scores import ScoreFile, read_rows, read_scores
 from scow.data.tables import HEARING_LOSSES
-from scow.errors import UserError
-from scow.evaluation.baselines import baseline_predictions, find_baselines, read_baseline_scores
+from scow.errors import UserError, expect
 from scow.evaluation.clip1_results import CLIP1_FIELDS, CLIP1_RESULTS
 from scow.metrics import Estimate, bias, bootstrap_estimates, kendall, pearson, rmse, roc_auc
 from scow.models.facts import fingerprint, read_facts
@@ -67,10 +66,9 @@ def evaluate(
     resamples: int = 1000,
 ) -> Evaluation:
     """Compare a file of scores with labelled metadata; the parameters are the options of evaluate.py."""
-    if resamples < 2 or seed < 0:
-        raise UserError(f"expected --resamples of at least 2 and --seed of at least 0, found {resamples} and {seed}")
-    if baseline_scores and train_metadata is None:
-        raise UserError("--baseline-scores: expected --train-metadata too, the labels to fit the baselines to")
+    expect(resamples >= 2, "--resamples", "at least 2", resamples)
+    expect(seed >= 0, "--seed", "at least 0", seed)
+    expect(train_metadata or not baseline_scores, "--baseline-scores", "--train-metadata too, to fit them to", "none")
     file = read_scores(scores, scale)
     everything = pd.DataFrame([asdict(record) for record in read_metadata(metadata, responses)])
     signals, notes = _labelled(file, everything, metadata)
@@ -129,19 +127,11 @@ def estimator(groups: pd.Series, seed: int, n_resamples: int) -> Estimator:
 def _labelled(file: ScoreFile, everything: pd.DataFrame, metadata: Path) -> tuple[pd.DataFrame, list[str]]:
     """The labelled signals with their scores, and notes on what is left out."""
     signals = everything[everything["correctness"].notna()].reset_index(drop=True)
-    if signals.empty:
-        raise UserError(
-            f"{metadata}: expected signals with correctness, found none; use a labelled split, or --responses"
-        )
+    expect(len(signals), metadata, "signals with correctness", "none; use a labelled split, or --responses")
     signals["predicted"] = signals["signal"].map(file.scores)
     signals["true"] = signals["correctness"] * 100
     signals["words"] = signals["prompt"].map(prompt_words)
-    missing = signals.loc[signals["predicted"].isna(), "signal"].tolist()
-    if missing:
-        raise UserError(
-            f"{file.path}: expected a score for each of {len(signals)} labelled signals of {metadata}, found "
-            f"none for {len(missing)}, for instance {missing[0]}; run infer.py on this split"
-        )
+    _expect_all(signals["signal"], file.scores, file.path)
     notes = []
     unknown = sorted(file.scores.keys() - set(everything["signal"]))
     if unknown:
@@ -152,6 +142,12 @@ def _labelled(file: ScoreFile, everything: pd.DataFrame, metadata: Path) -> tupl
     return signals, notes
 
 
+def _expect_all(signals: pd.Series, scores: Mapping[str, float], path: Path) -> None:
+    missing = signals[~signals.isin(list(scores))].tolist()
+    found = f"none for {len(missing)}, for instance {', '.join(missing[:1])}; is it the same split?"
+    expect(not missing, path, f"a score for each of {len(signals)} labelled signals", found)
+
+
 def _difference(
     path: Path | None, scale: str | None, signals: pd.DataFrame, seed: int, resamples: int
 ) -> tuple[dict[str, Any] | None, list[str]]:
@@ -160,8 +156,7 @@ def _difference(
         return None, []
     other = read_scores(path, scale).scores
     common = signals[signals["signal"].isin(other)]
-    if common.empty:
-        raise UserError(f"{path}: expected scores of the same signals, found none of them; check --against")
+    expect(len(common), f"--against {path}", "scores of the same signals", "none of them")
     lacking = len(signals) - len(common)
     notes = [f"{path} lacks {lacking} of the signals; the difference is on the others"] if lacking else []
 
@@ -181,17 +176,14 @@ def _baselines(
 ) -> list[dict[str, Any]]:
     if not paths or train_metadata is None:
         return []
+    from scow.evaluation import baselines  # here: scipy, which nothing else needs
+
     labels = {record.signal: record.correctness for record in read_metadata(train_metadata)}
     found = []
-    for name, (train, rest) in find_baselines(paths).items():
-        train_scores, scores = read_baseline_scores(train), read_baseline_scores(rest)
-        missing = [signal for signal in signals["signal"] if signal not in scores]
-        if missing:
-            raise UserError(
-                f"{rest}: expected a score for each labelled signal, found none for {len(missing)}, for instance "
-                f"{missing[0]}; check --baseline-scores"
-            )
-        predicted = signals["signal"].map(baseline_predictions(train_scores, labels, scores))
+    for name, (train, rest) in baselines.find_baselines(paths).items():
+        train_scores, scores = (baselines.read_baseline_scores(file) for file in (train, rest))
+        _expect_all(signals["signal"], scores, rest)
+        predicted = signals["signal"].map(baselines.baseline_predictions(train_scores, labels, scores))
         n_train = sum(not math.isnan(labels.get(signal, math.nan)) for signal in train_scores)
         estimates = estimate({"rmse": rmse, "ncc": pearson}, predicted, signals["true"])
         found.append({"name": name, "n_train": n_train, **estimates})
@@ -232,18 +224,17 @@ def _auc(words: pd.DataFrame) -> float | None:
 def _read_probabilities(path: Path, words: pd.DataFrame) -> pd.Series:
     """The probability of each word, all of which must be in the file."""
     rows = read_rows(path, f"a CSV file with the columns {', '.join(WORD_COLUMNS)}")
-    if rows[0] != WORD_COLUMNS:
-        raise UserError(f"{path}: expected the columns {', '.join(WORD_COLUMNS)}, found {', '.join(rows[0])}")
+    expect(rows[0] == WORD_COLUMNS, path, f"the columns {', '.join(WORD_COLUMNS)}", ", ".join(rows[0]))
     found = {tuple(row[:3]): row[3] for row in rows[1:] if len(row) == len(WORD_COLUMNS)}
     keys = [(signal, str(at), word) for signal, at, word in words[WORD_COLUMNS[:3]].itertuples(index=False)]
     probabilities = pd.to_numeric(pd.Series([found.get(key) for key in keys]), errors="coerce")
-    bad = np.flatnonzero(~probabilities.between(0.0, 1.0))
-    if len(bad):
-        signal, position, word = key = keys[bad[0]]
-        raise UserError(
-            f"{path}: expected a probability in 0 to 1 of word {position}, {word!r}, of signal {signal}, found "
-            f"{found.get(key, 'none')}; write the file again with infer.details=true"
-        )
+    bad = [
+        f"{found.get(key, 'none')} for word {key[1]}, {key[2]!r}, of signal {key[0]}"
+        for key, probability in zip(keys, probabilities, strict=True)
+        if not 0.0 <= probability <= 1.0
+    ]
+    hint = "; write the file again with infer.details=true"
+    expect(not bad, path, "a probability in 0 to 1 of each word", "".join(bad[:1]) + hint)
     return probabilities
 
 
