@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument(
         "--lyrics",
         required=True,
-        help="the words themselves, or a file: .lrc or .srt with times, .txt without (then times are approximate)",
+        help="the words themselves, or a file: LRC, SRT, WebVTT, or text without times (then they are approximate)",
     )
     parser.add_argument(
         "--hearing-loss",

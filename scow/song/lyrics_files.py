@@ -1,47 +1,83 @@
-"""Lyrics files, and the lines and words of a song that they give.
+r"""Lyrics as people have them, and the lines and words of a song that they give.
 
-**Files.** LRC, as music players use it: ``[mm:ss.xx]words``, several time stamps on a line for words that return,
-metadata tags (``[ar:...]``), ``[offset:+ms]`` (positive: the words come earlier), and the word times of the enhanced
-form (``<mm:ss.xx>``), which are removed. SRT: subtitles, read by the package srt. Any other text has no times. UTF-8,
-with or without byte-order mark; Windows-1252 where it is not UTF-8.
+**Encoding.** UTF-8 and UTF-16, by byte-order mark or without; else Windows-1252 or Mac Roman where these give no other
+letters than English lyrics hold, with a note. Anything else is refused: guesses on short texts are often wrong.
 
-**Words.** `lyric_words` normalizes as the challenge's prompts are: lower case, contractions expanded, numbers spelt
-out, punctuation removed (`scow.text.normalize`); a single ``?`` is an unintelligible word. A line that is wholly in
-square brackets (``[Chorus]``) and a line without letters or digits are left out.
+**Form**, found by what the text holds, whatever the name of the file:
 
-**End of a line.** In SRT, the end of its block. In LRC, the start of the next line (which may be empty), or 1.5 s per
-word and at least 4 s after its start, whichever is earlier; the rest is a gap. A line of more than 30 s is split into
-equal parts, each with its share of the words, because Whisper takes 30 s at a time.
+- Cues (SRT, WebVTT): a row ``start --> end`` and the rows after it. Blank rows inside a cue are allowed. A counter or
+  identifier just before the next cue, and NOTE, STYLE and REGION of WebVTT, are no lyrics.
+- LRC: ``[mm:ss.xx]words``; several stamps before words that return; tags (``[ar:...]``); ``[offset:+ms]`` (positive:
+  the words come earlier). Stamps of words (``<mm:ss.xx>``, ``[mm:ss.xx]``) are removed; one after the last word ends
+  the line. A row without a stamp continues the row before it.
+- Rows that begin with bare times (``0:12 words``) are read as LRC.
+- Any other text has no times.
+
+Stamps may have hours, a comma or colon before the fraction, or no fraction. ``[a:b:c]`` of LRC is minutes, seconds and
+hundredths unless there is a fraction as well.
+
+**Rows** (`clean_row`). Entities are decoded, and Unicode is composed (NFC; ligatures and full-width letters resolved).
+Removed are tags, ``\N``, invisible characters, notes (♪), what is in square brackets or braces, repeats (``(x2)``),
+headings (``Verse 2:``), a speaker in capitals (``MAN:``) or of a duet (``F:``), dashes before a speaker's words, and
+stage directions in brackets and capitals, unless the lyrics are all in capitals.
+
+**Words** (`lyric_words`) are normalized as the challenge's prompts are (`scow.text.normalize`); a single ``?`` is an
+unintelligible word. Punctuation between letters separates words (``boat,gently``), and ``&`` is "and".
+
+**End of a line.** In cues, the end of the cue. In LRC, the next later stamp, or 1.5 s per word and at least 4 s after
+its start, whichever is earlier; the rest is a gap. A line of more than 30 s is split into equal parts, each with its
+share of the words, because Whisper takes 30 s at a time.
+
+Every row with words becomes a line or is listed with a reason.
 """
 
 from __future__ import annotations
 
-import logging
+import html
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
-
-import srt
+from typing import NamedTuple
 
 from scow.data.audio import MAX_DURATION_S
 from scow.errors import UserError
+from scow.song.results import FailedLine
 from scow.text.normalize import normalize_prompt, prompt_words
 
-TIMED = (".lrc", ".srt")
+TIMED = {
+    ".lrc": "[mm:ss.xx] before each line",
+    ".srt": "hh:mm:ss,mmm --> hh:mm:ss,mmm",
+    ".vtt": "mm:ss.mmm --> mm:ss.mmm",
+}
+MAX_BYTES = 1_000_000
 SECONDS_PER_WORD = 1.5
 MIN_LINE_S = 4.0
+MAX_DAMAGED = 3  # characters that a whole file in UTF-8 may lack
+WESTERN = set("’‘“”–—…´«»¿¡éèêëàâäáåçñóòôöøúùûüíìîïæœßÉ\xa0")  # beyond ASCII, in English lyrics of 8-bit encodings
 
-logging.getLogger("srt").addHandler(logging.NullHandler())  # it warns of each block that it cannot parse
-
-_LRC_TIME = re.compile(r"\[(\d+):(\d{1,2}(?:[.:]\d{1,3})?)\]")
-_LRC_OFFSET = re.compile(r"\[offset:\s*([+-]?\d+)\s*\]", re.IGNORECASE)
-_WORD_TIME = re.compile(r"<\d+:\d{1,2}(?:[.:]\d{1,3})?>")
-_SRT_TIME = re.compile(r"(?<![\d:])(?:(\d+):)?(\d{1,2}):(\d{1,2})[,.](\d{1,3})(?!\d)")
-_MARKUP = re.compile(r"</?[a-zA-Z][^>]*>|\{\\[^}]*\}")
+_STAMP = r"-?\d{1,4}(?::\d{1,3}){1,3}(?:[.,]\d{1,9})?"
+_CUE = re.compile(rf"\s*\[?(?:({_STAMP})|\d\S{{0,40}})\s*-{{1,3}}>\s*({_STAMP})?")
+_LRC_STAMP = re.compile(rf"\[\s*({_STAMP})\s*\]")
+_BARE_STAMP = re.compile(rf"\s*\(?({_STAMP})\)?(?=\s|$)(?:\s+-\s)?")
+_WORD_STAMP = re.compile(rf"[\[<]\s*({_STAMP})\s*[>\]]")
+_LRC_TAG = re.compile(r"\[[a-z#][\w# ]*:[^\]]*\]", re.IGNORECASE)
+_BACKGROUND = re.compile(r"\[bg:([^\]]*)\]", re.IGNORECASE)  # sung, other than what tags hold
+_OFFSET = re.compile(r"\[offset:\s*([+-]?\d{1,9}(?:\.\d{1,9})?)\s*(ms|s)?\s*\]", re.IGNORECASE)
+_NO_TEXT = re.compile(r"(NOTE|STYLE|REGION|WEBVTT)\b")
+_BLANK = re.compile(r"<br\s*/?>|\\[Nnh]|\[[^\[\]]*\]|[♩-♯�]|\((?:x ?\d+|\d+ ?x)\)", re.IGNORECASE)
+_MARKUP = re.compile(r"</?[a-z][^<>]*>|\{[^{}]*\}", re.IGNORECASE)
+_COMPATIBLE = re.compile("[ﬀ-\ufb06\uff01-\uff5e]+")  # ligatures, full-width letters
+_SPEAKER = re.compile(r"^(?:[-–—] ?)?(?:(?:[MFD]|v\d|bg|[A-Z][A-Z0-9 .'&-]{1,29}): )?(?=.*[a-z])")
+_DIRECTION = re.compile(r"\([^()a-z]{0,60}[A-Z]{2}[^()a-z]{0,60}\)")
+_HEADING = re.compile(
+    r"(?:verse|(?:pre-?|post-?)?chorus|bridge|hook|refrain|intro|outro|interlude) ?(?:\d+ ?:?|:)", re.IGNORECASE
+)
+_GLUE = re.compile(r"(?<=[^\W_])(?:[,;:!?…_()\[\]\"“”|~+=]+|\.{2,}|(?<=\w\w)\.(?=\w\w))(?=[^\W\d_])")
 
 
 @dataclass(frozen=True)
@@ -50,12 +86,31 @@ class TimedLine:
 
     start_s: float  # from the beginning of the song
     end_s: float
-    text: str  # as the lyrics have it
+    text: str  # as the lyrics have it, without markup
+
+
+@dataclass(frozen=True)
+class Lyrics:
+    """What lyrics hold: lines with times, or else text without."""
+
+    lines: tuple[TimedLine, ...]  # in the order of their starts
+    text: tuple[str, ...] = ()  # lines without times, if no line has one
+    failed: tuple[FailedLine, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class _Row(NamedTuple):
+    """Rows of a file with their times."""
+
+    starts: list[float]
+    parts: list[str]
+    end: float | None
 
 
 def lyric_words(text: str) -> tuple[str, ...]:
     """Words of lyrics in the form of the challenge's prompts."""
-    return tuple(word for word in normalize_prompt(prompt_words(text)) if word == "?" or any(map(str.isalnum, word)))
+    apart = _GLUE.sub(" ", text).replace("&", " and ")
+    return tuple(word for word in normalize_prompt(prompt_words(apart)) if word == "?" or any(map(str.isalnum, word)))
 
 
 def check_words(text: str, where: str) -> tuple[str, ...]:
@@ -63,80 +118,158 @@ def check_words(text: str, where: str) -> tuple[str, ...]:
     words = lyric_words(text)
     if not any(word != "?" for word in words):
         raise UserError(f"{where}: expected lyrics with at least one word, found none")
-    if not any(unicodedata.name(char, "").startswith("LATIN") for word in words for char in word):
+    if not is_latin(" ".join(words)):
         raise UserError(f"{where}: expected English lyrics in Latin script, found {words[0]!r}")
     return words
 
 
-def read_lyrics(path: Path) -> str:
-    """Text of a lyrics file."""
+def is_latin(text: str) -> bool:
+    """Whether a text has some letter in Latin script."""
+    return any(unicodedata.name(char, "").startswith("LATIN") for char in text)
+
+
+def read_lyrics(path: Path) -> Lyrics:
+    """Lyrics of a file; UserError where it cannot be read, has no words, or no times though its name promises them."""
     try:
         raw = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: expected a lyrics file, found none ({error.strerror})") from error
-    if not raw.strip():
-        raise UserError(f"{path}: expected lyrics, found an empty file")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return raw.decode("cp1252", errors="replace")
-
-
-def timed_lines(path: Path) -> tuple[TimedLine, ...]:
-    """Lines of an LRC or SRT file, in the order of their starts."""
-    parse, form = parse_lrc, "[mm:ss.xx] before each line"
-    if path.suffix.lower() == ".srt":
-        parse, form = parse_srt, "hh:mm:ss,mmm --> hh:mm:ss,mmm"
-    lines = parse(read_lyrics(path))
-    if not lines:
+    text, notes = decode(raw, path)
+    lyrics = parse_lyrics(text)
+    form = TIMED.get(path.suffix.lower())
+    if form and not lyrics.lines and not lyrics.failed:
         raise UserError(f"{path}: expected times ({form}) and words, found none; without times, name it .txt")
-    return lines
+    if not lyrics.lines and not lyrics.failed:
+        check_words(" ".join(lyrics.text), str(path))
+    return Lyrics(lyrics.lines, lyrics.text, lyrics.failed, notes)
 
 
-def parse_lrc(text: str) -> tuple[TimedLine, ...]:
-    """Lines of LRC text, in the order of their starts; empty if no line has both a time and words."""
-    offset = _LRC_OFFSET.search(text)
-    offset_s = int(offset[1]) / 1000 if offset else 0.0
-    marks: list[tuple[float, str]] = []
-    for line in text.splitlines():
-        rest, starts = line.strip(), []
-        while match := _LRC_TIME.match(rest):
-            starts.append(60 * int(match[1]) + float(match[2].replace(":", ".")))
-            rest = rest[match.end() :].lstrip()
-        words = " ".join(_WORD_TIME.sub(" ", rest).split())
-        marks += [(max(0.0, start - offset_s), words) for start in starts]
-    marks.sort(key=lambda mark: mark[0])
+def decode(raw: bytes, path: Path) -> tuple[str, tuple[str, ...]]:
+    """Text of a file, and notes on its encoding."""
+    if not raw.strip() or len(raw) > MAX_BYTES:
+        found = f"{len(raw):,} bytes" if raw.strip() else "an empty file"
+        raise UserError(f"{path}: expected lyrics of at most {MAX_BYTES:,} bytes, found {found}")
+    if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return raw.decode("utf-16", errors="replace"), ()
+    if raw.count(0) > len(raw) / 4:
+        return raw.decode("utf-16-le" if raw[1::2].count(0) > raw[::2].count(0) else "utf-16-be", errors="replace"), ()
+    text = raw.decode("utf-8-sig", errors="replace")
+    damaged, letters = text.count("�"), sum(not char.isascii() for char in text)
+    if damaged == 0 and "\0" not in text and not text.startswith(("{\\rtf", "%PDF")):
+        return text, ()
+    for encoding, name in (("cp1252", "Windows-1252"), ("mac_roman", "Mac Roman")):
+        text_8_bit = raw.decode(encoding, errors="replace")
+        if {char for char in text_8_bit if not char.isascii()} <= WESTERN and "\0" not in text_8_bit:
+            return text_8_bit, (f"The lyrics are no UTF-8; they were read as {name}.",)
+    if damaged <= MAX_DAMAGED and letters > damaged:
+        return text, (f"The lyrics have {damaged} damaged character{'s' * (damaged > 1)}, which were left out.",)
+    raise UserError(f"{path}: expected a text file in UTF-8, found another encoding or no text; save it as UTF-8")
+
+
+def parse_lyrics(text: str) -> Lyrics:
+    """Lyrics in any of the forms above."""
+    rows = re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff"))
+    capitals = not any(map(str.islower, _MARKUP.sub("", _BLANK.sub("", text))))
+    bare = [_BARE_STAMP.match(row) for row in rows if row.strip()]
+    if any(match and match[1] for match in map(_CUE.match, rows)):
+        found, untimed = _cues(rows)
+    elif any(map(_LRC_STAMP.search, rows)):
+        found, untimed = _lrc(rows)
+    elif sum(map(bool, bare)) >= max(2, len(bare) / 2):
+        found, untimed = _lrc([_BARE_STAMP.sub(r"[\1]", row, count=1) for row in rows])
+    else:
+        return Lyrics((), tuple(line for row in rows if (line := clean_row(row, capitals=capitals))))
+    failed = [FailedLine(0.0, words, "has no time") for row in untimed if (words := clean_row(row, capitals=capitals))]
+    offset = _OFFSET.search(text)
+    offset_s = float(offset[1]) / (1 if (offset[2] or "").lower() == "s" else 1000) if offset else 0.0
+
+    marks: list[tuple[float, float | None, str]] = []
+    for row in found:
+        words = ""
+        for part in (clean_row(part, capitals=capitals) for part in row.parts):
+            if is_latin(words) and part and not is_latin(part):  # a translation
+                failed.append(FailedLine(max(0.0, row.starts[0]), part, "expected English lyrics in Latin script"))
+            else:
+                words = f"{words} {part}".strip()
+        for start in row.starts:
+            if start < 0 and words:
+                failed.append(FailedLine(0.0, words, f"begins {-start:g} s before the song"))
+            else:
+                marks.append((max(0.0, start - offset_s), None if row.end is None else row.end - offset_s, words))
+    starts = [*sorted({start for start, _, _ in marks}), float("inf")]
     lines = []
-    for (start, words), (following, _) in pairwise([*marks, (float("inf"), "")]):
-        if is_line(words):
-            longest = max(MIN_LINE_S, SECONDS_PER_WORD * len(lyric_words(words)))
-            lines.append(TimedLine(start, min(following, start + longest), words))
-    return tuple(lines)
-
-
-def parse_srt(text: str) -> tuple[TimedLine, ...]:
-    """Lines of SRT text, in the order of their starts; empty if no block has both times and words."""
-
-    def in_full(time: re.Match[str]) -> str:  # srt would read 00:01,5 as 1 min 5 s
-        return f"{time[1] or 0}:{time[2]}:{time[3]},{time[4]:0<3}"
-
-    text = "\n".join(_SRT_TIME.sub(in_full, row) if "-->" in row else row for row in text.splitlines())
-    lines = []
-    for block in srt.parse(text, ignore_errors=True):
-        words = " ".join(plain_lines(_MARKUP.sub(" ", block.content)))
+    for start, end, words in sorted(marks, key=lambda mark: mark[0]):
         if words:
-            lines.append(TimedLine(block.start.total_seconds(), block.end.total_seconds(), words))
-    return tuple(sorted(lines, key=lambda line: line.start_s))
+            longest = max(MIN_LINE_S, SECONDS_PER_WORD * len(lyric_words(words)))
+            before_next = min(starts[bisect_right(starts, start)], start + longest)
+            lines.append(TimedLine(start, before_next if end is None else end, words))
+    return Lyrics(tuple(lines), failed=tuple(failed))
 
 
-def plain_lines(text: str) -> tuple[str, ...]:
-    """Lines of text without times."""
-    return tuple(line for raw in text.splitlines() if is_line(line := " ".join(raw.split())))
+def _cues(rows: Sequence[str]) -> tuple[list[_Row], list[str]]:
+    """Cues of SRT and WebVTT, and rows that belong to none."""
+    web = rows[0].lstrip().startswith("WEBVTT")
+    cues: list[_Row] = []
+    untimed: list[str] = []
+    for i, following in pairwise([-1, *(i for i, row in enumerate(rows) if _CUE.match(row)), len(rows)]):
+        block = list(rows[i + 1 : following])
+        if following < len(rows) and block:  # a counter or identifier of the next cue
+            alone = len(block) == 1 or not block[-2].strip()
+            block = block[:-1] if block[-1].strip().isdigit() or (web and alone) else block
+        kept, comment = [], False
+        for row in block:
+            comment = bool(row.strip()) and (comment or (web and _NO_TEXT.match(row) is not None))
+            kept += [] if comment else [row]
+        match = _CUE.match(rows[i]) if i >= 0 else None
+        if match and match[1]:
+            if rows[i].lstrip().startswith("["):  # Whisper's own form: the words are in the same row
+                kept.insert(0, rows[i][match.end() :].lstrip("]"))
+            cues.append(_Row([_seconds(match[1], 3)], kept, _seconds(match[2], 3) if match[2] else None))
+        else:
+            untimed += kept
+    return cues, untimed
 
 
-def is_line(text: str) -> bool:
-    """Whether a line of lyrics is sung, rather than a heading, a note or nothing."""
-    return not re.fullmatch(r"\[[^\]]*\]", text) and any(map(str.isalnum, text))
+def _lrc(rows: Sequence[str]) -> tuple[list[_Row], list[str]]:
+    """Rows of LRC, and those before the first stamp."""
+    found: list[_Row] = []
+    untimed: list[str] = []
+    for row in rows:
+        rest, starts = _BACKGROUND.sub(r"\1", row.strip()), []
+        while match := _LRC_STAMP.match(rest) or _LRC_TAG.match(rest):
+            if match.re is _LRC_STAMP:
+                starts.append(_seconds(match[1], 2))
+            rest = rest[match.end() :].lstrip()
+        if starts:
+            *_, last = [None, *_WORD_STAMP.finditer(rest)]
+            end = _seconds(last[1], 2) if last and last.end() == len(rest) and len(starts) == 1 else None
+            found.append(_Row(starts, [rest], end if end is None or end > starts[0] else None))
+        elif rest:
+            (found[-1].parts if found else untimed).append(rest)
+    return found, untimed
+
+
+def _seconds(stamp: str, colons: int) -> float:
+    """Seconds of a stamp; without a dot, what follows the colon number `colons`, or has 3 digits, is the fraction."""
+    digits = stamp.lstrip("-").replace(",", ".")
+    if "." not in digits and (digits.count(":") >= colons or digits[-4:-3] == ":"):
+        digits = ".".join(digits.rsplit(":", 1))
+    seconds = sum(float(part) * 60**i for i, part in enumerate(reversed(digits.split(":"))))
+    return -seconds if stamp.startswith("-") else seconds
+
+
+def clean_row(row: str, *, capitals: bool) -> str:
+    """What is sung of a row of lyrics, empty if nothing is; `capitals`: the lyrics are all in capitals."""
+    text = _WORD_STAMP.sub("", row).strip()
+    if " " not in text:  # the stamps are all that separates words
+        text = _WORD_STAMP.sub(" ", row)
+    text = unicodedata.normalize("NFC", html.unescape(html.unescape(text)))
+    text = _COMPATIBLE.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
+    text = _MARKUP.sub("", _BLANK.sub(" ", text))
+    text = "".join(char for char in text if unicodedata.category(char) != "Cf")
+    text = " ".join((text if capitals else _DIRECTION.sub(" ", text)).split())
+    text = _SPEAKER.sub("", text)
+    return "" if _HEADING.fullmatch(text) or not any(map(str.isalnum, text)) else text
 
 
 def split_long(lines: Sequence[TimedLine]) -> tuple[TimedLine, ...]:

@@ -16,6 +16,7 @@ import importlib.util
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,7 @@ from scow.models.inputs import MAX_WORDS
 from scow.song.alignment import align
 from scow.song.audio import clipped, read_song
 from scow.song.hearing_loss import DEFAULT_LEVEL_DB_SPL, INSTALL, MAX_SAMPLES, SIMULATED, Progress, simulate
-from scow.song.lyrics_files import TIMED, TimedLine, check_words, plain_lines, read_lyrics, split_long, timed_lines
+from scow.song.lyrics_files import Lyrics, TimedLine, check_words, parse_lyrics, read_lyrics, split_long
 from scow.song.predictor import Predictor
 from scow.song.results import ExcerptPrediction, FailedLine, SongPrediction
 
@@ -106,21 +107,24 @@ def predict_song(
 ) -> SongPrediction:
     """Predict each line of a song.
 
-    The audio is a file that `scow.song.audio.read_song` reads, or stereo samples at 44.1 kHz. The lyrics are a file
-    (``.lrc`` and ``.srt`` have times, any other is text), text, or lines with times. Text of one line with at most 30 s
+    The audio is a file that `scow.song.audio.read_song` reads, or stereo samples at 44.1 kHz. The lyrics are a file or
+    text, with or without times (`scow.song.lyrics_files`), or lines with times. Text of one line with at most 30 s
     of audio is one excerpt; other text is aligned with the song. A function as `predictor` is called after the input
     was checked. `progress` takes a label, how much is done, and of how much.
     """
     options = options or PredictOptions()
     options.validate()
-    timed, plain = _given_lines(lyrics)
+    read = _lyrics(lyrics)
     name, signal = _signal(audio)
     duration_s = signal.samples.shape[1] / signal.rate_hz
     predictor = predictor if isinstance(predictor, Predictor) else predictor()
-    timed, notes = _with_times(plain, signal, duration_s, predictor) if plain else (timed, ())
-    checked = [_checked(line, signal) for line in split_long(timed)]
+    timed, notes = _with_times(read.text, signal, duration_s, predictor) if read.text else (read.lines, ())
+    within = [replace(line, end_s=max(line.start_s, min(line.end_s, duration_s))) for line in timed]
+    checked = [_checked(line, signal) for line in split_long(within)]
     lines = [line for line in checked if isinstance(line, TimedLine)]
-    failed = [line for line in checked if isinstance(line, FailedLine)]
+    failed = sorted(
+        [*read.failed, *(line for line in checked if isinstance(line, FailedLine))], key=attrgetter("start_s")
+    )
     if not lines:
         first = failed[0] if failed else FailedLine(0.0, "lyrics", "expected at least one line, found none")
         more = f" (and so for {len(failed)} lines)" if len(failed) > 1 else ""
@@ -151,7 +155,7 @@ def predict_song(
             for i, line in enumerate(lines)
         ),
         failed=tuple(failed),
-        notes=(*notes, *_audio_notes(signal)),
+        notes=(*read.notes, *notes, *_audio_notes(signal)),
         outline=_outline(signal),
     )
 
@@ -162,16 +166,14 @@ def _signal(audio: Path | str | StereoSignal) -> tuple[str, StereoSignal]:
     return Path(audio).name, read_song(Path(audio))
 
 
-def _given_lines(lyrics: Path | str | Sequence[TimedLine]) -> tuple[tuple[TimedLine, ...], tuple[str, ...]]:
-    """Lines with times, or lines of text with at least one word in Latin script; one of both is empty."""
-    if not isinstance(lyrics, (str, Path)):
-        return tuple(lyrics), ()
-    path = Path(lyrics) if isinstance(lyrics, Path) or FILE_NAME.fullmatch(lyrics) else None
-    if path and path.suffix.lower() in TIMED:
-        return timed_lines(path), ()
-    lines = plain_lines(read_lyrics(path) if path else str(lyrics))
-    check_words(" ".join(lines), str(path or "lyrics"))
-    return (), lines
+def _lyrics(given: Path | str | Sequence[TimedLine]) -> Lyrics:
+    """Lyrics from a file, a text, or lines; text has some word in Latin script."""
+    if isinstance(given, Path) or (isinstance(given, str) and FILE_NAME.fullmatch(given)):
+        return read_lyrics(Path(given))
+    lyrics = parse_lyrics(given) if isinstance(given, str) else Lyrics(tuple(given))
+    if isinstance(given, str) and not (lyrics.lines or lyrics.failed):
+        check_words(" ".join(lyrics.text), "lyrics")
+    return lyrics
 
 
 def _with_times(
@@ -191,10 +193,9 @@ def _with_times(
 
 
 def _checked(line: TimedLine, signal: StereoSignal) -> TimedLine | FailedLine:
-    """A line with its end within the song, or the reason why it cannot be predicted."""
+    """The line, or the reason why it cannot be predicted."""
     duration_s = signal.samples.shape[1] / signal.rate_hz
-    inside = replace(line, end_s=min(line.end_s, duration_s))
-    length_s = max(0.0, inside.end_s - line.start_s)
+    length_s = line.end_s - line.start_s
     try:
         n_words = len(check_words(line.text, "lyrics"))
     except UserError as error:
@@ -207,10 +208,10 @@ def _checked(line: TimedLine, signal: StereoSignal) -> TimedLine | FailedLine:
         reason = (
             f"lasts {length_s:.2f} s; expected at least {MIN_DURATION_S} s before the next line or the end of the song"
         )
-    elif np.abs(_cut(signal, inside).samples).max() <= ONE_BIT:
+    elif np.abs(_cut(signal, line).samples).max() <= ONE_BIT:
         reason = "silent: expected some sample above one 16-bit step"
     else:
-        return inside
+        return line
     return FailedLine(line.start_s, line.text, reason)
 
 

@@ -1,39 +1,40 @@
-"""scow.song.lyrics_files: LRC, SRT and plain lyrics as lines, and lines as words."""
+"""scow.song.lyrics_files: lyrics of any form and encoding as lines, and lines as words."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
+from helpers import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scow.errors import UserError
 from scow.song.lyrics_files import (
     TimedLine,
     check_words,
+    clean_row,
+    is_latin,
     lyric_words,
-    parse_lrc,
-    parse_srt,
-    plain_lines,
+    parse_lyrics,
     read_lyrics,
     split_long,
-    timed_lines,
 )
 from scow.text.normalize import prompt_words
 
-LRC = """[ar:Somebody]
-[ti:A song]
-[00:12.00][01:15.3]Hello my friend
+LRC = """\ufeff[ar:Somebody]
+[00:12.00][ar:x][01:15.3]Hello my friend
 [00:14.00]
 [00:20.50]<00:20.50> the <00:21.00> sun <00:21.40> goes down
 [00:23:75]after a while
 [00:26]♪
 [length: 02:00]
-no time here
 """
 SRT = """1
 00:00:01,000 --> 00:00:03,500
 <i>Hello</i>
-world
+
+- world
 
 3
 01:01:05.2 --> 01:01:08,040 X1:0
@@ -43,13 +44,28 @@ world
 00:00:04,000 --> 00:00:05,000
 [Music]
 """
+VTT = """WEBVTT - a title
+
+STYLE
+::cue { color: red }
+
+NOTE not sung
+nor this
+
+first
+00:01.000 --> 00:02.000 align:start
+<v Ann>Row, <00:01.500><c.x>row</c>
+your boat
+
+00:00:03.000 --> 00:00:04.000
+99
+"""
 
 
 @pytest.mark.parametrize(
-    ("parse", "text", "expected"),
+    ("text", "expected"),
     [
         (
-            parse_lrc,
             LRC,
             [
                 (12.0, 14.0, "Hello my friend"),  # the line without words ends it
@@ -58,19 +74,93 @@ world
                 (75.3, 79.8, "Hello my friend"),  # 1.5 s for each of three words
             ],
         ),
-        (parse_lrc, "[00:10.00]you", [(10.0, 14.0, "you")]),  # 4 s at least
-        (parse_lrc, "[offset:+500]\n[00:10]you", [(9.5, 13.5, "you")]),
-        (parse_lrc, "[Offset: 20000]\n[00:10]you", [(0.0, 4.0, "you")]),
-        (parse_lrc, "[offset:soon]\n[00:10]you", [(10.0, 14.0, "you")]),
-        (parse_srt, SRT, [(1.0, 3.5, "Hello world"), (3665.2, 3668.04, "Good night")]),
-        (parse_srt, "00:01,5 --> 00:03,250\nno hours", [(1.5, 3.25, "no hours")]),
-        (parse_srt, "1\n00:00:04,000 -->\nno end", []),
+        ("[00:10.00]you", [(10.0, 14.0, "you")]),  # 4 s at least
+        ("[offset:+500]\n[00:10]you", [(9.5, 13.5, "you")]),
+        ("[Offset: -0.5 s]\n[00:10]you", [(10.5, 14.5, "you")]),
+        ("[offset:20000]\n[offset:soon]\n[00:10]you", [(0.0, 4.0, "you")]),
+        ("[01:02:03.5]after hours\r[ 00:01,5 ]\tcomma", [(1.5, 5.5, "comma"), (3723.5, 3727.5, "after hours")]),
+        ("[00:01]<00:01>beau<00:02>ti<00:03>ful <00:04>day<00:05>", [(1.0, 5.0, "beautiful day")]),
+        ("[00:01]Row [00:02]row\nyour boat\n[00:09][Chorus] la", [(1.0, 7.0, "Row row your boat"), (9.0, 13.0, "la")]),
+        ("[00:01]uno\n[00:01]one\n[00:03]", [(1.0, 3.0, "uno"), (1.0, 3.0, "one")]),
+        (
+            "0:01 Row row\n0:04 - your boat\n(0:06) la",
+            [(1.0, 4.0, "Row row"), (4.0, 6.0, "your boat"), (6.0, 10.0, "la")],
+        ),
+        (SRT, [(1.0, 3.5, "Hello world"), (3665.2, 3668.04, "Good night")]),
+        ("00:01,5-->00:03:250\nno\\Nhours", [(1.5, 3.25, "no hours")]),
+        ("1\n00:00:04 -->\nno end", [(4.0, 8.0, "no end")]),
+        ("[00:01.000 --> 00:02.000]  in one row", [(1.0, 2.0, "in one row")]),
+        (VTT, [(1.0, 2.0, "Row, row your boat"), (3.0, 4.0, "99")]),
     ],
 )
-def test_lines_of_timed_lyrics(parse, text, expected):
-    assert [(line.start_s, line.end_s, line.text) for line in parse(text)] == [
+def test_parse_lyrics_with_times(text, expected):
+    lyrics = parse_lyrics(text)
+    assert not lyrics.failed
+    assert [(line.start_s, line.end_s, line.text) for line in lyrics.lines] == [
         (pytest.approx(start), pytest.approx(end), words) for start, end, words in expected
     ]
+
+
+def test_parse_lyrics_without_times():
+    text = "[Chorus]\n\nVerse 2:\n  Hello   you \n♪ ♪\n(ooh) at 5:15\nlove --> hate (x2)\n"
+    assert parse_lyrics(text).text == ("Hello you", "(ooh) at 5:15", "love --> hate")
+    assert parse_lyrics("(HEY) YOU").text == ("(HEY) YOU",)  # no direction where all is in capitals
+
+
+def test_parse_lyrics_lists_what_has_no_place():
+    lyrics = parse_lyrics("a title\n[-00:02]early\n[00:05]row your boat\n划船\n[00:09]la")
+    assert [line.text for line in lyrics.lines] == ["row your boat", "la"]
+    assert {(line.lyrics, line.reason.split()[0]) for line in lyrics.failed} == {
+        ("a title", "has"), ("early", "begins"), ("划船", "expected"),
+    }  # fmt: skip
+
+
+ROWS = st.lists(
+    st.sampled_from(
+        [
+            "",
+            "[00:0{i}.5]w{i}",
+            "w{i}",
+            "[00:01][00:0{i}]",
+            "00:0{i},5 --> 00:09,1",
+            "<b>w{i}</b>",
+            "{i}",
+            "[-0:0{i}]w{i}",
+        ]
+    ),
+    max_size=9,
+)
+
+
+@given(ROWS)
+def test_every_word_is_in_a_line_or_listed(rows):
+    text = "\n".join(row.format(i=i) for i, row in enumerate(rows, start=1))
+    lyrics = parse_lyrics(text)
+    shown = " ".join([*(line.text for line in lyrics.lines), *lyrics.text, *(line.lyrics for line in lyrics.failed)])
+    for i in range(1, len(rows) + 1):
+        assert (f"w{i}" in text) == (f"w{i}" in shown)
+
+
+@given(st.text(max_size=60))
+def test_clean_row_keeps_words_alone(row):
+    cleaned = clean_row(row, capitals=False)
+    assert bool(cleaned) == bool(lyric_words(cleaned))
+
+
+def test_lyrics_corpus():
+    folder = ROOT.parent / "shared" / "faults" / "lyrics"
+    if not folder.is_dir():
+        pytest.skip("no corpus at ../shared/faults/lyrics")
+    expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+    del expected["about"]
+    for name in [name for name in expected if "lines" in expected[name]]:
+        lyrics = read_lyrics(folder / name)
+        found = [(line.start_s, line.text) for line in lyrics.lines if is_latin(line.text)]
+        if name == "S09_html.srt":  # its last cue is sung as well, but has no entry
+            assert found.pop() == (11.0, "merrily now")
+        assert found == [(pytest.approx(start), text) for start, text in expected[name]["lines"]], name
+        n_listed = len(lyrics.failed) + sum(not is_latin(line.text) for line in lyrics.lines)
+        assert n_listed == expected[name].get("listed", 0), name
 
 
 def test_split_long_shares_words_among_equal_parts():
@@ -80,12 +170,30 @@ def test_split_long_shares_words_among_equal_parts():
     assert all(part.end_s - part.start_s < 30 for part in parts)
 
 
-def test_plain_lines_leave_out_headings_and_notes():
-    assert plain_lines("[Chorus]\n\n  Hello   you \n♪ ♪\n(ooh)\n") == ("Hello you", "(ooh)")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("I'm 99 red-hot, don’t! – ? ...", "i am ninety nine red hot do not ?"),
+        ("boat,gently...down(ooh)baby & me", "boat gently down ooh baby and me"),
+        ("3,000 f*ck a.m. it's", "three thousand fck am it is"),
+    ],
+)
+def test_lyric_words(text, words):
+    assert lyric_words(text) == tuple(words.split())
 
 
-def test_lyric_words_are_normalized_as_prompts():
-    assert lyric_words("I'm 99 red-hot, don’t! – ? ...") == tuple("i am ninety nine red hot do not ?".split())
+@pytest.mark.parametrize(
+    ("row", "sung"),
+    [
+        ("don&apos;t &amp;amp; it&#39;s <b>all</b>", "don't & it's all"),
+        ("cafe\u0301 \ufb01ne\u2028z\u200be\u00adro", "café fine zero"),
+        ("♪ gently down ♪", "gently down"),
+        ("- MAN: hello (MUSIC PLAYING)", "hello"),
+        ("F: hello<br/>you {b}now{/b}", "hello you now"),
+    ],
+)
+def test_clean_row(row, sung):
+    assert clean_row(row, capitals=False) == sung
 
 
 def test_lyric_words_agree_with_prompts_of_the_challenge(clip1):
@@ -98,7 +206,7 @@ def test_lyric_words_agree_with_prompts_of_the_challenge(clip1):
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("", "at least one word"), ("... ?", "at least one word"), ("Привет мир", "Latin script, found 'привет'")],
+    [("... ?", "at least one word"), ("Привет мир", "Latin script, found 'привет'")],
 )
 def test_check_words_refuses(text, reason):
     with pytest.raises(UserError, match=f"^song.txt: expected .*{reason}"):
@@ -107,24 +215,35 @@ def test_check_words_refuses(text, reason):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "reason"),
+    ("content", "reason"),
     [
-        ("a.lrc", b"hello\nworld", "expected times .*found none"),
-        ("a.srt", b"hello\nworld", "expected times .*found none"),
-        ("a.lrc", b" \n", "empty file"),
-        ("a.lrc", None, "expected a lyrics file, found none"),
+        (b"hello\nworld", "expected times .*found none"),
+        (b" \n", "empty file"),
+        (b"a" * 1_000_001, "1,000,001 bytes"),
+        (None, "expected a lyrics file, found none"),
+        (b"[00:01]\xc7\xe1\xc7\xe1\xb5\xd8\xcb\xb3", "expected a text file in UTF-8"),
+        (b"\x89PNG\r\n\x1a\n\x00\x80\xff", "expected a text file in UTF-8"),
     ],
 )
-def test_timed_lines_names_the_file_that_it_refuses(tmp_path, name, content, reason):
-    path = tmp_path / name
+def test_read_lyrics_names_the_file_that_it_refuses(tmp_path, content, reason):
+    path = tmp_path / "a.lrc"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"{name}: .*{reason}"):
-        timed_lines(path)
+    with pytest.raises(UserError, match=rf"a\.lrc: .*{reason}"):
+        read_lyrics(path)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252", "mac_roman"])
 def test_read_lyrics_in_common_encodings(tmp_path, encoding):
     path = tmp_path / "a.txt"
-    path.write_bytes("café".encode(encoding))
-    assert read_lyrics(path) == "café"
+    path.write_bytes("don’t señor café".encode(encoding))
+    lyrics = read_lyrics(path)
+    assert lyrics.text == ("don’t señor café",)
+    assert bool(lyrics.notes) == (encoding in ("cp1252", "mac_roman"))
+
+
+def test_read_lyrics_notes_damaged_characters(tmp_path):
+    (tmp_path / "a.txt").write_bytes("don’t go, it’s late".encode() + b"\xe2\x80")
+    lyrics = read_lyrics(tmp_path / "a.txt")
+    assert lyrics.text == ("don’t go, it’s late",)
+    assert "1 damaged character" in lyrics.notes[0]
