@@ -12,16 +12,15 @@ from __future__ import annotations
 import sys
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from scow.hydra_cli import config_folder, outcome_of, plain_config, run_hydra
+from scow.hydra_cli import config_folder, outcome_of, overridden_keys, plain_config, run_hydra
 from scow.inference import infer, infer_config
 
 outcomes: list[Exception | None] = []
 
 
-@hydra.main(version_base="1.3", config_path="checkpoints/final", config_name="config")
+@hydra.main(version_base="1.3", config_path=None, config_name="config")
 def main(cfg: DictConfig) -> None:
     """Run the stage on the composed config."""
     outcomes.append(outcome_of(lambda: run(cfg)))
@@ -29,9 +28,7 @@ def main(cfg: DictConfig) -> None:
 
 def run(cfg: DictConfig) -> None:
     """Predict each split and print how well."""
-    chosen = HydraConfig.get()
-    overridden = [override.partition("=")[0].lstrip("+~") for override in chosen.overrides.task]
-    done, missing = infer(infer_config(plain_config(cfg), config_folder(chosen), overridden))
+    done, missing = infer(infer_config(plain_config(cfg), config_folder(), overridden_keys()))
     for split in done:
         score = f"{len(split.signals)} signals, no labels" if split.agreement is None else str(split.agreement)
         print(f"{split.split}: {score} -> {split.path}")

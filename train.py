@@ -17,7 +17,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from scow.cli import Progress, run_script
-from scow.hydra_cli import config_folder, outcome_of, plain_config, run_hydra
+from scow.config import REFERENCE, folder_inside
+from scow.hydra_cli import config_folder, outcome_of, overridden_keys, plain_config, run_hydra
 from scow.io import atomic_write, write_json
 from scow.metrics import agreement
 from scow.models.model import Epoch
@@ -29,7 +30,7 @@ outcomes: list[Figures | Exception] = []  # of a single run
 sweep: list[dict[str, str]] = []  # rows of a sweep's table
 
 
-@hydra.main(version_base="1.3", config_path="checkpoints/final", config_name="config")
+@hydra.main(version_base="1.3", config_path=None, config_name="config")
 def main(cfg: DictConfig) -> None:
     """Run the stage on the composed config; hydra calls this for each run of a sweep."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
@@ -41,13 +42,17 @@ def main(cfg: DictConfig) -> None:
 def run(cfg: DictConfig) -> Figures:
     """Train, or cross-validate, and print how well the model predicts."""
     config = train_config(plain_config(cfg))
+    given = HydraConfig.get().mode == RunMode.MULTIRUN or "train.save_dir" in overridden_keys()
+    if not given and config.train.save_dir.resolve() != config_folder().resolve():
+        folder_inside(config.train.save_dir, "train.save_dir")
     if config.run.cv:
         return report_cross_validation(config)
     folder = config.train.save_dir
     model, facts = train(config, on_epoch=print_epoch)
-    if folder.resolve() != config_folder(HydraConfig.get()).resolve():
+    if folder.resolve() != config_folder().resolve():
         with atomic_write(folder / "config.yaml") as temporary:  # infer.py -cp reads it beside model.pt
-            OmegaConf.save(cfg, temporary)
+            has_resolvers = "${" in REFERENCE.sub("", OmegaConf.to_yaml(cfg))  # of the command line; no file may
+            OmegaConf.save(cfg, temporary, resolve=has_resolvers)
     result = figures_of(facts)
     score = f"RMSE {result.rmse:.2f}, r {'undefined' if result.r is None else f'{result.r:.3f}'}"
     if model.log:

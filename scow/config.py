@@ -3,18 +3,77 @@
 A value of the wrong type is an error that names section, key, type expected and value found; values out of range are
 refused by the dataclass, in ``__post_init__``. Unknown keys are passed over, because published configs hold others;
 `unknown_keys` finds them. A backslash in a path is read as a slash, and a single name as a list of one.
+
+A checkpoint's config comes from anywhere, so `read_config` takes it as data: it may not name code, read the environment
+or choose where hydra looks. Names in it stay in their folder (`plain_name`, `folder_inside`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
-from scow.errors import UserError
-from scow.io import portable_path
+from scow.errors import UserError, expect
+from scow.io import portable_path, read_yaml
 
 Options = TypeVar("Options")
+REFERENCE = re.compile(r"\$\{[\w.\[\]]+\}")  # ${key}, without a resolver
+MAX_REFERENCES = 16  # ${key} in a config: references to references could make it grow without bounds
+HYDRA_SWEEP = {  # what configs of this project hold, or held, under ``hydra.sweep``
+    "dir": "checkpoints/${exp_name}_sweep",
+    "subdir": "${swept:${hydra.sweep.dir},${hydra.overrides.task}}",
+}
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint's config, as plain values, without ``hydra:``."""
+    content = read_yaml(path)
+    hydra = as_section(content.pop("hydra", None), f"{path}: hydra")
+    shipped = hydra.keys() <= {"sweep"} and as_section(hydra.get("sweep"), "hydra.sweep").items() <= HYDRA_SWEEP.items()
+    expect(shipped, path, "no settings of hydra but those shipped; give them on the command line", f"hydra: {hydra}")
+    keys, texts = _keys_and_texts(content)
+    for key in keys:
+        special = key == "defaults" or re.fullmatch(r"_\w+_", key)
+        expect(not special, path, "options of this project", f"{key}, with which hydra would read or call something")
+    for text in texts:
+        expect("${" not in REFERENCE.sub("", text), path, "plain values and references ${key}", f"{text!r}")
+    n_references = sum(text.count("${") for text in texts)
+    expect(n_references <= MAX_REFERENCES, path, f"at most {MAX_REFERENCES} references ${{key}}", n_references)
+    return content
+
+
+def _keys_and_texts(node: object) -> tuple[list[str], list[str]]:
+    """All keys and all text values of nested values."""
+    keys: list[str] = []
+    texts: list[str] = []
+    waiting = [node]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Mapping):
+            keys += map(str, node)
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+        elif isinstance(node, str):
+            texts.append(node)
+    return keys, texts
+
+
+def plain_name(name: object, where: str) -> str:
+    """A name that becomes a file or folder, or part of its name: it may not lead out of the folder."""
+    plain = isinstance(name, str | int) and re.fullmatch(r"[^./\\:\x00-\x1f][^/\\:\x00-\x1f]{0,199}", str(name))
+    expect(plain, where, "a plain file name", repr(name))
+    return str(name)
+
+
+def folder_inside(path: Path, where: str) -> Path:
+    """A folder of outputs that a config chooses: inside the folder that the user works in."""
+    inside = not path.is_absolute() and ".." not in path.parts and ":" not in str(path)
+    expect(inside, where, "a folder inside this one, or one that the command line gives", path)
+    return path
 
 
 def options_from(cls: type[Options], section: object, where: str) -> Options:

@@ -2,26 +2,35 @@
 
 hydra calls the script's main once, or once for each run of a sweep. main passes its work to `outcome_of` and collects
 the outcomes, because hydra prints an error that main raises at length; `run_hydra` then turns it into one line.
+
+hydra itself reads no file: a config file can name Python code for it to call, and checkpoints come from other people.
+`run_hydra` reads the file that ``-cp`` and ``-cn`` choose as data, and gives hydra the values.
 """
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from hydra.conf import HydraConf, RunDir, SweepDir
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from scow.cli import EXIT_OK, run_script
-from scow.errors import UserError
+from scow.config import plain_name, read_config
+from scow.errors import UserError, expect
 
 Result = TypeVar("Result")
+chosen_config: list[Path] = []  # the file that hydra's values come from
 
 
 def run_hydra(main: Callable[[], None], outcomes: Sequence[object]) -> int:
@@ -31,15 +40,17 @@ def run_hydra(main: Callable[[], None], outcomes: Sequence[object]) -> int:
     sweep's run after the swept values. The folder of the sweep is here for configs without a ``hydra:`` section.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # hydra raises its errors instead of printing them
-    sweep = SweepDir("checkpoints/${exp_name}_sweep", "${swept:${hydra.sweep.dir},${hydra.overrides.task}}")
+    sweep = SweepDir("checkpoints/${plain:${exp_name}}_sweep", "${swept:${hydra.sweep.dir},${hydra.overrides.task}}")
     quiet = HydraConf(run=RunDir("."), sweep=sweep, output_subdir=None)
     for group in quiet.defaults:
         group.update(dict.fromkeys(group.keys() & {"hydra_logging", "job_logging"}, "none"))
     ConfigStore.instance().store(group="hydra", name="config", node=quiet, provider="scow")
     OmegaConf.register_new_resolver("swept", _folder_name, replace=True)  # for hydra.sweep.subdir
+    OmegaConf.register_new_resolver("plain", lambda name: plain_name(name, "exp_name"), replace=True)
 
     def body() -> int:
         try:
+            ConfigStore.instance().store("config", read_config(_take_config_file(main)))
             main()
         except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
             raise UserError(f"config or override: {' '.join(str(error).split())}") from error
@@ -63,12 +74,34 @@ def outcome_of(task: Callable[[], Result]) -> Result | Exception:
 
 def plain_config(cfg: DictConfig) -> dict[str, Any]:
     """A composed config as plain values, interpolations resolved."""
-    return cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
+    values = cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True))
+    plain_name(values.get("exp_name", "none"), "exp_name")
+    return values
 
 
-def config_folder(chosen: HydraConf) -> Path:
-    """Folder of the config.yaml that hydra read."""
-    return next(Path(source.path) for source in chosen.runtime.config_sources if source.provider == "main")
+def config_folder() -> Path:
+    """Folder of the config.yaml that was read."""
+    return chosen_config[-1].parent
+
+
+def overridden_keys() -> list[str]:
+    """Keys that the command line gives."""
+    return [override.partition("=")[0].lstrip("+~") for override in HydraConfig.get().overrides.task]
+
+
+def _take_config_file(main: Callable[[], None]) -> Path:
+    """Take the options that choose a config file from the command line; a folder is relative to the script's."""
+    parser = argparse.ArgumentParser(add_help=False, usage="see --help")
+    parser.add_argument("--config-path", "-cp", type=Path, default=Path("checkpoints/final"))
+    parser.add_argument("--config-name", "-cn", default="config")
+    parser.add_argument("--config-dir", "-cd")
+    parser.add_argument("--cfg", "-c")  # hydra's, so that it is not taken for one of the others
+    given, rest = parser.parse_known_args()
+    expect(given.config_dir is None, "--config-dir", "-cp, a checkpoint's folder", given.config_dir)
+    sys.argv[1:] = [*rest, *(["--cfg", given.cfg] if given.cfg else [])]
+    folder = Path(inspect.getfile(inspect.unwrap(main))).resolve().parent / given.config_path
+    chosen_config.append(folder / f"{given.config_name.removesuffix('.yaml')}.yaml")
+    return chosen_config[-1]
 
 
 def swept_overrides(sweep_dir: str, overrides: Sequence[str]) -> list[str]:

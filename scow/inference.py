@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from scow.config import as_section, options_from
+from scow.config import as_section, folder_inside, options_from, plain_name
 from scow.data.metadata import metadata_beside, read_metadata
 from scow.data.provenance import differences
 from scow.data.scores import FORM_HEADER, write_rows, write_scores
@@ -105,16 +105,20 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
     section = as_section(config.get("infer"), "infer")
     save_dir = as_section(config.get("train"), "train").get("save_dir")
     moved = save_dir is not None and any(key in ("exp_name", "train.save_dir") for key in overridden)
+    folder = portable_path(str(save_dir)) if moved else config_folder
+    if moved and "train.save_dir" not in overridden:
+        folder_inside(folder, "train.save_dir")
     device = str(config.get("device") or "auto")
     if device.startswith("cuda") and "device" not in overridden:
         device = "auto"  # a published config asks for a GPU; only the command line insists on one
     names = as_section(section.get("output_name"), "infer.output_name")
     for split, name in names.items():
-        expect(name and isinstance(name, str), f"infer.output_name.{split}", "a file name", name)
+        plain_name(name, f"infer.output_name.{split}")
     options = options_from(InferOptions, section, "infer")
     submission = options_from(SubmissionOptions, section.get("submission"), "infer.submission")
     data = data_options(config.get("data"))
     for split in options.splits:
+        plain_name(split, "infer.splits")
         near = f"splits with tables in the config ({nearest(split, data.tables)})"
         expect(split in data.tables, "infer.splits", near, split)
     if submission.track is not None:
@@ -123,7 +127,7 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
         points = "scores in points, infer.scale_to_percentage=true"
         expect(options.scale_to_percentage, "infer.submission", points, "shares")
     return InferConfig(
-        folder=portable_path(str(save_dir)) if moved else config_folder,
+        folder=folder,
         data=data,
         model=model_config(config.get("model")),
         infer=options,

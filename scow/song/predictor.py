@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from scow.config import as_section
+from scow.config import as_section, read_config
 from scow.data.audio import CHANNELS, StereoSignal, resample_sinc
 from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, WHISPER_COLUMNS
 from scow.device import resolve_device
@@ -26,7 +26,7 @@ from scow.errors import SignalError, UserError, nearest
 from scow.features.dnsmos import Dnsmos
 from scow.features.extract import transcribe_channels, word_and_sentence_scores
 from scow.features.whisper import Segment, Transcriber, Transcript, load_transcriber, resolve_model
-from scow.io import read_json, read_yaml
+from scow.io import read_json
 from scow.models.checkpoint import load_checkpoint
 from scow.models.config import model_config
 from scow.models.inputs import Excerpt, input_of
@@ -175,7 +175,7 @@ def _checkpoint_folder(checkpoint: str | Path, checkpoint_dir: Path | None) -> P
 
 def _load_model(folder: Path) -> Model:
     """The model of a checkpoint; a `UserError` if it cannot predict the words of a song."""
-    config = read_yaml(folder / "config.yaml")
+    config = read_config(folder / "config.yaml")
     columns = as_section(config.get("data"), "data").get("feature_cols") or ()
     model, _ = load_checkpoint(folder / "model.pt", model_config(config.get("model")), columns)
     needed = set(model.feature_cols) & set(INTRUSIVE_COLUMNS)

@@ -1,0 +1,134 @@
+"""Configs of checkpoints from elsewhere: they are data, and their outputs stay in the checkpoint's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import assert_user_error, make_tables, run_script
+
+from scow import Predictor
+from scow.errors import UserError
+from scow.models.checkpoint import save_checkpoint
+from scow.models.config import TransformerConfig
+from scow.models.transformer import Transformer
+
+pytestmark = pytest.mark.slow
+
+# Each would make the file `executed`, or read the environment, if hydra took it.
+TRAP = "{_target_: builtins.open, file: executed, mode: w}"
+HOSTILE = {
+    "callback": f"hydra: {{callbacks: {{e: {TRAP}}}}}",
+    "launcher": f"hydra: {{launcher: {TRAP}, mode: MULTIRUN}}",
+    "sweep": "hydra: {sweep: {dir: executed}}",
+    "run": "hydra: {run: {dir: executed}}",
+    "searchpath": "hydra: {searchpath: ['file://.']}",
+    "defaults": "defaults: [other, _self_]",
+    "header": f"# @package hydra\ncallbacks: {{e: {TRAP}}}",
+    "nested": f"extra: {{a: [{{b: {TRAP}}}]}}",
+    "partial": "extra: {_partial_: true}",
+    "environment": "seed: ${oc.env:HOME}",
+    "resolver": "seed: ${oc.decode:'1'}",
+    "escaped": r"seed: \${oc.env:HOME}",
+    "tag": "extra: !!python/object/apply:builtins.open [executed, w]",
+    "growth": "\n".join(f"k{i}: '${{k{i + 1}}}${{k{i + 1}}}${{k{i + 1}}}'" for i in range(40)),
+    "circle": "seed: ${device}\ndevice: ${seed}",
+}
+OUTSIDE = {
+    "output": "infer: {splits: [valid], output_name: {valid: ../scores.csv}}",
+    "absolute": "infer: {splits: [valid], output_name: {valid: /tmp/scores.csv}}",
+    "hidden": "infer: {splits: [valid], output_name: {valid: .profile}}",
+    "windows": r"infer: {splits: [valid], output_name: {valid: '..\scores.csv'}}",
+    "empty": "infer: {splits: [valid], output_name: {valid: ''}}",
+    "reference": "up: ..\ninfer: {splits: [valid], output_name: {valid: '${up}/scores.csv'}}",
+    "split": "infer: {splits: [../s]}\nextra: 1",
+    "exp_name": "exp_name: ../x",
+    "no name": "exp_name: ''",
+    "null name": "exp_name: null",
+    "name by reference": "up: ../x\nexp_name: ${up}",
+    "save_dir": "train: {save_dir: ../elsewhere, epochs: 1}",
+    "absolute save_dir": "train: {save_dir: /tmp/elsewhere, epochs: 1}",
+    "save_dir by reference": "up: ..\ntrain: {save_dir: '${up}/elsewhere', epochs: 1}",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A checkpoint from elsewhere with tables to predict and to train on, and a config beside its own."""
+    folder = tmp_path / "work" / "downloads"
+    folder.mkdir(parents=True)
+    tables = zip("lr", map(str, make_tables(tmp_path / "work", 6, ("tiny",))), strict=True)
+    paths = {f"{split}_path_{side}": path for side, path in tables for split in ("csv", "valid", "../s")}
+    config = {
+        "exp_name": "mine",
+        "seed": 0,
+        "device": "cpu",
+        "data": {"feature_cols": ["tiny"], **paths},
+        "model": {"name": "published", "d_model": 8, "nhead": 2},
+        "train": {"save_dir": "checkpoints/${exp_name}", "epochs": 1},
+        "infer": {"splits": ["valid"]},
+    }
+    (folder / "base.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    (folder / "other.yaml").write_text(f"hydra: {{callbacks: {{e: {TRAP}}}}}\n", encoding="utf-8")
+    save_checkpoint(folder / "model.pt", Transformer(TransformerConfig(d_model=8, nhead=2), ("tiny",)), {})
+    return folder
+
+
+def with_lines(folder: Path, text: str, name: str = "config") -> None:
+    """A config that is right but for the top-level sections in `text`."""
+    keys = {line.partition(":")[0] for line in text.splitlines()}
+    config = yaml.safe_load((folder / "base.yaml").read_text(encoding="utf-8"))
+    rest = yaml.safe_dump({key: value for key, value in config.items() if key not in keys})
+    (folder / f"{name}.yaml").write_text(f"{text}\n{rest}", encoding="utf-8")
+
+
+def tree(folder: Path) -> list[Path]:
+    return sorted(folder.parent.parent.rglob("*"))
+
+
+@pytest.mark.parametrize("script", ["infer.py", "train.py"])
+@pytest.mark.parametrize("name", [*HOSTILE, *OUTSIDE])
+def test_hostile_config_is_refused(folder, script, name):
+    with_lines(folder, (HOSTILE | OUTSIDE)[name])
+    before = tree(folder)
+    options = ["-m", "seed=1,2"] if name in ("launcher", "sweep", "name by reference") else []
+    if script == "infer.py" and "save_dir" in name:
+        options = ["exp_name=mine"]  # with which infer.py reads train.save_dir
+    if script == "train.py" and "infer:" in (HOSTILE | OUTSIDE)[name]:
+        pytest.skip("train.py does not read infer:")
+    done = run_script(script, "-cp", folder, *options, cwd=folder.parent)
+    assert_user_error(done)
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    "options", [["-cp", "{}", "-cn", "other"], ["--config-pa={}", "--config-name=other.yaml"], ["-cd", "{}"]]
+)
+def test_every_way_to_choose_a_config(folder, options):
+    with_lines(folder, HOSTILE["callback"])
+    before = tree(folder)
+    assert_user_error(run_script("infer.py", *(text.format(folder) for text in options), cwd=folder.parent))
+    assert tree(folder) == before
+
+
+def test_predictor_refuses_a_hostile_config(folder):
+    with_lines(folder, HOSTILE["nested"])
+    with pytest.raises(UserError, match="_target_"):
+        Predictor.load(folder)
+
+
+def test_overrides_of_the_user_work(folder):
+    """What a config may not say, the command line may; the shipped settings of hydra are no others."""
+    with_lines(folder, "hydra: {sweep: {dir: 'checkpoints/${exp_name}_sweep'}}")
+    options = ["hydra.verbose=false", "exp_name=${oc.env:NAME}", "hydra.sweep.dir=../swept", "seed=1,2"]
+    done = run_script("train.py", "-cp", folder, "-m", *options, cwd=folder.parent, env={"NAME": "mine"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list((folder.parent.parent / "swept").glob("*/model.pt"))) == 2
+    done = run_script("infer.py", "--config-path", folder.parent.parent / "swept" / "seed=1", cwd=folder.parent)
+    assert done.returncode == 0, done.stderr
+    options = ["exp_name=mine", "train.save_dir=../out", "hydra.run.dir=logs"]
+    assert run_script("train.py", "-cp", folder, *options, cwd=folder.parent).returncode == 0
+    assert (folder.parent.parent / "out" / "model.pt").is_file()
+    done = run_script("train.py", "-cp", folder, "--cfg", "job", cwd=folder.parent)
+    assert "exp_name: mine" in done.stdout
