@@ -15,7 +15,6 @@ import hydra
 from omegaconf import DictConfig
 
 from scow.hydra_cli import config_folder, outcome_of, overridden_keys, plain_config, run_hydra
-from scow.inference import infer, infer_config
 
 outcomes: list[Exception | None] = []
 
@@ -28,6 +27,8 @@ def main(cfg: DictConfig) -> None:
 
 def run(cfg: DictConfig) -> None:
     """Predict each split and print how well."""
+    from scow.inference import infer, infer_config  # here: --help need not wait for torch
+
     done, missing = infer(infer_config(plain_config(cfg), config_folder(), overridden_keys()))
     for split in done:
         score = f"{len(split.signals)} signals, no labels" if split.agreement is None else str(split.agreement)

@@ -10,6 +10,7 @@ python train.py -m seed=1,2 model.c=0.01,0.1   # a sweep: four runs, each in its
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -18,13 +19,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from scow.cli import Progress, run_script
 from scow.config import REFERENCE, folder_inside
-from scow.hydra_cli import config_folder, outcome_of, overridden_keys, plain_config, run_hydra
+from scow.hydra_cli import check_overrides, config_folder, outcome_of, overridden_keys, plain_config, run_hydra
 from scow.io import atomic_write, write_json
-from scow.metrics import agreement
-from scow.models.model import Epoch
-from scow.training.cross_validation import figures
-from scow.training.sweep import check_overrides, report_sweep, run_of_sweep
-from scow.training.train import Figures, TrainConfig, cross_validation, figures_of, train, train_config
+
+if TYPE_CHECKING:  # imported where needed: --help need not wait for torch
+    from scow.models.model import Epoch
+    from scow.training.train import Figures, TrainConfig
 
 outcomes: list[Figures | Exception] = []  # of a single run
 sweep: list[dict[str, str]] = []  # rows of a sweep's table
@@ -34,6 +34,8 @@ sweep: list[dict[str, str]] = []  # rows of a sweep's table
 def main(cfg: DictConfig) -> None:
     """Run the stage on the composed config; hydra calls this for each run of a sweep."""
     if HydraConfig.get().mode == RunMode.MULTIRUN:
+        from scow.training.sweep import run_of_sweep
+
         run_of_sweep(cfg, run, sweep)
     else:
         outcomes.append(outcome_of(lambda: run(cfg)))
@@ -41,6 +43,8 @@ def main(cfg: DictConfig) -> None:
 
 def run(cfg: DictConfig) -> Figures:
     """Train, or cross-validate, and print how well the model predicts."""
+    from scow.training.train import figures_of, train, train_config
+
     config = train_config(plain_config(cfg))
     given = HydraConfig.get().mode == RunMode.MULTIRUN or "train.save_dir" in overridden_keys()
     if not given and config.train.save_dir.resolve() != config_folder().resolve():
@@ -73,6 +77,10 @@ def print_epoch(epoch: Epoch) -> None:
 
 def report_cross_validation(config: TrainConfig) -> Figures:
     """Cross-validate, print RMSE and r per repeat and their means, and write cross_validation.json."""
+    from scow.metrics import agreement
+    from scow.training.cross_validation import figures
+    from scow.training.train import Figures, cross_validation
+
     result, grouped_by = cross_validation(config, progress=Progress())
     for number, row in enumerate(result.scores, start=1):
         print(f"repeat {number}: {agreement(row, result.truth)}")
@@ -85,4 +93,9 @@ def report_cross_validation(config: TrainConfig) -> Figures:
 
 
 if __name__ == "__main__":
-    sys.exit(run_script(lambda: check_overrides(sys.argv)) or run_hydra(main, outcomes) or report_sweep(sweep))
+    exit_code = run_script(lambda: check_overrides(sys.argv)) or run_hydra(main, outcomes)
+    if sweep and not exit_code:
+        from scow.training.sweep import report_sweep
+
+        exit_code = report_sweep(sweep)
+    sys.exit(exit_code)

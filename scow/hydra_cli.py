@@ -33,6 +33,17 @@ Result = TypeVar("Result")
 chosen_config: list[Path] = []  # the file that hydra's values come from
 
 
+def check_overrides(arguments: Sequence[str]) -> int:
+    """Refuse a sweep whose command line moves the folder of a run, or of the sweep from run to run."""
+    given = dict(text.partition("=")[::2] for text in arguments)
+    if {"-m", "--multirun"} & given.keys() or given.get("hydra.mode") == "MULTIRUN":
+        own = "hydra.sweep.dir, because each run of a sweep has its own folder"
+        expect("train.save_dir" not in given, "command line", own, "train.save_dir")
+        name = given.get("exp_name", "")
+        expect("," not in name, "exp_name", "one name, for the folder of the sweep", name)
+    return EXIT_OK
+
+
 def run_hydra(main: Callable[[], None], outcomes: Sequence[object]) -> int:
     """Run a hydra main, raise the first error among the `outcomes` of its tasks, and return the exit code.
 

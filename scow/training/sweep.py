@@ -20,22 +20,10 @@ from scow.cli import EXIT_OK, EXIT_PARTIAL, EXIT_USER_ERROR, aligned, report_fai
 from scow.data.scores import write_rows
 from scow.errors import UserError
 from scow.hydra_cli import outcome_of, plain_config, swept_overrides
-from scow.models.config import expect
 from scow.models.facts import read_facts
 from scow.training.train import Figures, figures_of, train_config
 
 TABLE = "sweep.csv"
-
-
-def check_overrides(arguments: Sequence[str]) -> int:
-    """Refuse a sweep whose command line moves the folder of a run, or of the sweep from run to run."""
-    given = dict(text.partition("=")[::2] for text in arguments)
-    if {"-m", "--multirun"} & given.keys() or given.get("hydra.mode") == "MULTIRUN":
-        own = "hydra.sweep.dir, because each run of a sweep has its own folder"
-        expect("train.save_dir" not in given, "command line", own, "train.save_dir")
-        name = given.get("exp_name", "")
-        expect("," not in name, "exp_name", "one name, for the folder of the sweep", name)
-    return EXIT_OK
 
 
 def run_of_sweep(cfg: DictConfig, run: Callable[[DictConfig], Figures], rows: list[dict[str, str]]) -> None:
