@@ -168,15 +168,21 @@ def _prompt_features(prompt: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     squares = np.stack([(position - 0.5) ** 2, frequency**2], axis=1)
     dense = np.concatenate([text, np.tile(sentence, (n, 1)), neighbours, np.tile(last, (n, 1)), squares], axis=1)
     of_word = [_identities(*three) for three in zip(("<s>", *words), words, (*words[1:], "</s>"), strict=False)]
-    hashes = [_hash(name) for names in of_word for name in names]
-    return dense, np.array(hashes, dtype=np.int64), np.array([len(names) for names in of_word])
+    hashes = np.array([identity for identities in of_word for identity in identities], dtype=np.int64)
+    return dense, hashes, np.array([len(identities) for identities in of_word])
 
 
-def _identities(previous: str, word: str, following: str) -> list[str]:
+def _identities(previous: str, word: str, following: str) -> list[int]:
+    names = (f"w={word}", f"p={previous}", f"n={following}", f"b={previous} {word}", f"c={word} {following}")
+    return [*map(_hash, names), *_pieces(word)]
+
+
+@functools.cache
+def _pieces(word: str) -> list[int]:
+    """Character bi- and trigrams."""
     marked = f"^{word}$"
     pieces = [marked[start : start + size] for size in (2, 3) for start in range(len(marked) - size + 1)]
-    names = [f"w={word}", f"p={previous}", f"n={following}", f"b={previous} {word}", f"c={word} {following}"]
-    return names + [f"ch={piece}" for piece in pieces]
+    return [_hash(f"ch={piece}") for piece in pieces]
 
 
 @functools.cache
@@ -187,6 +193,6 @@ def _hash(name: str) -> int:
 def _columns(identities: np.ndarray, n_identities: np.ndarray, known: np.ndarray) -> csr_matrix:
     """How often each known identity is one of each word's, shape (n_words, k)."""
     rows = np.repeat(np.arange(len(n_identities)), n_identities)
-    hit = np.isin(identities, known)
-    columns = np.searchsorted(known, identities[hit])
-    return csr_matrix((np.ones(len(columns)), (rows[hit], columns)), shape=(len(n_identities), len(known)))
+    columns = np.searchsorted(known, identities)
+    hit = np.append(known, np.iinfo(np.int64).min)[columns] == identities
+    return csr_matrix((np.ones(hit.sum()), (rows[hit], columns[hit])), shape=(len(n_identities), len(known)))

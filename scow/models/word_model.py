@@ -15,6 +15,7 @@ under ``prior.``, and the quantiles of intervals (`scow.models.intervals`) under
 
 from __future__ import annotations
 
+import functools
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ WEAK_PENALTY = 0.25
 WITHOUT_RESPONSES = (
     "join them with metadata_to_csv.py --responses, or train a model that needs none, -cp checkpoints/published"
 )
+_word_labels = functools.lru_cache(maxsize=20_000)(word_labels)  # each fold of a cross-validation asks again
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ class WordModel(Model):
 def labels_of(inputs: ModelInput) -> np.ndarray:
     """Word labels, shape (n_words,), 0 or 1, or between where several listeners answered."""
     pairs = zip(inputs.words, inputs.responses, strict=True)
-    return np.array([label for words, response in pairs for label in word_labels(words, response)], dtype=np.float64)
+    return np.array([label for words, response in pairs for label in _word_labels(words, response)], dtype=np.float64)
 
 
 def _check(inputs: ModelInput) -> None:

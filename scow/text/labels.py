@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from rapidfuzz.distance import Levenshtein
@@ -63,6 +64,7 @@ def _labels(words: Sequence[str], response: str) -> tuple[int, ...]:
     )
 
 
+@functools.cache
 def _spelling(word: str) -> str:
     """One spelling for all words that count as the same."""
     lower = word.lower().translate(APOSTROPHES)
