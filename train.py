@@ -57,6 +57,8 @@ def run(cfg: DictConfig) -> Figures:
         with atomic_write(folder / "config.yaml") as temporary:  # infer.py -cp reads it beside model.pt
             has_resolvers = "${" in REFERENCE.sub("", OmegaConf.to_yaml(cfg))  # of the command line; no file may
             OmegaConf.save(cfg, temporary, resolve=has_resolvers)
+    for column, n in facts["empty"].items():
+        print(f"note: {n} training signals without {column}, which is taken as 0.0", file=sys.stderr)
     result = figures_of(facts)
     score = f"RMSE {result.rmse:.2f}, r {'undefined' if result.r is None else f'{result.r:.3f}'}"
     if model.log:

@@ -11,8 +11,9 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO, cast
 
 from scow.errors import UserError
 
@@ -23,11 +24,36 @@ EXIT_INTERRUPTED = 130
 SECONDS_BETWEEN_LINES = 30.0
 
 
+class Printable:
+    """A text stream that shows control characters as escapes, so that no name or lyrics can steer the terminal.
+
+    Colours pass on a terminal; so do the line ends and carriage returns of text and progress.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._control = re.compile(r"(?!\x1b\[[\d;]*m)" * stream.isatty() + r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write text, control characters and what the encoding lacks as escapes."""
+        shown = self._control.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+        encoding = self._stream.encoding or "utf-8"
+        return self._stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+
+
 def run_script(body: Callable[[], int]) -> int:
-    """Run a script's body; a user error becomes one line and exit code 2."""
+    """Run a script's body; an error that the user can fix becomes one line and exit code 2."""
+    with redirect_stdout(cast("TextIO", Printable(sys.stdout))), redirect_stderr(cast("TextIO", Printable(sys.stderr))):
+        return _run(body)
+
+
+def _run(body: Callable[[], int]) -> int:
     try:
         return body()
-    except UserError as error:
+    except (UserError, OSError) as error:  # an OSError: a name that is too long, a device that fails
         print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:

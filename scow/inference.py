@@ -97,7 +97,7 @@ class SplitScores:
     trained_on: bool  # the checkpoint was trained on just these signals
     details: tuple[Path, ...] = ()
     form: Path | None = None  # for the challenge's e-mail form
-    notes: tuple[str, ...] = ()  # features whose weights are not those of the training
+    notes: tuple[str, ...] = ()  # empty features, and those whose weights are not those of the training
 
 
 def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Sequence[str] = ()) -> InferConfig:
@@ -159,9 +159,10 @@ def infer(config: InferConfig) -> tuple[list[SplitScores], list[str]]:
 def _infer_split(config: InferConfig, model: Model, facts: dict[str, Any], split: str, device: str) -> SplitScores:
     options, tables = config.infer, config.data.tables[split]
     sources = facts.get("features", {})
-    notes = tuple(note for table in tables for note in differences(table, model.feature_cols, sources))
+    notes = [note for table in tables for note in differences(table, model.feature_cols, sources)]
     optional_cols = model.optional_cols if options.allow_missing else ()
     inputs = load_input(*tables, model.feature_cols, optional_cols=optional_cols)
+    notes += [f"{split}: {n} signals without {column}, which is taken as 0.0" for column, n in inputs.empty.items()]
     predicted = model.predict(inputs, device)
     scores = to_scores(predicted.correctness, clamp=options.clamp_scores, percentage=options.scale_to_percentage)
     path = config.folder / config.output_name.get(split, f"{split}_inference.csv")
@@ -193,7 +194,7 @@ def _infer_split(config: InferConfig, model: Model, facts: dict[str, Any], split
         trained_on=facts.get("trained_on") == fingerprint(inputs.signals),
         details=details,
         form=form,
-        notes=notes,
+        notes=tuple(notes),
     )
 
 

@@ -1,7 +1,11 @@
 """Files on disk: atomic writes, locks, hashes, and one reader per format.
 
 `atomic_write` writes to a temporary file in the same folder and renames it: others see the old file or the new one,
-never a part. It removes what killed runs left of the same file; the temporary name holds their host and process id.
+never a part. The new file has mode and owner of the old one; a symbolic link stays, and its target is replaced. What
+killed runs left is removed by the next write of the same file, and by the next run that holds the file's lock, for all
+files named after it; the temporary name holds host and process id of the writer.
+
+JSON and YAML with a key given twice are refused: one of the values would be lost. So is YAML whose aliases explode.
 """
 
 from __future__ import annotations
@@ -11,12 +15,16 @@ import dataclasses
 import glob
 import hashlib
 import json
+import math
 import os
+import re
+import shutil
 import socket
 import time
 import uuid
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,20 +34,26 @@ import yaml
 from scow.errors import UserError, expect
 
 HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+MAX_NODES = 100_000  # of a YAML file
 STALE_AFTER_S = 86_400.0  # for temporary files of another host, where nothing is known of the writer
 
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it replaces `path` at the end of the block, or is removed on an error."""
-    temporary = path.with_name(f".{path.name}.{HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    target = _target(path)
+    temporary = target.with_name(f".{target.name}.{HOST}-{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_stale(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_stale(target)
         yield temporary
         with temporary.open("rb+") as handle:
             os.fsync(handle.fileno())
-        temporary.replace(path)
+        if target.exists():
+            shutil.copymode(target, temporary)
+            with suppress(OSError, AttributeError):  # only root may give a file away, and Windows knows no owners
+                shutil.chown(temporary, target.stat().st_uid, target.stat().st_gid)
+        temporary.replace(target)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}; check rights and free space") from error
     finally:
@@ -47,15 +61,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+def _target(path: Path) -> Path:
+    """Where symbolic links lead; a link that leads to itself stays."""
+    return Path(os.path.realpath(path))
+
+
 def _remove_stale(path: Path) -> None:
-    """Remove temporary files of `path` whose writer is gone."""
+    """Remove temporary files whose names begin with that of `path` and whose writer is gone."""
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         import psutil  # here: rarely needed
 
-        host, *process = temporary.name.split(".")[-2].split("-")
+        writer = re.search(r"\.(\w+)-(\d{1,9})-\w+\.tmp$", temporary.name)
         with suppress(OSError):
             is_old = time.time() - temporary.stat().st_mtime > STALE_AFTER_S
-            if is_old or (host == HOST and not psutil.pid_exists(int(process[0]))):
+            is_dead = writer and writer[1] == HOST and not psutil.pid_exists(int(writer[2]))
+            if writer and (is_old or is_dead):
                 temporary.unlink()
 
 
@@ -79,15 +99,40 @@ def reading(path: Path, what: str) -> Iterator[None]:
 def read_json(path: Path, what: str) -> Any:
     """Content of a JSON file; messages name `what` was expected."""
     with reading(path, f"{what} (JSON, UTF-8)"):
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Content of a YAML file whose top level is a mapping."""
-    with reading(path, "a YAML config"), path.open(encoding="utf-8-sig") as handle:
-        content = yaml.safe_load(handle)
+    with reading(path, "a YAML config"):
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8-sig"))
+        tree = loader.get_single_node()
+        if tree and _n_nodes(tree, {}) > MAX_NODES:
+            raise ValueError(f"more than {MAX_NODES} values")
+        content: Any = loader.construct_document(tree) if tree else None
+        repr(content)  # messages show values: one that cannot be shown, such as a huge integer, is refused here
     expect(isinstance(content, dict), path, "a mapping at the top", f"{type(content).__name__}; see the shipped file")
     return content
+
+
+def _unique(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Pairs of key and value as a dict; a key given twice is a ValueError."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError(f"the key {Counter(key for key, _ in pairs).most_common(1)[0][0]!r} twice")
+    return content
+
+
+def _n_nodes(tree: yaml.Node, counts: dict[yaml.Node, float]) -> float:
+    """Values below and at a node of YAML, aliases expanded; infinite where a node holds itself."""
+    if tree not in counts:
+        counts[tree] = math.inf
+        parts = tree.value if isinstance(tree, yaml.CollectionNode) else []
+        if isinstance(tree, yaml.MappingNode):
+            _unique([(str(key.value), value) for key, value in parts])
+            parts = [part for pair in parts for part in pair]
+        counts[tree] = 1 + sum(_n_nodes(part, counts) for part in parts)
+    return counts[tree]
 
 
 def read_csv(path: Path, what: str) -> Iterator[list[str]]:
@@ -111,10 +156,11 @@ def locked(paths: Iterable[Path]) -> Iterator[None]:
     import filelock  # here: it takes 0.1 s to import
 
     with ExitStack() as held:
-        for path in sorted({path.resolve() for path in paths}):
+        for path in sorted({_target(path) for path in paths}):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 held.enter_context(filelock.FileLock(path.with_name(f".{path.name}.lock"), timeout=0))
+                _remove_stale(path.with_suffix(""))
             except (OSError, NotImplementedError) as error:
                 is_held = isinstance(error, filelock.Timeout)
                 why = "expected no other run on it; wait until it ends" if is_held else f"{error}; check the folder"

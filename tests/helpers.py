@@ -26,7 +26,14 @@ import pytest
 import soundfile
 
 from scow.data.metadata import SignalRecord, metadata_table
-from scow.data.tables import FEATURE_COLUMNS, HEARING_LOSSES, order_columns, with_sentence_rows, write_table
+from scow.data.tables import (
+    FEATURE_COLUMNS,
+    HEARING_LOSSES,
+    METRIC_COLUMNS,
+    order_columns,
+    with_sentence_rows,
+    write_table,
+)
 from scow.features.whisper import Transcriber, load_transcriber, resolve_model
 from scow.models.config import DataOptions
 
@@ -230,14 +237,20 @@ def make_tables(
     paths = (folder / "t_l.csv", folder / "t_r.csv")
     plain = with_sentence_rows(metadata_table(make_records(n_signals, labelled=labelled)))
     for path in paths:
-        features = pd.DataFrame(rng.random((len(plain), len(columns))), columns=list(columns))
-        write_table(order_columns(pd.concat([plain, features], axis=1)), path)
+        write_features(path, plain, pd.DataFrame(rng.random((len(plain), len(columns))), columns=list(columns)))
     return paths
 
 
 def training_data(columns: Sequence[str], tables: tuple[Path, Path], **changes: Any) -> DataOptions:
     """The section data of a config whose training tables are `tables`."""
     return DataOptions(tuple(columns), {"train": tables}, train_tables=(tables,), **changes)
+
+
+def write_features(path: Path, plain: pd.DataFrame, features: pd.DataFrame) -> None:
+    """A table with features; a metric is the same on all rows of a signal."""
+    metrics = [column for column in features if column in METRIC_COLUMNS]
+    features[metrics] = features.groupby(plain["signal"])[metrics].transform("first")
+    write_table(order_columns(pd.concat([plain, features], axis=1)), path)
 
 
 RESPONSE_COLUMNS = ("tiny.en", "base", "dns_sig", "dns_bak", "dns_ovrl")
@@ -293,7 +306,7 @@ def make_response_tables(
     for path in paths:
         noisy = np.array(clean)[:, None] + 0.1 * rng.normal(size=(len(plain), len(columns)))
         features = pd.DataFrame(noisy.clip(0, 1), columns=list(columns))
-        write_table(order_columns(pd.concat([plain, features], axis=1)), path)
+        write_features(path, plain, features)
     return paths, write_metadata(folder / "metadata.json", records)
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import pandas as pd
 import torch
-from helpers import make_tables
+from helpers import make_tables, write_features
 from scipy.special import softmax
 
 from scow.data.metadata import SignalRecord, metadata_table
-from scow.data.tables import HEARING_LOSSES, with_sentence_rows, write_table
+from scow.data.tables import HEARING_LOSSES, with_sentence_rows
 from scow.models.config import TrainOptions, TransformerConfig
 from scow.models.inputs import ModelInput, load_input
 from scow.models.transformer import Transformer
@@ -162,5 +163,5 @@ def invented(n_prompts: int = 20, seed: int = 0, noise: float = 0.0) -> ModelInp
         for path in paths:
             features = {"tiny": shares[plain["signal"].astype(int)]}
             features |= {column: rng.random(len(plain)) for column in ("stoi", "pesq")}
-            write_table(plain.assign(**features), path)
+            write_features(path, plain, pd.DataFrame(features))
         return load_input(*paths, COLUMNS)

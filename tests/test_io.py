@@ -106,6 +106,20 @@ def test_atomic_write_spares_the_temporary_file_of_a_running_writer_or_of_anothe
     assert names_in(tmp_path) == [".t.txt.1-2-a.tmp", ".u.txt.1-1-a.tmp", "t.txt"]
 
 
+def test_atomic_write_keeps_a_symbolic_link_and_the_mode_of_the_file(tmp_path):
+    (tmp_path / "disk").mkdir()
+    path, link = tmp_path / "disk" / "t.txt", tmp_path / "link"
+    link.symlink_to(path)
+    for mode in (None, 0o600, 0o664):
+        if mode:
+            path.chmod(mode)
+        write(link, f"new {mode}")
+        assert path.read_text() == f"new {mode}"
+        assert link.is_symlink()
+        assert mode in (None, path.stat().st_mode & 0o777)
+    assert names_in(tmp_path) + names_in(path.parent) == ["disk", "link", "t.txt"]
+
+
 def test_atomic_write_that_fails_keeps_the_old_file(tmp_path):
     path = tmp_path / "t.txt"
     write(path, "old")
@@ -142,6 +156,18 @@ def test_locked_refuses_while_another_process_holds_one_and_is_free_after_sigkil
         pytest.fail("there is no such folder")
 
 
+def test_locked_removes_what_killed_runs_left_of_all_files_named_after_a_table(tmp_path):
+    dead = FORK.Process(target=int)
+    dead.start()
+    dead.join()
+    names = [f".{name}.{scow.io.HOST}-{dead.pid}-ab.tmp" for name in ("t_l.csv", "t_l.provenance.json", "t_r.csv")]
+    spared = [f".t_l.csv.{scow.io.HOST}-{os.getpid()}-ab.tmp", f".t_l.csv.other-{dead.pid}-ab.tmp", ".t_l.mine.tmp"]
+    for name in names + spared:
+        (tmp_path / name).touch()
+    with locked([tmp_path / "t_l.csv"]):
+        assert set(names_in(tmp_path)) - {".t_l.csv.lock"} == {names[2], *spared}
+
+
 def test_formats_are_read_as_written(tmp_path):
     content = {"ü": [1, 0.1, None], "file": os.fsdecode(b"\xff")}  # a name that UTF-8 cannot hold
     write_json(tmp_path / "t.json", content)
@@ -152,7 +178,11 @@ def test_formats_are_read_as_written(tmp_path):
     assert sha256_of(tmp_path / "t.json") == hashlib.sha256((tmp_path / "t.json").read_bytes()).hexdigest()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"a: b: c", b"\xff\xfe\x00", b"a: \x00", b"[" * 100_000, b"nul"])
+WRONG = [b"", b"{", b"a: b: c", b"\xff\xfe\x00", b"a: \x00", b"nul", b"[" * 100_000, b"{a: " * 100_000, b"9" * 5000]
+TWICE = [b'{"a": {"b": 1, "b": 2}}', b'{"a": [{"b": 1, "c": 2, "b": 1}]}']
+
+
+@pytest.mark.parametrize("content", WRONG + TWICE, ids=lambda content: content[:9])
 def test_wrong_formats_are_refused_in_one_line(tmp_path, content):
     (tmp_path / "wrong").write_bytes(content)
     for path in (tmp_path / "wrong", tmp_path, tmp_path / "missing"):
@@ -160,3 +190,25 @@ def test_wrong_formats_are_refused_in_one_line(tmp_path, content):
             with pytest.raises(UserError, match=f"^{path}: ") as caught:
                 read(path)
             assert "\n" not in str(caught.value)
+
+
+ALIASES = "".join(f"k{i}: &k{i} [{', '.join([f'*k{i - 1}'] * 9)}]\n" for i in range(1, 12))  # 9 to the power 11 values
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f"k0: &k0 [x]\n{ALIASES}",
+        "a: &a [*a]",
+        "a: &a {b: *a}",
+        "a: !!python/object/apply:os.getpid []",
+        "a: 0x" + "f" * 9999,
+    ],
+    ids=lambda content: content[:9],
+)
+def test_yaml_that_explodes_or_runs_code_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "t.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"^[^\n]*t\.yaml: [^\n]*$"):
+        read_yaml(tmp_path / "t.yaml")
+    (tmp_path / "t.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, y: *a}")
+    assert read_yaml(tmp_path / "t.yaml")["b"] == {"x": 1, "y": {"x": 1}}

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import sys
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +25,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from scow.data.provenance import provenance_path
-from scow.data.tables import BASE_COLUMNS, HEARING_LOSSES, read_table, write_table
+from scow.data.tables import BASE_COLUMNS, HEARING_LOSSES, MAX_WORDS, read_table, write_table
 from scow.errors import SignalError, UserError, expect
 from scow.io import locked, read_json
 from scow.text.labels import join_responses
 from scow.text.normalize import prompt_words
+
+shown = reprlib.repr  # short, however long or deep a value is
+MAX_TEXT = 5_000  # characters of a prompt or response; a cell of a CSV file is limited too
+MAX_NAME_BYTES = 255  # of a file name, on all common file systems
 
 
 @dataclass(frozen=True)
@@ -57,25 +61,26 @@ class Conversion(NamedTuple):
 
 
 def is_file_name(signal: object) -> bool:
-    """Whether an id is text and a plain file name, which stays in its folder."""
-    return isinstance(signal, str) and not re.search(r"^\.{0,2}$|[/\\:\x00-\x1f\ud800-\udfff]", signal)
+    """Whether an id is text and a plain file name, which stays in its folder and on the disk."""
+    is_plain = isinstance(signal, str) and not re.search(r"^\.{0,2}$|[/\\:\x00-\x1f\x7f-\x9f\ud800-\udfff]", signal)
+    return is_plain and len(f"{signal}_unproc.flac".encode()) <= MAX_NAME_BYTES
 
 
 def _text(value: object) -> str | None:
     """A text, empty where it is absent; control characters, which would break a table's rows, become spaces."""
     if value is None:
         return ""
-    is_text = isinstance(value, str) and not re.search(r"[\ud800-\udfff]", value)
+    is_text = isinstance(value, str) and len(value) <= MAX_TEXT and not re.search(r"[\ud800-\udfff]", value)
     return re.sub(r"[\x00-\x1f\x7f]", " ", str(value)) if is_text else None
 
 
 def _lyrics(value: object) -> str | None:
     text = _text(value) or ""
-    return text if prompt_words(text) else None
+    return text if 1 <= len(prompt_words(text)) <= MAX_WORDS else None
 
 
-def _number(value: Any, low: float = -sys.float_info.max, high: float = sys.float_info.max) -> float | None:
-    """A finite number, NaN where it is absent."""
+def _number(value: Any, low: float, high: float) -> float | None:
+    """A number from `low` to `high`, NaN where it is absent."""
     if value is None:
         return math.nan
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
@@ -84,19 +89,23 @@ def _number(value: Any, low: float = -sys.float_info.max, high: float = sys.floa
 
 # Field of a record -> what it may hold, and its value from that of the file; None where the file's is wrong.
 Fields = Mapping[str, tuple[str, Callable[[Any], str | float | None]]]
-TEXT, NUMBER = ("Unicode text", _text), ("a finite number", _number)
-SHARE = ("a number in 0 to 1", lambda value: _number(value, 0.0, 1.0))
+TEXT = (f"Unicode text of at most {MAX_TEXT} characters", _text)
+COUNT = (f"a number in 0 to {MAX_WORDS}", lambda value: _number(value, 0, MAX_WORDS))
+SHARE = ("a number in 0 to 1", lambda value: _number(value, 0, 1))
 RECORD: Fields = {
-    "signal": ("a plain file name in quotes", lambda value: value if is_file_name(value) else None),
-    "prompt": ("Unicode text with at least one word", _lyrics),
+    "signal": (
+        "a plain file name in quotes, of at most 243 bytes",
+        lambda value: value if is_file_name(value) else None,
+    ),
+    "prompt": (f"Unicode text of 1 to {MAX_WORDS} words", _lyrics),
     "hearing_loss": (", ".join(HEARING_LOSSES), lambda value: value if value in HEARING_LOSSES else None),
     "fma": TEXT,
     "response": TEXT,
-    "n_words": NUMBER,
-    "words_correct": NUMBER,
+    "n_words": COUNT,
+    "words_correct": COUNT,
     "correctness": SHARE,
 }
-ANSWER: Fields = {"response": TEXT, "hits": NUMBER, "correctness": SHARE}
+ANSWER: Fields = {"response": TEXT, "hits": COUNT, "correctness": SHARE}
 
 
 def read_metadata(path: Path, responses: Path | None = None) -> tuple[SignalRecord, ...]:
@@ -108,7 +117,7 @@ def _read(path: Path, responses: Path | None) -> tuple[tuple[SignalRecord, ...],
     """The records, and how many of them have responses."""
     content = read_json(path, "metadata")
     expect(
-        isinstance(content, list) and content, path, "a list of signal records", f"{content!r:.20}; see data/README.md"
+        isinstance(content, list) and content, path, "a list of signal records", f"{shown(content)}; see data/README.md"
     )
     records: dict[str, SignalRecord] = {}
     for i, raw in enumerate(content, start=1):
@@ -126,10 +135,10 @@ def _read(path: Path, responses: Path | None) -> tuple[tuple[SignalRecord, ...],
 def _read_responses(path: Path) -> dict[str, list[dict[str, Any]]]:
     """Responses of each signal, at least one, as `ANSWER` declares them."""
     content = read_json(path, "responses")
-    expect(isinstance(content, dict), path, "signals with lists of responses", f"{content!r:.20}")
+    expect(isinstance(content, dict), path, "signals with lists of responses", f"{shown(content)}")
     answers = {}
     for signal, given in content.items():
-        expect(isinstance(given, list) and given, f"{path}, {signal}", "a list of responses", f"{given!r:.20}")
+        expect(isinstance(given, list) and given, f"{path}, {signal}", "a list of responses", f"{shown(given)}")
         answers[signal] = [
             _checked(raw, ANSWER, ("response",), f"{path}, {signal}, response {i}")
             for i, raw in enumerate(given, start=1)
@@ -140,11 +149,11 @@ def _read_responses(path: Path) -> dict[str, list[dict[str, Any]]]:
 def _checked(raw: object, fields: Fields, needed: Sequence[str], where: str) -> dict[str, Any]:
     """Values of the fields of a record, each checked."""
     content = raw if isinstance(raw, dict) else {}
-    expect(content.keys() >= set(needed), where, f"the fields {', '.join(needed)}", f"{raw!r:.60}")
+    expect(content.keys() >= set(needed), where, f"the fields {', '.join(needed)}", f"{shown(raw)}")
     values = {field: read(content.get(field)) for field, (_, read) in fields.items()}
     for field, value in values.items():
         if value is None:
-            raise UserError(f"{where}: expected {field} as {fields[field][0]}, found {content.get(field)!r:.50}")
+            raise UserError(f"{where}: expected {field} as {fields[field][0]}, found {shown(content.get(field))}")
     return values
 
 

@@ -4,7 +4,7 @@ This project writes them without a header and in points of 0-100, as the challen
 challenge's e-mail form needs the header ``signal_id,intelligibility_score``. Both are read, and shares of 0-1 too.
 
 The scale is inferred from the largest value: up to 1 they are shares. Points that never exceed 1 would be misread, so
-the scale can be given.
+the scale can be given; it must be where half of the values or more are above 0 and up to 1, but the largest is not.
 """
 
 from __future__ import annotations
@@ -61,10 +61,10 @@ def read_rows(path: Path, what: str) -> list[list[str]]:
 def read_scores(path: Path, scale: str | None = None) -> ScoreFile:
     """Read a score file, with or without a header; `scale` (``0-1`` or ``0-100``) is inferred where it is not given."""
     rows = read_rows(path, "signal ids and scores")
-    found = numbers([row[-1] for row in rows])
-    header = len(rows[0]) == 2 and math.isinf(found[0])
+    cells = numbers([row[-1] for row in rows])
+    header = len(rows[0]) == 2 and math.isinf(cells[0])
     values: dict[str, float] = {}
-    for row, value in zip(rows[header:], found[header:].tolist(), strict=True):
+    for row, value in zip(rows[header:], cells[header:].tolist(), strict=True):
         signal = row[0].strip()
         is_score = len(row) == 2 and signal and math.isfinite(value)
         expect(is_score, path, "a signal id and a finite number in each row", repr(",".join(row)))
@@ -72,7 +72,11 @@ def read_scores(path: Path, scale: str | None = None) -> ScoreFile:
         values[signal] = value
     expect(values, path, "scores", "only a header")
     largest = max(values.values())
-    scale = scale or ("0-1" if largest <= 1.0 else "0-100")
+    if not scale:
+        scale = "0-1" if largest <= 1.0 else "0-100"
+        n_small = sum(0 < value <= 1 for value in values.values())
+        found = f"{n_small} of {len(values)} up to 1 and one of {largest:g}; if these are right, give --scale"
+        expect(largest <= 1 or 2 * n_small < len(values), path, "scores on one scale", found)
     scores = {signal: value * SCALES[scale] for signal, value in values.items()}
     for signal, score in scores.items():
         expect(0 <= score <= 100, path, f"scores in {scale}", f"{values[signal]:g} for {signal}; is --scale right?")

@@ -8,13 +8,16 @@ Columns, in this order: `BASE_COLUMNS` of stage 1, then the features computed so
 `METRIC_COLUMNS` (stage 3). An empty cell means "not computed" or "could not be computed"; no number stands for that.
 Text columns are text whatever they look like: ``nan`` and ``null`` are words, and the id ``0012`` keeps its zeros.
 
-Files are checked here and nowhere else, by `read_table`: the header, the number of cells per row, then each column.
+Files are checked here and nowhere else, by `read_table`: the header, the number of cells per row, each column (`RANGES`
+declares the numbers), and that the rows of a signal are those of its prompt: each word once, in order, and alike in
+what they say of the signal.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -24,6 +27,7 @@ import pandas as pd
 
 from scow.errors import UserError, expect, nearest
 from scow.io import atomic_write, read_csv
+from scow.text.normalize import APOSTROPHES, prompt_words
 
 BASE_COLUMNS = tuple("signal prompt response n_words words_correct correctness hearing_loss word word_count".split())
 TEXT_COLUMNS = ("signal", "prompt", "response", "hearing_loss", "word")
@@ -37,6 +41,18 @@ FEATURE_COLUMNS = WHISPER_COLUMNS + METRIC_COLUMNS
 SCRIPTS = {"metadata_to_csv": BASE_COLUMNS, "whisper_inference": WHISPER_COLUMNS, "compute_metrics": METRIC_COLUMNS}
 SENTENCE_WORD = "SENTENCE_SCORE"
 HEARING_LOSSES = ("No Loss", "Mild", "Moderate")
+# The same on all rows of a signal.
+SIGNAL_COLUMNS = ("prompt", "hearing_loss", "words_correct", "correctness", *METRIC_COLUMNS)
+MAX_WORDS = 509  # of a prompt: the positions of the published transformer without two front tokens and a sentence row
+RANGES = {  # column -> least and greatest number; another column holds any finite number
+    "n_words": (0, MAX_WORDS),
+    "words_correct": (0, MAX_WORDS),
+    "correctness": (0, 1),
+    **dict.fromkeys(WHISPER_COLUMNS, (0, 1)),
+    **{"stoi": (-1, 1), "estoi": (-1, 1), "pesq": (-0.5, 5)},
+    **dict.fromkeys(DNSMOS_COLUMNS, (-1, 6)),  # raw outputs, near 1 to 5
+}
+ROUNDING = 1e-6  # published tables hold nine decimals
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", re.ASCII)
 
 
@@ -61,10 +77,35 @@ def read_table(path: Path) -> pd.DataFrame:
             row = int(valid.argmin())
             found = _parse(path, dict.fromkeys(header, "str"))[column][row]
             raise UserError(f"{path}: row {row + 2}, column {column}: expected {expected}, found {found!r}")
-    sentences = table.loc[table["word_count"] == 0, "signal"]
-    twice = sentences[sentences.duplicated()]
-    expect(twice.empty, path, f"one {SENTENCE_WORD} row per signal", f"{', '.join(twice[:1])} twice")
-    return table.astype({"word_count": "int64"})
+    table = table.astype({"word_count": "int64"})
+    _check_rows(path, table)
+    return table
+
+
+def _check_rows(path: Path, table: pd.DataFrame) -> None:
+    """Refuse a signal whose rows differ in what they say of it, or are not the words of its prompt."""
+    signals = pd.factorize(table["signal"])[0]
+    of_words = 2 * signals + table["word_count"]  # response and n_words are empty in sentence rows
+    for rows, columns in ((signals, SIGNAL_COLUMNS), (of_words, ("response", "n_words"))):
+        _, first, of_row = np.unique(rows, return_index=True, return_inverse=True)
+        for column in (column for column in columns if column in table):
+            one, other = table[column], table[column].take(first[of_row]).set_axis(table.index)
+            same = (one == other) | (one.isna() & other.isna())
+            if column in RANGES:
+                same |= (one - other).abs() < ROUNDING
+            row = int(same.argmin())
+            found = f"{one[row]} after {other[row]}"
+            expect(same.all(), f"{path}: row {row + 2}, signal {table['signal'][row]}", f"one {column}", found)
+    due: dict[str, tuple[list[str], list[str]]] = {}  # of each signal: its sentence row, and words still to come
+    cells = zip(*(table[column] for column in ("signal", "prompt", "word", "word_count")), strict=True)
+    for number, (signal, prompt, word, is_word) in enumerate(cells, start=2):
+        if signal not in due:
+            due[signal] = [SENTENCE_WORD], [*reversed(prompt_words(prompt) or ["a word"])]
+        expected = due[signal][is_word].pop() if due[signal][is_word] else "no further row"
+        if word.translate(APOSTROPHES) != expected:
+            raise UserError(f"{path}: row {number}, signal {signal}: expected {expected!r}, found {word!r}")
+    lacking = [f"{signal} lacks {words[-1]!r}" for signal, (_, words) in due.items() if words]
+    expect(not lacking, path, "a row for each word of a prompt", f"that signal {', '.join(lacking[:1])}")
 
 
 def _check_shape(path: Path) -> list[str]:
@@ -74,7 +115,7 @@ def _check_shape(path: Path) -> list[str]:
     missing = [column for column in BASE_COLUMNS if column not in header]
     found = f"no {', '.join(missing)}; make the table with metadata_to_csv.py"
     expect(not missing, path, f"the columns {', '.join(BASE_COLUMNS)}", found)
-    expect(len(set(header)) == len(header), path, "each column once", ", ".join(header))
+    expect(len({*header} - {""}) == len(header), path, "each column once, with a name", ", ".join(header))
     for number, row in enumerate(rows, start=2):
         if len(row) != len(header):
             raise UserError(f"{path}: row {number}: expected {len(header)} cells, found {len(row)}")
@@ -105,7 +146,9 @@ def _expected(cells: pd.Series) -> tuple[str, pd.Series]:
         return "0 or 1", cells.isin((0, 1))
     if cells.name in TEXT_COLUMNS:  # CSV writers do not quote a carriage return
         return "no carriage return", ~cells.str.contains(r"\r(?!\n)")
-    return "a finite number", ~np.isinf(cells)
+    low, high = RANGES.get(str(cells.name), (-sys.float_info.max, sys.float_info.max))
+    expected = f"a number in {low:g} to {high:g}" if cells.name in RANGES else "a finite number"
+    return expected, cells.isna() | cells.between(low - ROUNDING, high + ROUNDING)
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

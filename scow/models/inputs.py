@@ -1,15 +1,16 @@
 """From a left and a right feature table to padded tensors: the input of the models.
 
 Rows of a signal are ordered SENTENCE_SCORE first, then its words as the table has them; signals are ordered as the
-left table first names them. Missing feature values become 0.0, as in the published loader. The target is a column's
-value in the SENTENCE_SCORE row, as a share of 0-1, averaged over the channels.
+left table first names them. Missing feature values become 0.0, as in the published loader, and are counted. The target
+is a column's value in the SENTENCE_SCORE row, as a share of 0-1, averaged over the channels.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from scow.data.tables import HEARING_LOSSES, TEXT_COLUMNS, read_table, require_columns
+from scow.data.tables import HEARING_LOSSES, MAX_WORDS, TEXT_COLUMNS, read_table, require_columns
 from scow.models.config import expect
 
-MAX_ROWS = 512  # positions of the transformer, the two front tokens included
 FRONT_TOKENS = 2
-MAX_WORDS = MAX_ROWS - FRONT_TOKENS - 1  # of a prompt, beside its sentence row
+MAX_ROWS = FRONT_TOKENS + 1 + MAX_WORDS  # positions of the transformer: front tokens, sentence row, words
 TUPLES = ("signals", "prompts", "responses", "words")  # fields of a model input by signal
 TENSORS = ("n_rows", "hearing_loss", "target")
 MAX_FEATURE = 1e30  # far beyond any feature, and well inside float32
@@ -42,6 +42,7 @@ class ModelInput:
     n_rows: Tensor  # shape (n,), int64
     hearing_loss: Tensor  # shape (n,), int64, index into scow.data.tables.HEARING_LOSSES
     target: Tensor  # shape (n,), float32, correctness in 0-1; NaN where there is no label
+    empty: Mapping[str, int] = field(default_factory=dict)  # signals of the tables that lack a feature, by column
 
     def __len__(self) -> int:
         return len(self.signals)
@@ -111,6 +112,7 @@ def load_input(
         n_rows=torch.from_numpy(counts.astype(np.int64)),
         hearing_loss=torch.from_numpy(hearing_loss.to_numpy(dtype=np.int64, copy=True)),
         target=torch.from_numpy(labels.astype(np.float32)),
+        empty={column: n for column in feature_cols if (n := _n_without(tables, column))},
     )
 
 
@@ -139,7 +141,8 @@ def join_inputs(inputs: Sequence[ModelInput]) -> ModelInput:
     padded = [nn.functional.pad(part.features, (0, 0, 0, longest - part.features.shape[2])) for part in inputs]
     joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in inputs]) for name in TENSORS}
     joined |= {name: tuple(value for part in inputs for value in getattr(part, name)) for name in TUPLES}
-    return dataclasses.replace(inputs[0], features=torch.cat(padded), **joined)
+    empty = sum((Counter(part.empty) for part in inputs), Counter())
+    return dataclasses.replace(inputs[0], features=torch.cat(padded), empty=empty, **joined)
 
 
 def _padded(counts: np.ndarray, channels: Sequence[np.ndarray]) -> Tensor:
@@ -153,17 +156,22 @@ def _padded(counts: np.ndarray, channels: Sequence[np.ndarray]) -> Tensor:
 
 
 def _check(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Refuse a table without the columns as numbers, or with a signal without sentence row or words."""
+    """Refuse a table without the columns as numbers, or with a signal without sentence row."""
     require_columns(path, table, columns)
     for column in columns:
         where = f"{path}: column {column}"
         expect(column not in TEXT_COLUMNS, where, "numbers, as a feature or target", "text")
         expect(not table[column].abs().max() > MAX_FEATURE, where, f"values below {MAX_FEATURE:g}", "larger")
     signals = set(table["signal"])
-    for is_word, row, script in ((0, "SENTENCE_SCORE", "whisper_inference.py"), (1, "word", "metadata_to_csv.py")):
-        without = sorted(signals - set(table.loc[table["word_count"] == is_word, "signal"]))
-        found = f"{len(without)} of {len(signals)} without, for instance {', '.join(without[:1])}; run python {script}"
-        expect(not without, str(path), f"a {row} row of each signal", found)
+    without = sorted(signals - set(table.loc[table["word_count"] == 0, "signal"]))
+    found = f"{len(without)} of {len(signals)} without, for instance {', '.join(without[:1])}"
+    expect(not without, path, "a SENTENCE_SCORE row of each signal", f"{found}; run python whisper_inference.py")
+
+
+def _n_without(tables: Sequence[pd.DataFrame], column: str) -> int:
+    """Signals that lack a feature in some row of either table; `n_words` is empty in every sentence row."""
+    lacking = [t.loc[t[column].isna() & ((t["word_count"] == 1) | (column != "n_words")), "signal"] for t in tables]
+    return pd.concat(lacking).nunique()
 
 
 def _aligned(left: Path, right: Path, tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:

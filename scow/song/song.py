@@ -30,9 +30,8 @@ from scow.data.audio import (
     StereoSignal,
     resample_kaiser,
 )
-from scow.data.tables import HEARING_LOSSES
+from scow.data.tables import HEARING_LOSSES, MAX_WORDS
 from scow.errors import UserError, nearest
-from scow.models.inputs import MAX_WORDS
 from scow.song.alignment import align
 from scow.song.audio import clipped, read_song
 from scow.song.hearing_loss import DEFAULT_LEVEL_DB_SPL, INSTALL, MAX_SAMPLES, SIMULATED, Progress, simulate

@@ -102,6 +102,7 @@ def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = Non
         "features": sources_of([path for pair in config.data.train_tables for path in pair], config.data.feature_cols),
         "trained_on": fingerprint(inputs.signals),
         "n_signals": len(inputs),
+        "empty": dict(inputs.empty),
         "target": config.data.target,
         "seed": config.run.seed,
         "versions": {name: version(name) for name in ("torch", "numpy", "pandas", "scikit-learn")},

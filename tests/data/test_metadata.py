@@ -95,18 +95,22 @@ def test_responses_fill_what_a_record_lacks_with_the_mean_over_listeners(tmp_pat
 
 
 WRONG_VALUES = [
-    ("signal", (12, "", None, "..", ".", "../x", "a/b", "a\\b", "C:x", "a\nb", "a\0b", "\ud800"), "plain file name"),
+    (
+        "signal",
+        (12, "", None, "..", ".", "../x", "a/b", "a\\b", "C:x", "a\nb", "\x1b[2J", "\ud800", "é" * 122),
+        "plain file name",
+    ),
     ("hearing_loss", ("Severe", "mild", None), "No Loss, Mild, Moderate"),
     ("correctness", (1.01, -0.1, "0.5", math.nan), "correctness .* 0 to 1, found"),
-    ("n_words", (True, "3", 10**400, math.inf, -math.inf), "finite number"),
-    ("prompt", (" *, ", "", None), "at least one word"),
-    ("prompt", (["you"], "you \ud800"), "as Unicode text"),
+    ("n_words", (True, "3", 10**400, math.inf, -1), "in 0 to 509"),
+    ("response", ("x" * 200_000, 7), "as Unicode text of at most 5000 characters"),
+    ("prompt", (" *, ", "", None, "w " * 200_000, ["you"], "you \ud800"), "as Unicode text of 1 to 509 words"),
 ]
 WRONG_RESPONSES = [
     ([], "lists of responses"),
     ({"0034": []}, "0034: expected a list"),
     ({"0034": [{"hits": 1}]}, "0034, response 1: expected the fields response"),
-    ({"0034": [{"response": 3}]}, "0034, response 1: expected response as .*text, found 3"),
+    ({"0034": [{"response": 3}]}, "0034, response 1: expected response as .*text.*, found 3"),
     ({"0034": [{"response": "", "correctness": 1.5}]}, "response 1: expected correctness .* 0 to 1, found 1.5"),
     ({"other": [{"response": ""}]}, "expected responses to signals of .*m.json, found none"),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,6 +21,7 @@ def raising(error: BaseException) -> int:
     ("body", "code", "stderr"),
     [
         (lambda: raising(UserError("expected this,\nfound that")), 2, "error: expected this, found that\n"),
+        (lambda: len(Path("x" * 256).read_bytes()), 2, f"error: [Errno 36] File name too long: '{'x' * 256}'\n"),
         (lambda: raising(KeyboardInterrupt()), 130, "interrupted; run the same command again to go on\n"),
         (lambda: report_failures([]), 0, ""),
         (lambda: report_failures([("0001 left", "silent")], "failed"), 1, "1 failed:\n  0001 left: silent\n"),
@@ -28,6 +30,19 @@ def raising(error: BaseException) -> int:
 def test_run_script_exit_code_and_message(body, code, stderr, capsys):
     assert run_script(body) == code
     assert capsys.readouterr() == ("", stderr)
+
+
+def test_run_script_shows_control_characters_and_what_the_encoding_lacks(monkeypatch):
+    for encoding, shown in (("utf-8", "é ♪"), ("latin-1", r"é \u266a"), ("ascii", r"\xe9 \u266a")):
+        streams = [io.TextIOWrapper(io.BytesIO(), encoding, newline="") for _ in range(2)]
+        for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+            monkeypatch.setattr(sys, name, stream)
+        hostile = "é ♪ \x1b[2J\x1b]0;title\a \x9b31m \udcff\n"
+        assert run_script(lambda text=hostile: print(text, end="") or raising(UserError(text))) == 2
+        for stream, start in zip(streams, ("", "error: "), strict=True):
+            stream.flush()
+            line = start + shown + r" \x1b[2J\x1b]0;title\x07 " + r"\x9b31m \udcff"
+            assert stream.buffer.getvalue().decode(encoding) == line + "\n"
 
 
 @pytest.mark.parametrize("values", [["train,valid", "eval"], ["train", ",", "valid", ",eval"], [" train ,valid, eval"]])

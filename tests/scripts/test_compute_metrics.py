@@ -120,7 +120,9 @@ def test_ctrl_c_keeps_what_is_finished_for_the_next_run(six: Corpus, finished: F
 
     other_words = corpus.copy(tmp_path / "words")
     table = read_table(other_words.tables[0])
-    write_table(table.assign(word=table["word"].replace("know", "now")), other_words.tables[0])
+    write_table(
+        table.replace({"prompt": {"you know you": "you now you"}, "word": {"know": "now"}}), other_words.tables[0]
+    )
     assert "mini metrics: 6/6 " in measure(other_words, "--dns").stderr, "partial results of other words are dropped"
 
     heading, _ = read_partial(path)

@@ -29,7 +29,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "b-truncated": (truncate, "expected a whole audio file"),
     "b-silent": (lambda path: edit_channels(write_stereo(path), lambda samples: 0 * samples), "silent"),
     "../../escape": (lambda path: write_stereo(path), "plain file name"),
-    "x" * 300: (lambda path: None, "File name too long"),
+    "x" * 300: (lambda path: None, "plain file name"),
 }
 
 
