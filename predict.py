@@ -52,7 +52,7 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of text")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a report for a browser")
-    parser.add_argument("--figures", type=Path, metavar="DIR", help="also write the report's figures as PDF files")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="also write the report's figures, as PDF and SVG")
     return predict(parser.parse_args())
 
 

@@ -130,6 +130,21 @@ def lines(series: Mapping[str, tuple[ArrayLike, ArrayLike]], x_label: str, y_lab
     return figure
 
 
+def waveform(
+    outline: Sequence[tuple[float, float]], duration_s: float, spans: Sequence[tuple[float, float, float]]
+) -> Figure:
+    """(min, max) of equal parts of a signal; spans of start, end and share have the colour of the share."""
+    figure, axes = _axes("time (s)", height=1.6)
+    at, (low, high) = np.linspace(0, duration_s, len(outline)), np.transpose(outline)
+    axes.fill_between(at, low, high, color=GREY, linewidth=0)
+    for start, end, share in spans:
+        ground, ink = heat_colour(share)
+        axes.axvspan(start, end, color=ground, linewidth=0)
+        axes.fill_between(at, low, high, where=(at >= start) & (at < end), color=ink, linewidth=0)
+    axes.set(xlim=(0, duration_s), yticks=[])
+    return figure
+
+
 def _axes(x_label: str, y_label: str = "", height: float = 3.4) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 

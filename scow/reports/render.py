@@ -53,13 +53,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_figures(folder: Path, plots: Mapping[str, Plot]) -> list[Path]:
-    """Write figures as <name>.pdf; returns the paths."""
+    """Write figures as <name>.pdf and <name>.svg; returns the paths of the former."""
     import matplotlib as mpl
 
     paths = [folder / f"{name}.pdf" for name in plots]
     for path, plot in zip(paths, plots.values(), strict=True):
         with atomic_write(path) as temporary, mpl.rc_context(SAVING):
             plot.figure.savefig(temporary, format="pdf", metadata={"CreationDate": None, "Title": plot.title})
+        write_text(path.with_suffix(".svg"), figure_svg(plot.figure))
     return paths
 
 

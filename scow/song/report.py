@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scow.reports.plots import Interval, Plot, intervals, lines
+from scow.reports.plots import Interval, Plot, intervals, lines, waveform
 from scow.reports.render import render, write_figures, write_text
 from scow.song.results import INTERVAL, SongPrediction
 from scow.song.terminal import HARDEST, clock
@@ -32,14 +32,24 @@ def write_song_report(path: Path, song: SongPrediction) -> None:
         n_hardest=min(HARDEST, len(song.lines) - 1) if len(song.lines) > 2 else 0,
         wave=_wave(song),
         clock=clock,
-        anchor=lambda hearing_loss: hearing_loss.lower().replace(" ", "-"),
+        anchor=anchor,
     )
     write_text(path, page)
 
 
 def write_song_figures(folder: Path, song: SongPrediction) -> list[Path]:
-    """Write the figures of the page as PDF; returns the paths."""
-    return write_figures(folder, song_plots(song))
+    """Write scores, and a waveform for each hearing loss, as PDF and SVG; returns the paths of the former."""
+    plots = song_plots(song)
+    for name in song.hearing_losses:
+        spans = [(line.start_s, line.end_s, line.at(name).score / 100) for line in song.lines]
+        figure = waveform(song.outline, song.duration_s, spans)
+        plots[f"waveform-{anchor(name)}"] = Plot(figure, f"Waveform of {song.name}, {name}", "Colours are scores.")
+    return write_figures(folder, plots)
+
+
+def anchor(hearing_loss: str) -> str:
+    """Name of a hearing loss in addresses and file names."""
+    return hearing_loss.lower().replace(" ", "-")
 
 
 def song_plots(song: SongPrediction) -> dict[str, Plot]:

@@ -27,7 +27,8 @@ def test_excerpt_with_its_hearing_loss(tmp_path):
     assert "checkpoint lite (Whisper tiny.en)" in done.stdout
     assert "Moderate    33.0" in done.stdout  # as `make demo` shows in README.md
     assert "\x1b" not in done.stdout
-    assert [path.suffix for path in figures.iterdir()] == [".pdf"]
+    names = {f"{name}.{suffix}" for name in ("scores", "waveform-moderate") for suffix in ("pdf", "svg")}
+    assert {path.name for path in figures.iterdir()} == names
     assert "33.0" in report.read_text(encoding="utf-8")
 
 

@@ -73,5 +73,5 @@ def test_page_and_figures_of_a_single_excerpt(tmp_path: Path) -> None:
     page = page_of(song(LINES[:1]), tmp_path / "report.html")
     assert "45 to 95" in page
     assert "Hardest" not in page
-    (figure,) = write_song_figures(tmp_path, song(LINES[:1]))
-    assert figure.read_bytes().startswith(b"%PDF")
+    figures = write_song_figures(tmp_path, song(LINES[:1]))
+    assert [path.stem for path in figures] == ["scores", *(f"waveform-{name}" for name in TITLES)]

@@ -21,7 +21,7 @@ def test_read_song_equals_read_stereo_on_a_challenge_file(tmp_path):
     assert np.array_equal(read_song(path).samples, read_stereo(path).samples)
 
 
-@pytest.mark.parametrize("suffix", ["wav", "ogg", "mp3"])
+@pytest.mark.parametrize("suffix", ["ogg", "mp3"])
 def test_read_song_decodes_common_formats(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, np.stack([tone(440), tone(660)], axis=1), 44_100)
@@ -42,13 +42,6 @@ def test_read_song_resamples_mono_to_two_equal_channels(tmp_path, rate_hz):
     assert len(left) == FILE_RATE_HZ
     # 100 dB below the tone; a filter of torchaudio's default width misses it by 40 dB
     assert np.abs(left - tone(3_000))[2_000:-2_000].max() < 1e-5
-
-
-def test_read_song_removes_what_is_above_the_band(tmp_path):
-    path = tmp_path / "high.wav"
-    soundfile.write(path, tone(22_200, 96_000) + tone(100, 96_000), 96_000, subtype="FLOAT")
-    left = read_song(path).samples[0]
-    assert np.abs(left - tone(100))[2_000:-2_000].max() < 0.5 * 10 ** (-95 / 20)
 
 
 @pytest.mark.parametrize(
