@@ -7,6 +7,9 @@ A logistic regression on the features of `scow.models.word_features`, among them
 quarter of that for the blocks `sent`, `prior` and `knots`, whose few columns carry most of the information. Labels are
 `scow.text.labels.word_labels`.
 
+Without the block `hearing_loss`, all signals count as of one hearing loss, for the text prior too: scores do not depend
+on it.
+
 A model that takes DNSMOS also holds a second regression without it, for tables that lack these columns.
 
 In a checkpoint the model is tensors alone: the regressions under ``full.`` and ``without_dnsmos.``, the text prior
@@ -15,6 +18,7 @@ under ``prior.``, and the quantiles of intervals (`scow.models.intervals`) under
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections import defaultdict
 from collections.abc import Sequence
@@ -89,6 +93,7 @@ class WordModel(Model):
     def fit(cls, inputs: ModelInput, config: WordModelConfig, setup: FitSetup) -> WordModel:
         """Fit to labelled signals with responses; without quantiles for intervals."""
         _check(inputs)
+        inputs = _seen_by(config, inputs)
         corpus, held = setup.corpus, setup.held_groups
         prior = logits = None
         if corpus.records:
@@ -103,6 +108,7 @@ class WordModel(Model):
 
     def predict(self, inputs: ModelInput, device: str = "cpu") -> Prediction:  # noqa: ARG002 - too small for a GPU
         """Predict words and sentences."""
+        inputs = _seen_by(self.config, inputs)
         logits = self.prior.logits(inputs.prior_texts) if self.prior else None
         features = word_features(inputs, logits, self.config).to_numpy()
         complete = set(self.feature_cols) <= set(inputs.feature_cols)
@@ -139,6 +145,13 @@ def labels_of(inputs: ModelInput) -> np.ndarray:
     """Word labels, shape (n_words,), 0 or 1, or between where several listeners answered."""
     pairs = zip(inputs.words, inputs.responses, strict=True)
     return np.array([label for words, response in pairs for label in _word_labels(words, response)], dtype=np.float64)
+
+
+def _seen_by(config: WordModelConfig, inputs: ModelInput) -> ModelInput:
+    """The inputs, with one hearing loss for all where the model leaves it out."""
+    if "hearing_loss" not in config.without:
+        return inputs
+    return dataclasses.replace(inputs, hearing_loss=torch.zeros_like(inputs.hearing_loss))
 
 
 def _check(inputs: ModelInput) -> None:

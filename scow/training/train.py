@@ -22,6 +22,7 @@ import torch
 from scow.config import options_from
 from scow.data.metadata import read_metadata
 from scow.data.provenance import sources_of
+from scow.data.tables import HEARING_LOSSES
 from scow.device import resolve_device
 from scow.io import atomic_write
 from scow.models.checkpoint import MODELS, save_checkpoint
@@ -158,14 +159,14 @@ def fit_setup(config: TrainConfig, inputs: ModelInput, *, with_tracks: bool = Tr
     setup = FitSetup(
         groups=[tracks[signal] for signal in inputs.signals] if known else list(inputs.prompts),
         seed=config.run.seed,
-        corpus=_prior_corpus(config.data),
+        corpus=_prior_corpus(config.data, config.model),
         train=config.train,
         device=resolve_device(config.run.device),
     )
     return setup, "track" if known else "prompt"
 
 
-def _prior_corpus(data: DataOptions) -> PriorCorpus:
+def _prior_corpus(data: DataOptions, model: ModelConfig) -> PriorCorpus:
     """Labelled records with a known response, which is empty where no word was correct."""
     responses = data.prior_responses or [None] * len(data.prior_metadata)
     records = list(itertools.chain(*map(read_metadata, data.prior_metadata, responses)))
@@ -173,4 +174,6 @@ def _prior_corpus(data: DataOptions) -> PriorCorpus:
     if records:
         found = "none; join them with data.prior_responses, or set data.prior_metadata=null"
         expect(any(r.response for r in labelled), f"{data.prior_metadata[0]}", "responses for the text prior", found)
+    if "hearing_loss" in getattr(model, "without", ()):
+        labelled = [dataclasses.replace(record, hearing_loss=HEARING_LOSSES[0]) for record in labelled]
     return PriorCorpus(labelled)

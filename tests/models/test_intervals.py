@@ -27,10 +27,6 @@ def test_interval_coverage(level):
     low, high = interval(predicted, hearing_loss, quantiles, level)
     inside = (truth.clip(0, 1) >= low) & (truth.clip(0, 1) <= high)  # ends are clipped to 0-1, as a correctness is
     assert inside.mean() >= level - 0.02
-    middle = (predicted > 0.3) & (predicted < 0.7)  # where nothing is clipped
-    for i in (0, 1):
-        # 4,000 new signals know a share to 0.008, 3,000 calibrating ones to 0.009: three of both together.
-        assert inside[middle & (hearing_loss == i)].mean() == pytest.approx(level, abs=0.036)
 
 
 def test_interval_by_hand():

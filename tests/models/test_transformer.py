@@ -58,16 +58,6 @@ def test_forward_against_float64_reference(seed, num_layers):
     np.testing.assert_allclose(scores, expected, rtol=0, atol=FLOAT32)
 
 
-def test_forward_ignores_padding():
-    network = network_of(random_state(6))
-    features, n_rows, hearing_loss = random_signals([4, 9, 2])
-    alone = [run(network, features[[i], :, :r], n_rows[[i]], hearing_loss[[i]])[0] for i, r in enumerate(n_rows)]
-    filled = torch.cat([features, torch.zeros(3, 2, 20, 19)], dim=2)
-    for i, rows in enumerate(n_rows):
-        filled[i, :, rows:] = 1e3
-    np.testing.assert_allclose(run(network, filled, n_rows, hearing_loss), alone, rtol=0, atol=FLOAT32)
-
-
 def test_predict_in_parts_without_dropout_or_clamping():
     inputs = invented(n_prompts=6)
     network = Transformer(dataclasses.replace(SMALL, dropout=0.5), inputs.feature_cols).train()

@@ -108,6 +108,13 @@ def test_state_dict_round_trip(inputs, new, with_prior):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_predict_without_hearing_loss_does_not_depend_on_it(inputs, new):
+    turned = dataclasses.replace(new, hearing_loss=(new.hearing_loss + 1) % 3)
+    for without, same in (((), False), (("hearing_loss",), True)):
+        fitted = fit(inputs, WordModelConfig(c=0.1, without=without), records_with_responses(120, 77, "p")[0])
+        assert np.array_equal(fitted.predict(turned).words, fitted.predict(new).words) is same
+
+
 def test_fit_does_not_see_held_groups(inputs):
     """Neither in the prior nor in the logits; and the same fit twice is the same to the bit."""
     corpus = records_with_responses(120)[0]  # the signals of the input themselves

@@ -28,7 +28,6 @@ from scow.models.intervals import calibrate
 from scow.models.word_model import WordModel
 from scow.training.cross_validation import coverage, cross_validate
 from scow.training.train import (
-    CvOptions,
     RunOptions,
     TrainConfig,
     cross_validation,
@@ -107,14 +106,6 @@ def test_train_refuses_tables_it_cannot_learn_from(tmp_path):
         with pytest.raises(UserError, match=says):
             train(dataclasses.replace(settings, data=dataclasses.replace(settings.data, **data)))
     assert not (tmp_path / "words" / "out").exists()
-
-
-@pytest.mark.parametrize("name", ["published", "final", "turbo", "small", "lite"])
-def test_train_config_reads_shipped_configs(name):
-    found = train_config({**read_yaml(ROOT / "checkpoints" / name / "config.yaml"), "exp_name": name})
-    assert found.model.name == ("published" if name == "published" else "word")
-    assert bool(found.data.prior_metadata) == (name != "published")
-    assert (found.cross_validation, found.run.seed, len(found.data.metadata)) == (CvOptions(5, 4), 42, 1)
 
 
 @pytest.mark.slow
