@@ -7,6 +7,7 @@ line on standard error, no traceback); 130 Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
 import time
@@ -22,6 +23,7 @@ EXIT_PARTIAL = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
 SECONDS_BETWEEN_LINES = 30.0
+LONGEST_LINE = 1_000  # of an error; it may quote a file
 
 
 class Printable:
@@ -46,7 +48,8 @@ class Printable:
 
 def run_script(body: Callable[[], int]) -> int:
     """Run a script's body; an error that the user can fix becomes one line and exit code 2."""
-    with redirect_stdout(cast("TextIO", Printable(sys.stdout))), redirect_stderr(cast("TextIO", Printable(sys.stderr))):
+    out, err = (cast("TextIO", Printable(stream or io.StringIO())) for stream in (sys.stdout, sys.stderr))  # or closed
+    with redirect_stdout(out), redirect_stderr(err):
         return _run(body)
 
 
@@ -54,7 +57,9 @@ def _run(body: Callable[[], int]) -> int:
     try:
         return body()
     except (UserError, OSError) as error:  # an OSError: a name that is too long, a device that fails
-        print("error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        line = " ".join(str(error).splitlines())
+        short = line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 200]} … {line[-200:]}"
+        print("error:", short, file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)

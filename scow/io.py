@@ -92,7 +92,8 @@ def reading(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RecursionError, csv.Error, yaml.YAMLError) as error:
-        found = "no such file" if isinstance(error, FileNotFoundError) else " ".join(str(error).split())
+        why = getattr(error, "strerror", None) or str(error)
+        found = "no such file" if isinstance(error, FileNotFoundError) else " ".join(why.split())
         raise UserError(f"{path}: expected {what}, found {found}") from error
 
 
