@@ -21,6 +21,7 @@ from scow.cli import aligned
 
 ROOT = Path(__file__).resolve().parent.parent
 CORPUS = Path("data/cadenza_data_demo")
+CHECKPOINT = Path("checkpoints/lite")
 MODEL = "tiny.en"
 METRICS = "stoi,estoi,pesq,dns_sig,dns_bak,dns_ovrl"
 
@@ -34,10 +35,11 @@ def main() -> None:
     work, model_dir = options.work_dir.resolve(), str(options.model_dir.resolve())
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(ROOT / CORPUS, work / CORPUS, ignore=shutil.ignore_patterns("*.csv"))
+    shutil.copytree(ROOT / CHECKPOINT, work / "lite")  # scores are written beside the model
     shutil.copy(ROOT / "feature_config.yaml", work)
 
     metadata = work / CORPUS / "metadata" / "demo_metadata.json"
-    scores, transcripts = work / "demo_inference.csv", work / "transcripts.csv"
+    scores, transcripts = work / "lite" / "demo_inference.csv", work / "transcripts.csv"
     config = ["--config", str(work / "feature_config.yaml"), "--splits", "demo"]
     tables = [
         f"data.{split}_path_{side}={metadata.with_name(f'{metadata.stem}_{side}.csv')}"
@@ -54,8 +56,7 @@ def main() -> None:
     print("\nThe demo has no responses of listeners; stage 4 learns Whisper's own score, to show the stage at work:")
     overrides = [f"data.target={MODEL}", columns, "train.epochs=20", f"train.save_dir={work / 'checkpoint'}"]
     run("train.py", "-cp", "checkpoints/published", *tables, *overrides)
-    overrides = ["infer.splits=[demo]", "infer.details=true", f"+infer.output_name.demo={scores}"]
-    run("infer.py", "-cp", "checkpoints/lite", *tables, *overrides)
+    run("infer.py", "-cp", str(work / "lite"), *tables, "infer.splits=[demo]", "infer.details=true")
     print_table(metadata, transcripts, scores)
 
 

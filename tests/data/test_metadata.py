@@ -104,7 +104,11 @@ WRONG_VALUES = [
     ("correctness", (1.01, -0.1, "0.5", math.nan), "correctness .* 0 to 1, found"),
     ("n_words", (True, "3", 10**400, math.inf, -1), "in 0 to 509"),
     ("response", ("x" * 200_000, 7), "as Unicode text of at most 5000 characters"),
-    ("prompt", (" *, ", "", None, "w " * 200_000, ["you"], "you \ud800"), "as Unicode text of 1 to 509 words"),
+    (
+        "prompt",
+        (" *, ", "", None, "w " * 510, "w " * 200_000, ["you"], "you \ud800"),
+        "as Unicode text of 1 to 509 words",
+    ),
 ]
 WRONG_RESPONSES = [
     ([], "lists of responses"),
