@@ -14,14 +14,11 @@ from pathlib import Path
 def main() -> int:
     """Parse the options, fill the columns, print what was written."""
     from scow.cli import add_engine_options, engine_options, listed, say_unread
-    from scow.data.audio import CHANNELS
-    from scow.data.feature_config import present_datasets, read_feature_config
-    from scow.features import runner
 
     parser = argparse.ArgumentParser(description="Stage 2: word and sentence scores of Whisper models.")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("feature_config.yaml"))
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="for instance train,valid,eval (default: config)")
-    parser.add_argument("--channel", choices=CHANNELS, help="only this channel (default: both)")
+    parser.add_argument("--channel", choices=("left", "right"), help="only this channel (default: both)")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="for instance valid_left valid_right")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="for instance tiny.en (default: config)")
     parser.add_argument("--model-dir", type=Path, help="folder of weights (default: config)")
@@ -30,6 +27,10 @@ def main() -> int:
     add_engine_options(parser)
     parser.add_argument("--transcripts", type=Path, metavar="CSV", help="also write the transcripts of this run")
     given = parser.parse_args()
+
+    # Not before --help, which they would keep waiting.
+    from scow.data.feature_config import present_datasets, read_feature_config
+    from scow.features import runner
 
     config = read_feature_config(given.config)
     say_unread(given.config, config.unknown)

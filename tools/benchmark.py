@@ -117,7 +117,7 @@ def whisper_ways(tasks: Sequence[Task], model: WhisperModel, model_dir: Path) ->
     def stage() -> None:
         loaded_transcriber.cache_clear()
         for i in range(0, len(tasks), SIGNALS_PER_CHUNK):
-            whisper_results(model, model_dir, "cpu", read_audio(tasks[i : i + SIGNALS_PER_CHUNK]))
+            whisper_results(model, model_dir, "cpu", "auto", read_audio(tasks[i : i + SIGNALS_PER_CHUNK]))
 
     @torch.inference_mode()
     def encoder() -> None:

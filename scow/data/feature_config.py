@@ -42,6 +42,7 @@ class WhisperOptions:
     splits: tuple[str, ...] = ("train", "valid", "eval")  # where the command line names none
     model_dir: Path | None = None  # folder of weights, relative to the config; downloads go there
     device: str = "auto"  # auto, cpu or cuda
+    engine: str = "auto"  # of the encoder: auto, torch or openvino
     batch_size: int | None = None  # signals per chunk; None: 8
     jobs: int = 1  # processes
 

@@ -8,12 +8,14 @@ It gives what `whisper.decode` gives for each channel alone, up to the rounding 
   suppression of tokens only sets logits to minus infinity, so the sum over all tokens is taken before it.
 - Channels that have ended leave the batch when they are half of it, so that one long transcript does not keep the
   others; to copy the cache earlier would cost more than it saves.
+- A channel that repeats itself leaves the batch and goes on alone by prompt lookup: tokens are guessed from where the
+  same ending stood before, and verified in one causal pass. The tokens emitted are those of greedy decoding.
 - `scow.features.whisper` runs it with one thread, so that sums are the same however many cores there are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +23,9 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+REPEATED = 16  # tokens that stood before: a channel loops
+ENDING = 4  # tokens by which a looping channel looks up what comes next
+GUESSED = 16  # tokens verified at once
 CPU_BYTES = 2**31  # for the keys and values of all channels in a batch
 MAX_CHANNELS_CPU = 16
 MAX_CHANNELS_CUDA = 64
@@ -39,8 +44,10 @@ def decode_greedily(model: Any, encoded: torch.Tensor, options: Any) -> list[tup
     task = DecodingTask(model, options)
     end = task.tokenizer.eot
     emitted: list[tuple[list[int], list[float]]] = [([], []) for _ in range(len(encoded))]
+    looping: dict[int, dict[Any, torch.Tensor]] = {}  # cache of channels that go on alone
+    first = torch.tensor([task.initial_tokens], device=encoded.device)
     going = {row: row for row in range(len(encoded))}  # row of the batch -> channel
-    tokens = torch.tensor([task.initial_tokens], device=encoded.device).repeat(len(encoded), 1)
+    tokens = first.repeat(len(encoded), 1)
     cache, hooks = model.install_kv_cache_hooks()
     try:
         for _ in range(task.sample_len):
@@ -51,12 +58,16 @@ def decode_greedily(model: Any, encoded: torch.Tensor, options: Any) -> list[tup
             chosen = logits.argmax(-1, keepdim=True)
             probabilities = (logits.gather(-1, chosen).squeeze(-1) - normaliser).exp().tolist()
             for row, token in enumerate(chosen.squeeze(-1).tolist()):
-                if row in going:
-                    emitted[going[row]][1].append(probabilities[row])
-                    if token == end:
-                        del going[row]
-                    else:
-                        emitted[going[row]][0].append(token)
+                if row not in going:
+                    continue
+                text, found = emitted[going[row]]
+                found.append(probabilities[row])
+                if token == end:
+                    del going[row]
+                    continue
+                text.append(token)
+                if _lookup(text, REPEATED):
+                    looping[going.pop(row)] = {module: kept[row : row + 1].clone() for module, kept in cache.items()}
             if not going:
                 break
             tokens = torch.cat([tokens, chosen], dim=-1)
@@ -66,6 +77,10 @@ def decode_greedily(model: Any, encoded: torch.Tensor, options: Any) -> list[tup
                 tokens, encoded = tokens.index_select(0, remaining), encoded.index_select(0, remaining)
                 for module, kept in cache.items():
                     cache[module] = kept.index_select(0, remaining)
+        for channel, kept in looping.items():
+            cache.clear()
+            cache.update(kept)
+            _continue_alone(model, task, first, encoded[:1], cache, *emitted[channel])
     finally:
         for hook in hooks:
             hook.remove()
@@ -82,6 +97,72 @@ def _next_logits(
     for block in decoder.blocks:
         x = block(x, encoded, mask=decoder.mask, kv_cache=cache)
     last = decoder.ln(x)[:, -1]
+    return (decoder.token_embedding.weight.to(last.dtype) @ last.T).T.float()
+
+
+def _continue_alone(
+    model: Any,
+    task: Any,
+    first: torch.Tensor,
+    encoded: torch.Tensor,
+    cache: dict[Any, torch.Tensor],
+    text: list[int],
+    probabilities: list[float],
+) -> None:
+    """Decode one channel to its end, where `cache` holds all but the last token; extends `text` and `probabilities`."""
+    import torch
+
+    while len(text) < task.sample_len:
+        guess = _lookup(text, ENDING)[: task.sample_len - len(text) - 1]
+        new = torch.tensor([[text[-1], *guess]], device=encoded.device)
+        logits = _all_logits(model.decoder, new, encoded, cache)
+        normaliser = logits.logsumexp(-1)
+        # Without timestamps the filters are the same at every position after the first.
+        for suppress in task.logit_filters:
+            suppress.apply(logits, torch.cat([first, torch.tensor([text], device=encoded.device)], dim=-1))
+        chosen = logits.argmax(-1, keepdim=True)
+        found = (logits.gather(-1, chosen).squeeze(-1) - normaliser).exp().tolist()
+        for token, probability, guessed in zip(chosen.squeeze(-1).tolist(), found, [*guess, None], strict=True):
+            probabilities.append(probability)
+            if token == task.tokenizer.eot:
+                return
+            text.append(token)
+            if token != guessed:
+                break
+        n_known = len(task.initial_tokens) + len(text) - 1
+        for module, kept in cache.items():
+            if kept.shape[1] <= model.dims.n_text_ctx:  # of the text, not of the audio
+                cache[module] = kept[:, :n_known]
+
+
+def _lookup(text: Sequence[int], n: int) -> list[int]:
+    """What followed where the last `n` tokens stood before, latest first, repeated to GUESSED tokens; or nothing."""
+    for start in range(len(text) - n - 1, -1, -1):
+        if text[start : start + n] == text[-n:]:
+            period = len(text) - n - start
+            return [text[start + n + i % period] for i in range(GUESSED)]
+    return []
+
+
+def _all_logits(
+    decoder: Any, new: torch.Tensor, encoded: torch.Tensor, cache: Mapping[Any, torch.Tensor]
+) -> torch.Tensor:
+    """Logits after each of several tokens of one channel, shape (len, n_vocab): the cache is not empty."""
+    import torch
+
+    before, n_new = next(iter(cache.values())).shape[1], new.shape[1]
+    mask = torch.ones(n_new, before + n_new, dtype=torch.bool, device=new.device).tril(before)
+    x = (decoder.token_embedding(new) + decoder.positional_embedding[before : before + n_new]).to(encoded.dtype)
+    for block in decoder.blocks:
+        attention, y = block.attn, block.attn_ln(x)
+        # The hooks of the cache put what came before in front of keys and values.
+        parts = attention.query(y), attention.key(y), attention.value(y)
+        query, key, value = (part.unflatten(-1, (attention.n_head, -1)).transpose(1, 2) for part in parts)
+        attended = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        x = x + attention.out(attended.transpose(1, 2).flatten(2))
+        x = x + block.cross_attn(block.cross_attn_ln(x), encoded, kv_cache=cache)[0]
+        x = x + block.mlp(block.mlp_ln(x))
+    last = decoder.ln(x)[0]
     return (decoder.token_embedding.weight.to(last.dtype) @ last.T).T.float()
 
 

@@ -76,7 +76,7 @@ def read_audio(tasks: Sequence[Task]) -> list[tuple[Task, Audio]]:
 
 
 def whisper_results(
-    model: WhisperModel, model_dir: Path | None, device: str, chunk: Sequence[tuple[Task, Audio]]
+    model: WhisperModel, model_dir: Path | None, device: str, engine: str, chunk: Sequence[tuple[Task, Audio]]
 ) -> list[ChannelResult]:
     """Stage 2: scores of the words and the sentence of a chunk of signals, all their channels at once."""
     results: dict[tuple[str, str], ChannelResult] = {}
@@ -92,11 +92,12 @@ def whisper_results(
             except SignalError as error:
                 results[key].failures[model.column] = str(error)
     if channels:
-        transcriber = loaded_transcriber(model, model_dir=model_dir, device=resolve_device(device))
+        transcriber = loaded_transcriber(model, model_dir=model_dir, device=resolve_device(device), engine=engine)
+        libraries = (*WHISPER_LIBRARIES, *["openvino"] * (transcriber.engine == "openvino"))
         for key, transcript in transcribe_channels(transcriber, channels).items():
             scores, sentence = word_and_sentence_scores(words[key], transcript)
             results[key].values[model.column] = {"scores": [*scores, sentence], "transcript": transcript.text}
-            results[key].made_with = _made_with(transcriber.device.type, transcriber.dtype, WHISPER_LIBRARIES)
+            results[key].made_with = _made_with(transcriber.device.type, transcriber.dtype, libraries)
     return list(results.values())
 
 

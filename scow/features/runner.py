@@ -101,16 +101,18 @@ def fill_whisper(
     overwrite: bool = False,
 ) -> StageResult:
     """Stage 2: fill one column per model, and the SENTENCE_SCORE rows."""
+    from scow.features.encoder import resolve_engine  # it loads torch
+
     engine = engine or {"jobs": options.jobs}
     size = SIGNALS_PER_CHUNK if options.batch_size is None else options.batch_size
     if size < 1:
         raise UserError(f"whisper.batch_size: expected at least 1, found {size}")
     if not engine.get("scheduler"):
-        resolve_device(options.device)  # an error now; a worker may have another device
+        resolve_engine(options.engine, resolve_device(options.device))  # an error now; a worker may differ
     folder = options.model_dir.absolute() if options.model_dir else None
     works = []
     for model in models:
-        compute = partial(whisper_results, model, folder, options.device)
+        compute = partial(whisper_results, model, folder, options.device, options.engine)
         works.append(Work((model.column,), partial(_whisper_sources, model, folder), compute))
     return _fill(datasets, works, size, engine, overwrite=overwrite)
 

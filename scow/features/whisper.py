@@ -15,9 +15,9 @@ The definition (``published``), for one channel and one model:
 6. A prompt word's score is that of the same word in the transcript, the last one where it repeats, 0 where absent.
 7. The sentence score is the hit rate of the whole transcript (`scow.text.labels.hit_rate`).
 
-The encoder runs once per channel, one channel at a time on a CPU; the decoder (`scow.features.decoding`), which spends
-its time on reading weights, takes many channels at once. Twelve models make the twelve columns; ``large`` is
-**large-v1**, although openai-whisper's own ``large`` is large-v3.
+The encoder (`scow.features.encoder`) runs once per channel, one channel at a time on a CPU; the decoder
+(`scow.features.decoding`), which spends its time on reading weights, takes many channels at once. Twelve models make
+the twelve columns; ``large`` is **large-v1**, although openai-whisper's own ``large`` is large-v3.
 
 Reference: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", ICML 2023.
 """
@@ -25,6 +25,7 @@ Reference: Radford et al., "Robust Speech Recognition via Large-Scale Weak Super
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,11 +127,12 @@ def group_tokens(
 class Transcriber:
     """A loaded Whisper model (``whisper.model.Whisper``); half precision on CUDA only."""
 
-    def __init__(self, model: Any, *, fp16: bool) -> None:
+    def __init__(self, model: Any, *, fp16: bool, engine: str = "torch") -> None:
         from whisper.decoding import DecodingOptions
         from whisper.tokenizer import get_tokenizer
 
         self.model = model
+        self.engine = engine  # of the encoder
         self.device: torch.device = model.device
         self.dtype = "float16" if fp16 else "float32"
         self._tokenizer = get_tokenizer(
@@ -203,21 +205,54 @@ def weights_path(model: WhisperModel, model_dir: Path | None) -> Path:
     return model.path or (model_dir or cache) / f"{model.openai_name}.pt"
 
 
-def load_transcriber(model: WhisperModel, *, model_dir: Path | None, device: str) -> Transcriber:
-    """Load a model on ``cpu`` or ``cuda``, from its path or `model_dir`; a download is saved in `model_dir`."""
-    import whisper
+def load_transcriber(model: WhisperModel, *, model_dir: Path | None, device: str, engine: str = "auto") -> Transcriber:
+    """Load a model on ``cpu`` or ``cuda``, from its path or `model_dir`; a download is saved in `model_dir`.
 
+    The engine of the encoder is ``auto``, ``torch`` or ``openvino`` (`scow.features.encoder`).
+    """
+    from scow.features.encoder import OpenVinoEncoder, resolve_engine
+
+    engine = resolve_engine(engine, device)
     path = weights_path(model, model_dir)
-    on_disk = path.is_file()
-    folder = str(model_dir) if model_dir else None
+    if not path.is_file():
+        _download(model, path)
     try:
-        weights = whisper.load_model(str(path) if on_disk else model.openai_name, device=device, download_root=folder)
+        network = _load_weights(path, device)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        if on_disk:
-            raise UserError(f"{path}: cannot be loaded as Whisper weights ({reason}); download it again") from error
+        raise UserError(f"{path}: cannot be loaded as Whisper weights ({reason}); download it again") from error
+    if engine == "openvino":
+        network.encoder = OpenVinoEncoder(network.encoder, network.dims.n_mels, path)
+    return Transcriber(network, fp16=network.device.type == "cuda", engine=engine)
+
+
+def _download(model: WhisperModel, path: Path) -> None:
+    import whisper
+
+    try:
+        whisper.load_model(model.openai_name, device="cpu", download_root=str(path.parent))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"Whisper {model.openai_name}: expected to download its weights, found {reason}; "
             f"try: python tools/offline_whisper.py {model.openai_name}"
         ) from error
-    return Transcriber(weights.eval(), fp16=weights.device.type == "cuda")
+
+
+def _load_weights(path: Path, device: str) -> Any:
+    """As `whisper.load_model`, which first draws random weights and reads the whole file into memory."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+    from whisper.model import ModelDimensions, Whisper
+
+    class WithoutRandomNumbers(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func.__name__ in ("normal_", "uniform_", "kaiming_uniform_"):
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    saved = torch.load(path, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(path))
+    with WithoutRandomNumbers():
+        network = Whisper(ModelDimensions(**saved["dims"]))
+    network.load_state_dict(saved["model_state_dict"], assign=True)
+    return network.float().to(device).eval().requires_grad_(False)

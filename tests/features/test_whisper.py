@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import whisper
-from helpers import DEMO, MODELS
+from helpers import DEMO, MODELS, load_whisper
 from whisper.audio import log_mel_spectrogram
 
 from scow.data.audio import MODEL_RATE_HZ, read_stereo, resample_sinc
@@ -157,3 +158,69 @@ def test_too_little_memory_halves_the_batch(weights: Any, clips: list[np.ndarray
             transcriber.transcribe([clips[2]])
     finally:
         hook.remove()
+
+
+def assert_same(found: list[Transcript], expected: list[Transcript]) -> None:
+    assert [t.text for t in found] == [t.text for t in expected]
+    scores = [[score for t in transcripts for _, score in t.words] for transcripts in (found, expected)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def load(name: str, engine: str) -> Transcriber:
+    load_whisper(name)  # skips where the weights are missing
+    return load_transcriber(resolve_model(name), model_dir=MODELS, device="cpu", engine=engine)
+
+
+@pytest.mark.slow
+def test_looping_channel_in_a_batch_is_greedy() -> None:
+    paths = sorted((DEMO / "demo" / "signals").glob("*.flac"))
+    waves = [resample_sinc(read_stereo(path).channel("left")) for path in paths]
+    transcriber = load("base", "torch")
+    passes: list[int] = []
+    hook = transcriber.model.decoder.ln.register_forward_hook(lambda module, inputs, output: passes.append(len(output)))
+    found = transcriber.transcribe(waves)
+    hook.remove()
+    assert len(passes) < 150, "guessed tokens are verified many at a time"
+    (loop,) = (i for i, transcript in enumerate(found) if len(transcript.words) > 50)
+    options = whisper.DecodingOptions(
+        language="en", temperature=0.0, without_timestamps=True, fp16=False, sample_len=444
+    )
+    mel = log_mel_spectrogram(whisper.pad_or_trim(waves[loop]), transcriber.model.dims.n_mels)
+    decoded = whisper.decode(transcriber.model, mel, options)
+    assert found[loop].text == decoded.text
+    tokenizer = whisper.tokenizer.get_tokenizer(True, language="en", task="transcribe")
+    start = list(tokenizer.sot_sequence_including_notimestamps)
+    with torch.inference_mode():
+        logits = transcriber.model(mel[None], torch.tensor([start + decoded.tokens]))[0, len(start) - 1 : -1]
+    probabilities = logits.double().softmax(-1)[range(len(decoded.tokens)), decoded.tokens].tolist()
+    pieces = [tokenizer.encoding.decode_single_token_bytes(token) for token in decoded.tokens]
+    assert_same([found[loop]], [Transcript(decoded.text, group_tokens(pieces, probabilities, None))])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiny.en", "base"])
+def test_engines_agree_also_on_hard_cuts(name: str) -> None:
+    """On the demo, and on the challenge's excerpts where they are; hard cuts begin and end inside words."""
+    pytest.importorskip("openvino")
+    paths = sorted((DEMO / "demo" / "signals").glob("*.flac"))[-2:]
+    paths += sorted((Path(__file__).parents[3] / "shared" / "clip1").glob("cadenza_data_*/*/signals/*.flac"))
+    whole = [resample_sinc(read_stereo(path).channel(c)) for path in paths for c in ("left", "right")]
+    cuts = [wave[MODEL_RATE_HZ * k // 2 : MODEL_RATE_HZ * (k + 3) // 2] for wave in whole for k in (1, 2, 4)]
+    waves = [wave for wave in whole + cuts if len(wave)]
+    assert_same(load(name, "openvino").transcribe(waves), load(name, "torch").transcribe(waves))
+
+
+@pytest.mark.slow
+def test_damaged_converted_encoder_is_converted_again(tmp_path: Path, clips: list[np.ndarray]) -> None:
+    pytest.importorskip("openvino")
+    load_whisper("tiny.en")
+    (tmp_path / "tiny.en.pt").symlink_to((MODELS / "tiny.en.pt").resolve())
+    kept = tmp_path / "tiny.en.openvino"
+    kept.write_bytes(b"damaged")
+    transcriber = load_transcriber(resolve_model("tiny.en"), model_dir=tmp_path, device="cpu", engine="openvino")
+    first, content = transcriber.transcribe(clips[:1]), kept.read_bytes()
+    assert len(content) > 1e6
+    kept.write_bytes(content[:1000] + b"?" * 1000 + content[2000:])
+    transcriber = load_transcriber(resolve_model("tiny.en"), model_dir=tmp_path, device="cpu", engine="openvino")
+    assert transcriber.transcribe(clips[:1]) == first
+    assert zipfile.ZipFile(kept).testzip() is None
