@@ -51,7 +51,7 @@ from scow.features.engine import open_engine
 from scow.features.extract import Task, loaded_dnsmos, loaded_transcriber, metric_results, read_audio, whisper_results
 from scow.features.intrusive import intrusive_metrics
 from scow.features.runner import SIGNALS_PER_CHUNK
-from scow.features.whisper import WhisperModel, resolve_model
+from scow.features.whisper import WhisperModel, load_transcriber, resolve_model
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / "data" / "cadenza_data_demo" / "demo"
@@ -115,7 +115,7 @@ def whisper_ways(tasks: Sequence[Task], model: WhisperModel, model_dir: Path) ->
     mels = [log_mel_spectrogram(pad_or_trim(wave), network.dims.n_mels)[None] for wave in waves]
 
     def stage() -> None:
-        loaded_transcriber.cache_clear()
+        load_transcriber(model, model_dir=model_dir, device="cpu")  # once per run, as the stage does
         for i in range(0, len(tasks), SIGNALS_PER_CHUNK):
             whisper_results(model, model_dir, "cpu", "auto", read_audio(tasks[i : i + SIGNALS_PER_CHUNK]))
 

@@ -41,7 +41,6 @@ from scow.text.labels import hit_rate
 WHISPER_LIBRARIES = ("openai-whisper", "torch", "torchaudio", "soundfile", "jiwer")
 METRIC_LIBRARIES = ("pystoi", "pesq", "onnxruntime", "scipy", "numpy", "soundfile")
 Key = TypeVar("Key")
-loaded_transcriber = functools.lru_cache(maxsize=1)(load_transcriber)  # a process has memory for one model
 loaded_dnsmos = functools.lru_cache(maxsize=1)(Dnsmos)
 Audio = dict[str, StereoSignal | SignalError]  # files of a signal by their use, or why one has no features
 
@@ -54,6 +53,20 @@ class Task:
     columns: dict[str, tuple[str, ...]]
     words: dict[str, tuple[str, ...]]  # of the prompt
     folders: Dataset  # of its files, the same for both channels
+
+
+_loaded: dict[Any, Transcriber] = {}  # at most one: a process has memory for one model
+
+
+def loaded_transcriber(
+    model: WhisperModel, *, model_dir: Path | None, device: str, engine: str = "auto"
+) -> Transcriber:
+    """The transcriber of a model: the last one loaded, or a new one, before which the last one is freed."""
+    key = model, model_dir, device, engine
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = load_transcriber(model, model_dir=model_dir, device=device, engine=engine)
+    return _loaded[key]
 
 
 def transcribe_channels(transcriber: Transcriber, channels: Mapping[Key, np.ndarray]) -> dict[Key, Transcript]:

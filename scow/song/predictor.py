@@ -1,4 +1,4 @@
-"""A checkpoint with its Whisper models, loaded once, that turns signals and words into predictions.
+"""A checkpoint with its Whisper models, one in memory at a time, that turns signals and words into predictions.
 
 It computes in memory what stages 2, 3 and 5 compute by way of tables: the features of `scow.features.extract`, then the
 prediction of the model. A silent channel has no features, as in the tables.
@@ -24,8 +24,8 @@ from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, WHISPER_COLUMNS
 from scow.device import resolve_device
 from scow.errors import SignalError, UserError, nearest
 from scow.features.dnsmos import Dnsmos
-from scow.features.extract import transcribe_channels, word_and_sentence_scores
-from scow.features.whisper import Segment, Transcriber, Transcript, load_transcriber, resolve_model
+from scow.features.extract import loaded_transcriber, transcribe_channels, word_and_sentence_scores
+from scow.features.whisper import Segment, Transcriber, Transcript, resolve_model, weights_path
 from scow.io import read_json
 from scow.models.checkpoint import load_checkpoint
 from scow.models.config import model_config
@@ -41,11 +41,13 @@ Transcripts = dict[tuple[str, int, str], Transcript]  # by Whisper column, index
 
 @dataclass(frozen=True)
 class Predictor:
-    """A loaded checkpoint and its Whisper models."""
+    """A loaded checkpoint, and which Whisper models it takes."""
 
     name: str  # of the checkpoint
     model: Model
-    transcribers: Mapping[str, Transcriber]  # by Whisper column, in the order of the features, the largest last
+    whisper_columns: tuple[str, ...]  # in the order of the features, the largest last
+    model_dir: Path  # of Whisper weights
+    device: str
     dnsmos: Dnsmos | None  # None if the checkpoint does not take it
 
     @classmethod
@@ -57,7 +59,7 @@ class Predictor:
         checkpoint_dir: Path | None = None,
         device: str = "auto",
     ) -> Predictor:
-        """Load a checkpoint, by name in `checkpoint_dir` or as a folder, and its Whisper models.
+        """Load a checkpoint, by name in `checkpoint_dir` or as a folder, and the largest of its Whisper models.
 
         By default it is the checkpoint with the lowest cross-validated RMSE among those whose Whisper weights are in
         `model_dir`. Weights that a named checkpoint lacks are downloaded. The device is ``auto``, ``cpu`` or ``cuda``.
@@ -69,20 +71,25 @@ class Predictor:
         else:
             folder = _checkpoint_folder(checkpoint, checkpoint_dir)
             model = _load_model(folder)
+        columns = tuple(column for column in model.feature_cols if column in WHISPER_COLUMNS)
+        for whisper_model in map(resolve_model, columns):
+            if whisper_model.column == columns[-1] or not weights_path(whisper_model, weights).is_file():
+                loaded_transcriber(whisper_model, model_dir=weights, device=device)  # others are downloaded
         return cls(
             name=folder.name,
             model=model,
-            transcribers={
-                column: load_transcriber(resolve_model(column), model_dir=weights, device=device)
-                for column in model.feature_cols
-                if column in WHISPER_COLUMNS
-            },
+            whisper_columns=columns,
+            model_dir=weights,
+            device=device,
             dnsmos=Dnsmos() if set(model.feature_cols) & set(DNSMOS_COLUMNS) else None,
         )
 
+    def _transcriber(self, column: str) -> Transcriber:
+        return loaded_transcriber(resolve_model(column), model_dir=self.model_dir, device=self.device)
+
     def segments(self, signal: StereoSignal) -> tuple[Segment, ...]:
         """Transcript of a whole song, the mean of both channels, with times, by the largest Whisper model."""
-        return list(self.transcribers.values())[-1].segments(resample_sinc(signal.mono))
+        return self._transcriber(self.whisper_columns[-1]).segments(resample_sinc(signal.mono))
 
     def predict(
         self, excerpts: Sequence[tuple[StereoSignal, tuple[str, ...], str]], *, progress: Progress | None = None
@@ -114,7 +121,7 @@ class Predictor:
                 words=tuple(WordProbability(word, float(p)) for word, p in zip(words, probabilities[i], strict=True)),
                 heard=tuple(
                     ChannelTranscript(column, name, transcripts[column, i, name].text if (i, name) in channels else "")
-                    for column in self.transcribers
+                    for column in self.whisper_columns
                     for name in CHANNELS
                 ),
             )
@@ -122,12 +129,12 @@ class Predictor:
         )
 
     def _transcribe(self, channels: Mapping[Key, np.ndarray], progress: Progress | None) -> Transcripts:
-        keys, total = list(channels), len(channels) * len(self.transcribers)
+        keys, total = list(channels), len(channels) * len(self.whisper_columns)
         transcripts: Transcripts = {}
-        for column, transcriber in self.transcribers.items():
+        for column in reversed(self.whisper_columns):  # the largest is loaded already
             for start in range(0, len(keys), CHANNELS_AT_ONCE):
                 some = {(column, *key): channels[key] for key in keys[start : start + CHANNELS_AT_ONCE]}
-                transcripts |= transcribe_channels(transcriber, some)
+                transcripts |= transcribe_channels(self._transcriber(column), some)
                 if progress:
                     progress("transcribing", len(transcripts), total)
         return transcripts
@@ -141,7 +148,7 @@ class Predictor:
             if (i, name) not in channels:
                 continue
             columns: dict[str, Any] = dict(self.dnsmos(channels[i, name])) if self.dnsmos else {}
-            for column in self.transcribers:
+            for column in self.whisper_columns:
                 scores, sentence = word_and_sentence_scores(words, transcripts[column, i, name])
                 columns[column] = [sentence, *scores]
             for f, column in enumerate(self.model.feature_cols):

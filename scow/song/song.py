@@ -144,7 +144,7 @@ def predict_song(
         name=name,
         duration_s=duration_s,
         checkpoint=predictor.name,
-        whisper_models=tuple(predictor.transcribers),
+        whisper_models=predictor.whisper_columns,
         hearing_losses=options.hearing_losses,
         simulated=bool(options.simulated),
         level_db_spl=options.level_db_spl if options.simulated else None,

@@ -130,7 +130,7 @@ def test_load_takes_the_best_checkpoint_whose_weights_are_there(tmp_path):
         Predictor.load(**places, model_dir=tmp_path / "none")
     for name in ("base.en", "small.en"):
         (tmp_path / "some" / f"{name}.pt").touch()
-    with pytest.raises(UserError, match=r"base\.en\.pt: cannot be loaded"):  # those of small: it is chosen
+    with pytest.raises(UserError, match=r"small\.en\.pt: cannot be loaded"):  # the largest of small, which is chosen
         Predictor.load(**places, model_dir=tmp_path / "some")
 
 
