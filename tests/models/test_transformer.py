@@ -94,7 +94,7 @@ def test_fit_returns_weights_of_best_epoch():
     inputs = invented(noise=0.5)
     seen: list[Epoch] = []
     # A high learning rate, so that the last epoch is not the best.
-    options = train_options(epochs=20, lr=3e-2)
+    options = train_options(epochs=20, lr=1e-1)
     model = Transformer.fit(inputs, SMALL, FitSetup(inputs.prompts, 3, train=options, on_epoch=seen.append))
     assert tuple(seen) == model.log
     assert [epoch.epoch for epoch in model.log] == list(range(1, 21))
