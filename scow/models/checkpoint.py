@@ -4,12 +4,16 @@
 in order, and facts about its training (data, seed, versions, the best epoch). A published ``model.pt`` is a plain
 state dict; it is recognised by its content, and what it lacks is taken from the config beside it.
 
-Files are read with ``weights_only=True``: a checkpoint from anywhere can hold tensors and plain values, no code.
+Files are read with ``weights_only=True``: a checkpoint from anywhere can hold tensors and plain values, no code. torch
+does not look at the checksums in a file. Here they are verified, and every tensor, and a digest of all tensors.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +26,9 @@ from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError
 from scow.io import atomic_write
 from scow.models.config import ModelConfig, expect, model_config
-from scow.models.facts import write_facts
+from scow.models.facts import checked_facts, write_facts
 from scow.models.inputs import Excerpt, input_of
-from scow.models.model import Model
+from scow.models.model import Model, StateDict
 from scow.models.transformer import Transformer
 from scow.models.word_model import WordModel
 
@@ -35,15 +39,19 @@ MODELS: dict[str, type[Model]] = {"published": Transformer, "word": WordModel}
 def save_checkpoint(path: Path, model: Model, facts: dict[str, Any]) -> None:
     """Write a self-describing ``model.pt``, whole or not at all, and ``model.json`` beside it."""
     config = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(model.config).items()}
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     content = {
         "format": FORMAT,
         "model": {"name": model.config.name, **config},
         "feature_cols": list(model.feature_cols),
-        "state_dict": {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()},
+        "state_dict": state,
+        "sha256": _digest(state),
         "facts": facts,
     }
-    with atomic_write(path) as temporary, temporary.open("wb") as handle:  # a path would be stored in the file
-        torch.save(content, handle)
+    buffer = io.BytesIO()  # a path would be stored in the file, and a full disk is no OSError in torch
+    torch.save(content, buffer)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
     write_facts(path, facts)
 
 
@@ -64,18 +72,25 @@ def load_checkpoint(path: Path, config: ModelConfig, feature_cols: Sequence[str]
 def checkpoint_facts(path: Path) -> dict[str, Any]:
     """Facts about the training of a self-describing ``model.pt``; none where it is another file."""
     try:
-        return dict(_read(path).get("facts") or {})
+        return checked_facts(_read(path).get("facts", {}))
     except UserError:
         return {}
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
+        with path.open("rb") as handle:
+            is_zip = handle.read(2) == b"PK"
+        if is_zip:
+            with zipfile.ZipFile(path) as archive:
+                stored = all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
+                expect(stored and archive.testzip() is None, path, "whole members", "damaged ones")
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UserError(f"expected the checkpoint {path}, found none; train it, or choose another -cp") from None
     except Exception as error:  # what torch raises for a damaged file is of any kind
-        raise UserError(f"{path}: expected a checkpoint of tensors and plain values, found another file") from error
+        found = "a damaged or another file"
+        raise UserError(f"{path}: expected a checkpoint of tensors and plain values, found {found}") from error
     return content if isinstance(content, dict) else {}
 
 
@@ -87,16 +102,30 @@ def _model_and_facts(
         described, columns, state, facts = (content[part] for part in ("model", "feature_cols", "state_dict", "facts"))
         same = not feature_cols or list(feature_cols) == list(columns)
         expect(same, "data.feature_cols", f"{', '.join(columns)}, as trained", ", ".join(feature_cols))
-        config, feature_cols = model_config(described), columns
+        config, feature_cols, facts = model_config(described), columns, checked_facts(facts)
+        expect(content.get("sha256") in (None, _digest(state)), "tensors", "those that were saved", "others")
         strange = [key for key in unknown_keys(type(config), described) if key != "name"]
         expect(not strange, "model", "options of this version", ", ".join(strange))
     else:
         expect(config.name == "published", "model.name", "published, for a published state dict", config.name)
+    for name, tensor in state.items():
+        plain = tensor.layout == torch.strided and (tensor.is_floating_point() or tensor.dtype == torch.int64)
+        whole = plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+        expect(
+            whole and torch.isfinite(tensor).all(), name, "finite numbers in a plain tensor", "NaN, infinity or less"
+        )
     model = MODELS[config.name].from_state_dict(config, feature_cols, state)
     _predict_one_word(model)
-    finite = all(torch.isfinite(tensor).all() for tensor in state.values())
-    expect(finite, "weights", "finite numbers", "NaN or infinity")
     return model, facts
+
+
+def _digest(state: StateDict) -> str:
+    """SHA-256 of all tensors with their names."""
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _predict_one_word(model: Model) -> None:

@@ -11,13 +11,28 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from scow.errors import UserError
+from scow.data.provenance import SOURCE
+from scow.errors import UserError, expect
 from scow.io import read_json, sha256_of, write_json
 
 
 def fingerprint(signals: Iterable[str]) -> str:
     """Tells whether a checkpoint was trained on just these signals, without naming one."""
     return hashlib.sha256("\n".join(sorted(signals)).encode()).hexdigest()
+
+
+def checked_facts(facts: Any) -> dict[str, Any]:
+    """Facts of the kinds that `scow.training.train` writes; other facts are refused."""
+    try:
+        figures = [*dict(facts.get("out_of_fold", {})).values(), *facts.get("val_rmse", []), *facts.get("val_r", [])]
+        right = all(isinstance(figure, float | None) for figure in figures)
+        right &= all(
+            isinstance(known[key], str | None) for known in facts.get("features", {}).values() for key in SOURCE
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        right = False
+    expect(right, "facts", "facts about a training", "something else")
+    return dict(facts)
 
 
 def write_facts(model: Path, facts: dict[str, Any]) -> None:
@@ -32,8 +47,8 @@ def read_facts(model: Path) -> dict[str, Any]:
     try:
         copy = read_json(model.with_suffix(".json"), "facts about a checkpoint")
         if copy["sha256"] == sha256_of(model):
-            return dict(copy["facts"])
-    except (UserError, KeyError, TypeError, ValueError):
+            return checked_facts(copy["facts"])
+    except (UserError, KeyError, TypeError):
         pass
     from scow.models.checkpoint import checkpoint_facts
 

@@ -128,6 +128,9 @@ class Transformer(nn.Module, Model):
         """The network with these weights, in evaluation mode."""
         width = state["linear_in.weight"].shape[-1]
         expect(width == len(feature_cols), "data.feature_cols", f"{width} features", len(feature_cols))
+        last = state[f"transformer_l.layers.{config.num_layers - 1}.self_attn.in_proj_weight"]
+        size = (3 * config.d_model, config.d_model)  # looked at first, so that a wrong config does not fill the memory
+        expect(last.shape == size, "model.d_model", f"weights of {size}", tuple(last.shape))
         model = cls(config, feature_cols)
         model.load_state_dict(state)
         return model.eval()

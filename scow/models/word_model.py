@@ -138,6 +138,15 @@ class WordModel(Model):
         prior = TextPrior(**parts.pop("prior")) if "prior" in parts else None
         quantiles = parts.pop("interval")["quantiles"] if "interval" in parts else None
         regressions = {name: WordRegression(**part) for name, part in parts.items()}
+        vectors = [[one.weight, one.mean, one.scale] for one in regressions.values()]
+        if prior:
+            expect(prior.identities.dtype == np.int64, "prior.identities", "int64", prior.identities.dtype)
+            vectors += [[prior.dense_weights, prior.dense_mean, prior.dense_scale]]
+            vectors += [[prior.identities, prior.identity_weights]]
+        for arrays in vectors:
+            found = [array.shape for array in arrays]
+            expect({len(shape) for shape in found} == {1} and len({*found}) == 1, "weights", "vectors of a size", found)
+        expect(quantiles is None or quantiles.shape == (3, 99), "interval.quantiles", "shape (3, 99)", "another")
         return cls(config, feature_cols, regressions, prior, quantiles)
 
 

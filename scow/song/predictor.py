@@ -9,6 +9,7 @@ variable SCOW_HOME names, or else of the clone that this package is in.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,7 +23,7 @@ from scow.config import as_section, read_config
 from scow.data.audio import CHANNELS, StereoSignal, resample_sinc
 from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, WHISPER_COLUMNS
 from scow.device import resolve_device
-from scow.errors import SignalError, UserError, nearest
+from scow.errors import SignalError, UserError, expect, nearest
 from scow.features.dnsmos import Dnsmos
 from scow.features.extract import loaded_transcriber, transcribe_channels, word_and_sentence_scores
 from scow.features.whisper import Segment, Transcriber, Transcript, resolve_model, weights_path
@@ -35,6 +36,7 @@ from scow.song.hearing_loss import Progress
 from scow.song.results import INTERVAL, ChannelTranscript, HearingLossPrediction, WordProbability
 
 CHANNELS_AT_ONCE = 8
+log = logging.getLogger(__name__)
 Key = tuple[int, str]  # index of an excerpt, channel
 Transcripts = dict[tuple[str, int, str], Transcript]  # by Whisper column, index of an excerpt, channel
 
@@ -70,7 +72,9 @@ class Predictor:
             folder, model = _best_checkpoint(Path(checkpoint_dir or home() / "checkpoints"), weights)
         else:
             folder = _checkpoint_folder(checkpoint, checkpoint_dir)
-            model = _load_model(folder)
+            model, reason = _load_model(folder)
+            if reason:
+                raise UserError(f"checkpoint {folder.name}: {reason}; choose another --checkpoint")
         columns = tuple(column for column in model.feature_cols if column in WHISPER_COLUMNS)
         for whisper_model in map(resolve_model, columns):
             if whisper_model.column == columns[-1] or not weights_path(whisper_model, weights).is_file():
@@ -180,38 +184,42 @@ def _checkpoint_folder(checkpoint: str | Path, checkpoint_dir: Path | None) -> P
     raise UserError(f"no checkpoint {str(checkpoint)!r} in {known}; {nearest(str(checkpoint), names)}")
 
 
-def _load_model(folder: Path) -> Model:
-    """The model of a checkpoint; a `UserError` if it cannot predict the words of a song."""
+def _load_model(folder: Path) -> tuple[Model, str]:
+    """The model of a checkpoint, and why it cannot predict the words of a song, empty if it can."""
     config = read_config(folder / "config.yaml")
     columns = as_section(config.get("data"), "data").get("feature_cols") or ()
     model, _ = load_checkpoint(folder / "model.pt", model_config(config.get("model")), columns)
     needed = set(model.feature_cols) & set(INTRUSIVE_COLUMNS)
     if not model.predicts_words:
-        reason = NO_WORDS
-    elif needed:
-        reason = f"expected features of the signal alone, found {', '.join(sorted(needed))}"
-    elif model.quantiles is None:
-        reason = "expected an interval calibration, found none"
-    else:
-        return model
-    raise UserError(f"checkpoint {folder.name}: {reason}; choose another --checkpoint")
+        return model, NO_WORDS
+    if needed:
+        return model, f"expected features of the signal alone, found {', '.join(sorted(needed))}"
+    return model, "" if model.quantiles is not None else "expected an interval calibration, found none"
 
 
 def _best_checkpoint(checkpoint_dir: Path, model_dir: Path) -> tuple[Path, Model]:
     """The usable checkpoint with the lowest cross-validated RMSE whose Whisper weights are in `model_dir`."""
-    paths = checkpoint_dir.glob("*/cross_validation.json")
-    ranked = sorted((read_json(path, "figures of train.py cv=true")["rmse"], path.parent) for path in paths)
-    missing_files: list[list[str]] = []
-    for _, folder in ranked:
+    ranked: list[tuple[float, Path]] = []
+    for path in sorted(checkpoint_dir.glob("*/cross_validation.json")):
         try:
-            model = _load_model(folder)
-        except UserError:
+            rmse = read_json(path, "figures of train.py cv=true")["rmse"]
+            expect(0 <= rmse <= PERCENT, path, "an rmse in points", rmse)
+            ranked.append((rmse, path.parent))
+        except (UserError, LookupError, TypeError) as error:
+            log.warning("note: checkpoint %s is skipped: %s", path.parent.name, error)
+    missing_files: list[list[str]] = []
+    for _, folder in sorted(ranked):
+        try:
+            model, reason = _load_model(folder)
+        except UserError as error:
+            log.warning("note: checkpoint %s is skipped: %s", folder.name, error)
             continue
         names = [resolve_model(column).openai_name for column in model.feature_cols if column in WHISPER_COLUMNS]
         missing = [name for name in names if not (model_dir / f"{name}.pt").is_file()]
-        if not missing:
+        if not missing and not reason:
             return folder, model
-        missing_files.append(missing)
+        if not reason:
+            missing_files.append(missing)
     fewest = min(missing_files, key=len, default=["tiny.en"])
     raise UserError(
         f"expected Whisper weights in {model_dir}, found none for any checkpoint of {checkpoint_dir}; "

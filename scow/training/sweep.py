@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -20,6 +21,7 @@ from scow.cli import EXIT_OK, EXIT_PARTIAL, EXIT_USER_ERROR, aligned, report_fai
 from scow.data.scores import write_rows
 from scow.errors import UserError
 from scow.hydra_cli import outcome_of, plain_config, swept_overrides
+from scow.io import read_yaml
 from scow.models.facts import read_facts
 from scow.training.train import Figures, figures_of, train_config
 
@@ -68,12 +70,16 @@ def report_sweep(rows: Sequence[dict[str, str]]) -> int:
 def _done_before(cfg: DictConfig, folder: Path) -> Figures | None:
     """Figures of the checkpoint in `folder` if this run would make the same."""
     model, config = folder / "model.pt", folder / "config.yaml"
-    if cfg.get("cv") or not (model.is_file() and config.is_file() and OmegaConf.load(config) == cfg):
+    if cfg.get("cv") or not (model.is_file() and config.is_file()):
         return None
     data = train_config(plain_config(cfg)).data
     inputs = [*(path for pair in data.train_tables for path in pair), *data.metadata]
     inputs += [*data.prior_metadata, *data.prior_responses, model]  # the config is saved after the model
     if any(not path.is_file() or path.stat().st_mtime_ns > config.stat().st_mtime_ns for path in inputs):
         return None
-    print("done before, not run again")
-    return figures_of(read_facts(model))
+    with suppress(UserError, LookupError, TypeError):  # of damaged files, which are made again
+        if read_yaml(config) == OmegaConf.to_container(cfg):
+            done = figures_of(read_facts(model))
+            print("done before, not run again")
+            return done
+    return None

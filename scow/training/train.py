@@ -116,7 +116,7 @@ def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = Non
         facts |= {"grouped_by": grouped_by, "out_of_fold": {"rmse": result.rmse, "r": result.r}}
     if model.log:
         best = min(model.log, key=lambda epoch: epoch.val_rmse)
-        options = {**dataclasses.asdict(config.train), "save_dir": str(config.train.save_dir)}
+        options = {key: value for key, value in dataclasses.asdict(config.train).items() if key != "save_dir"}
         facts |= {"train": options, "kept_epochs": [best.epoch], "val_rmse": [best.val_rmse], "val_r": [best.val_r]}
     save_checkpoint(config.train.save_dir / "model.pt", model, facts)
     if model.log:

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import pickle
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, make_tables
+from helpers import ROOT, make_tables, run_python
 from reference_transformer import PUBLISHED_SHAPES, network_of, random_state
 
 from scow.errors import UserError
-from scow.io import read_yaml
+from scow.io import read_yaml, sha256_of
 from scow.models.checkpoint import FORMAT, checkpoint_facts, load_checkpoint, save_checkpoint
 from scow.models.config import TransformerConfig, WordModelConfig, data_options, model_config
+from scow.models.facts import read_facts
 from scow.models.inputs import load_input
 from scow.models.transformer import Transformer
 
@@ -25,7 +30,7 @@ FEATURES = (
 )
 FEW = ("n_words", "tiny", "stoi")
 SMALL = TransformerConfig(d_model=8, nhead=2, dropout=0.2)
-FACTS = {"seed": 0, "val_r": None, "versions": {"torch": "2"}}
+FACTS = {"seed": 0, "val_r": [None], "versions": {"torch": "2"}}
 
 
 def small() -> Transformer:
@@ -69,7 +74,7 @@ def test_round_trip(tmp_path):
     save_checkpoint(path, small(), FACTS)
     save_checkpoint(path.with_name("again.pt"), small(), FACTS)
     assert path.with_name("again.pt").read_bytes() == path.read_bytes()
-    assert torch.load(path, weights_only=True).keys() == content().keys()
+    assert torch.load(path, weights_only=True).keys() == content().keys() | {"sha256"}
     inputs = load_input(*make_tables(tmp_path, 6), FEW)
     # The config is that of the file, whatever the config beside it holds; features may be left to the file.
     for config, feature_cols in ((SMALL, FEW), (TransformerConfig(num_layers=3), ()), (WordModelConfig(), FEW)):
@@ -184,3 +189,121 @@ def test_load_refuses_damaged_word_models(tmp_path, part):
     whole["state_dict"][part] = whole["state_dict"][part][:-1]
     torch.save(whole, tmp_path / "model.pt")
     refused(tmp_path / "model.pt", "fits the config", WordModelConfig(), tuple(whole["feature_cols"]))
+
+
+def mutants(whole: bytes, rng: np.random.Generator) -> Iterator[bytes]:
+    """Files with a few flipped bits, cut off, or with two members swapped or replaced, under right checksums too."""
+    for place in rng.integers(len(whole), size=150):
+        flipped = bytearray(whole)
+        for near in range(place, min(place + rng.integers(1, 4), len(whole))):
+            flipped[near] ^= 1 << rng.integers(8)
+        yield bytes(flipped)
+        if place % 5 == 0:
+            yield whole[:place]
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for _ in range(80):
+        name, other = rng.choice(list(members), 2, replace=False)
+        swapped = members | {name: members[other], other: members[name]}
+        for content in (swapped, {key: value for key, value in members.items() if key != name}):
+            buffer = io.BytesIO()
+            with zipfile.ZipFile(buffer, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
+                for member, data in content.items():
+                    archive.writestr(member, data)
+            yield buffer.getvalue()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["transformer", "word model"])
+def test_a_damaged_file_is_refused_or_scores_alike(tmp_path, name):
+    """Also `checkpoint_facts` gives the facts or none."""
+    path, config, feature_cols = tmp_path / "model.pt", SMALL, FEW
+    model, facts = small(), FACTS
+    if name == "word model":
+        config, feature_cols = WordModelConfig(), ("tiny.en",)
+        model, facts = load_checkpoint(ROOT / "checkpoints" / "lite" / "model.pt", config, feature_cols)
+    save_checkpoint(path, model, facts)
+    inputs = load_input(*make_tables(tmp_path, 6), feature_cols)
+    expected, n_refused = model.predict(inputs).correctness, 0
+    for mutant in mutants(path.read_bytes(), np.random.default_rng(0)):
+        path.write_bytes(mutant)
+        assert checkpoint_facts(path) in ({}, facts)
+        try:
+            loaded, _ = load_checkpoint(path, config, feature_cols)
+        except UserError:
+            n_refused += 1
+        else:
+            np.testing.assert_array_equal(loaded.predict(inputs).correctness, expected)
+    assert n_refused > 150
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        [],
+        "x",
+        {"features": 3},
+        {"features": {"tiny": {"model": "x"}}},
+        {"out_of_fold": {"rmse": "low"}},
+        {"val_rmse": 3},
+    ],
+)
+def test_load_refuses_facts_of_other_kinds(tmp_path, facts):
+    torch.save(changed(facts=facts), tmp_path / "model.pt")
+    refused(tmp_path / "model.pt", "facts about a training")
+    assert read_facts(tmp_path / "model.pt") == {}
+    (tmp_path / "model.json").write_text(json.dumps({"sha256": sha256_of(tmp_path / "model.pt"), "facts": facts}))
+    assert read_facts(tmp_path / "model.pt") == {}
+
+
+def test_load_refuses_strange_tensors(tmp_path):
+    path = tmp_path / "model.pt"
+    zeros = torch.zeros(1)
+    for tensor in (zeros.bool(), zeros.to(torch.complex64), zeros.to_sparse(), zeros.expand(10**12), 3):
+        torch.save(published(fc_out_bias=tensor), path)
+        refused(path, "fits the config", TransformerConfig())
+    whole = torch.load(ROOT / "checkpoints" / "lite" / "model.pt", weights_only=True)
+    for part, change in {"full.mean": slice(1), "prior.dense_scale": slice(1), "prior.identities": None}.items():
+        state = whole["state_dict"]
+        changed_state = {**state, part: state[part][change] if change else state[part].double()}
+        torch.save({**whole, "state_dict": changed_state}, path)
+        refused(path, "fits the config", WordModelConfig(), ("tiny.en",))
+    torch.save(published(), path)
+    refused(path, "fits the config", TransformerConfig(num_layers=10**9))
+    refused(path, "fits the config", TransformerConfig(d_model=10**7))
+
+
+def test_save_on_a_full_disk_keeps_the_old_file(tmp_path):
+    path = tmp_path / "model.pt"
+    save_checkpoint(path, small(), FACTS)
+    code = """
+import resource, signal, sys
+from pathlib import Path
+from scow.errors import UserError
+from scow.models.checkpoint import load_checkpoint, save_checkpoint
+from scow.models.config import TransformerConfig
+path = Path(sys.argv[1])
+model, facts = load_checkpoint(path, TransformerConfig(), ())
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+before = path.read_bytes()
+for size in (0, 1000, len(before) - 1):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, -1))
+    try:
+        save_checkpoint(path, model, facts)
+    except UserError as error:
+        assert "cannot write" in str(error)
+    else:
+        sys.exit("written")
+    assert path.read_bytes() == before
+"""
+    done = run_python(code, path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(other.name for other in tmp_path.iterdir()) == ["model.json", "model.pt"]
+
+
+def test_load_verifies_the_checksums_of_a_published_file(tmp_path):
+    torch.save(published(), tmp_path / "model.pt")
+    whole = bytearray((tmp_path / "model.pt").read_bytes())
+    whole[whole.index(published()["linear_in.weight"].numpy().tobytes()[:64]) + 1] ^= 1  # hardly changes a weight
+    (tmp_path / "model.pt").write_bytes(whole)
+    refused(tmp_path / "model.pt", "damaged", TransformerConfig())
