@@ -63,7 +63,7 @@ WESTERN = set("’‘“”–—…´«»¿¡éèêëàâäáåçñóòôöøú
 _STAMP = r"-?\d{1,4}(?::\d{1,3}){1,3}(?:[.,]\d{1,9})?"
 _CUE = re.compile(rf"\s*\[?(?:({_STAMP})|\d\S{{0,40}})\s*-{{1,3}}>\s*({_STAMP})?")
 _LRC_STAMP = re.compile(rf"\[\s*({_STAMP})\s*\]")
-_BARE_STAMP = re.compile(rf"\s*\(?({_STAMP})\)?(?=\s|$)(?:\s+-\s)?")
+_BARE_STAMP = re.compile(rf"\s*\(?({_STAMP})\)?\s*(?:[-–—|:>](?=\s))?(?=\s|$)")
 _WORD_STAMP = re.compile(rf"[\[<]\s*({_STAMP})\s*[>\]]")
 _LRC_TAG = re.compile(r"\[[a-z#][\w# ]*:[^\]]*\]", re.IGNORECASE)
 _BACKGROUND = re.compile(r"\[bg:([^\]]*)\]", re.IGNORECASE)  # sung, other than what tags hold
@@ -129,7 +129,7 @@ def is_latin(text: str) -> bool:
 
 
 def read_lyrics(path: Path) -> Lyrics:
-    """Lyrics of a file; UserError where it cannot be read, has no words, or no times though its name promises them."""
+    """Lyrics of a file; UserError where it cannot be read, or has no times though its name promises them."""
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -139,8 +139,6 @@ def read_lyrics(path: Path) -> Lyrics:
     form = TIMED.get(path.suffix.lower())
     if form and not lyrics.lines and not lyrics.failed:
         raise UserError(f"{path}: expected times ({form}) and words, found none; without times, name it .txt")
-    if not lyrics.lines and not lyrics.failed:
-        check_words(" ".join(lyrics.text), str(path))
     return Lyrics(lyrics.lines, lyrics.text, lyrics.failed, notes)
 
 
@@ -168,7 +166,7 @@ def decode(raw: bytes, path: Path) -> tuple[str, tuple[str, ...]]:
 
 def parse_lyrics(text: str) -> Lyrics:
     """Lyrics in any of the forms above."""
-    rows = re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff"))
+    rows = re.split(r"\r\n|\r|\n", _composed(text))
     capitals = not any(map(str.islower, _MARKUP.sub("", _BLANK.sub("", text))))
     bare = [_BARE_STAMP.match(row) for row in rows if row.strip()]
     if any(match and match[1] for match in map(_CUE.match, rows)):
@@ -186,11 +184,11 @@ def parse_lyrics(text: str) -> Lyrics:
     marks: list[tuple[float, float | None, str]] = []
     for row in found:
         words = ""
-        for part in (clean_row(part, capitals=capitals) for part in row.parts):
-            if is_latin(words) and part and not is_latin(part):  # a translation
-                failed.append(FailedLine(max(0.0, row.starts[0]), part, "expected English lyrics in Latin script"))
-            else:
-                words = f"{words} {part}".strip()
+        for part in row.parts:
+            own, foreign = _by_script(clean_row(part, capitals=capitals))
+            words = f"{words} {own}".strip()
+            if foreign:
+                failed.append(FailedLine(max(0.0, row.starts[0]), foreign, "expected English lyrics in Latin script"))
         for start in row.starts:
             if start < 0 and words:
                 failed.append(FailedLine(0.0, words, f"begins {-start:g} s before the song"))
@@ -258,15 +256,26 @@ def _seconds(stamp: str, colons: int) -> float:
     return -seconds if stamp.startswith("-") else seconds
 
 
+def _composed(text: str) -> str:
+    """A text without invisible characters, ligatures, full-width letters and combining accents."""
+    visible = "".join(char for char in text if char.isascii() or unicodedata.category(char) != "Cf")
+    compatible = _COMPATIBLE.sub(lambda match: unicodedata.normalize("NFKC", match[0]), visible)
+    return unicodedata.normalize("NFC", compatible)
+
+
+def _by_script(text: str) -> tuple[str, str]:
+    """The words of a cleaned row that are in Latin script or no letters, and the others: a translation."""
+    foreign = [word for word in text.split() if any(map(str.isalpha, word)) and not is_latin(word)]
+    own = [word for word in text.split() if word not in foreign]
+    return " ".join(own) if any(map(str.isalnum, "".join(own))) else "", " ".join(foreign)
+
+
 def clean_row(row: str, *, capitals: bool) -> str:
     """What is sung of a row of lyrics, empty if nothing is; `capitals`: the lyrics are all in capitals."""
     text = _WORD_STAMP.sub("", row).strip()
     if " " not in text:  # the stamps are all that separates words
         text = _WORD_STAMP.sub(" ", row)
-    text = unicodedata.normalize("NFC", html.unescape(html.unescape(text)))
-    text = _COMPATIBLE.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
-    text = _MARKUP.sub("", _BLANK.sub(" ", text))
-    text = "".join(char for char in text if unicodedata.category(char) != "Cf")
+    text = _MARKUP.sub("", _BLANK.sub(" ", _composed(html.unescape(html.unescape(text)))))
     text = " ".join((text if capitals else _DIRECTION.sub(" ", text)).split())
     text = _SPEAKER.sub("", text)
     return "" if _HEADING.fullmatch(text) or not any(map(str.isalnum, text)) else text

@@ -167,11 +167,12 @@ def _signal(audio: Path | str | StereoSignal) -> tuple[str, StereoSignal]:
 
 def _lyrics(given: Path | str | Sequence[TimedLine]) -> Lyrics:
     """Lyrics from a file, a text, or lines; text has some word in Latin script."""
-    if isinstance(given, Path) or (isinstance(given, str) and FILE_NAME.fullmatch(given)):
-        return read_lyrics(Path(given))
-    lyrics = parse_lyrics(given) if isinstance(given, str) else Lyrics(tuple(given))
-    if isinstance(given, str) and not (lyrics.lines or lyrics.failed):
-        check_words(" ".join(lyrics.text), "lyrics")
+    if not isinstance(given, (str, Path)):
+        return Lyrics(tuple(given))
+    path = Path(given) if isinstance(given, Path) or FILE_NAME.fullmatch(given) else None
+    lyrics = read_lyrics(path) if path else parse_lyrics(str(given))
+    if not lyrics.lines and not lyrics.failed:
+        check_words(" ".join(lyrics.text), str(path or "lyrics"))
     return lyrics
 
 

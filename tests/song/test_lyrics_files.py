@@ -83,7 +83,7 @@ your boat
         ("[00:01]Row [00:02]row\nyour boat\n[00:09][Chorus] la", [(1.0, 7.0, "Row row your boat"), (9.0, 13.0, "la")]),
         ("[00:01]uno\n[00:01]one\n[00:03]", [(1.0, 3.0, "uno"), (1.0, 3.0, "one")]),
         (
-            "0:01 Row row\n0:04 - your boat\n(0:06) la",
+            "0:01 Row row\n0:04 | your boat\n(0:06) la",
             [(1.0, 4.0, "Row row"), (4.0, 6.0, "your boat"), (6.0, 10.0, "la")],
         ),
         (SRT, [(1.0, 3.5, "Hello world"), (3665.2, 3668.04, "Good night")]),
@@ -108,10 +108,10 @@ def test_parse_lyrics_without_times():
 
 
 def test_parse_lyrics_lists_what_has_no_place():
-    lyrics = parse_lyrics("a title\n[-00:02]early\n[00:05]row your boat\n划船\n[00:09]la")
-    assert [line.text for line in lyrics.lines] == ["row your boat", "la"]
+    lyrics = parse_lyrics("a title\n[-00:02]early\n[00:05]row your boat 99\n划船\n[00:09]la / 啦")
+    assert [line.text for line in lyrics.lines] == ["row your boat 99", "la /"]
     assert {(line.lyrics, line.reason.split()[0]) for line in lyrics.failed} == {
-        ("a title", "has"), ("early", "begins"), ("划船", "expected"),
+        ("a title", "has"), ("early", "begins"), ("划船", "expected"), ("啦", "expected"),
     }  # fmt: skip
 
 
