@@ -20,7 +20,7 @@ from scow.evaluation.evaluate import (
     published_table,
     systems_table,
 )
-from scow.io import write_json
+from scow.io import check_outputs, write_json
 
 
 def main() -> int:
@@ -44,6 +44,10 @@ def main() -> int:
     parser.add_argument("--figures", type=Path, metavar="DIR", help="write the report's figures as PDF")
     options = vars(parser.parse_args())
     json_path, html_path, figures_dir = (options.pop(name) for name in ("json", "html", "figures"))
+    outputs = [(json_path, "figures", rb'\{.*"agreement"')] if json_path else []
+    outputs += [(html_path, "a report", b"<!doctype html>")] if html_path else []
+    outputs += [(figures_dir / "residuals.pdf", "a figure", b"%PDF")] if figures_dir else []
+    check_outputs(outputs, [path for path in options.values() if isinstance(path, Path)])
 
     found = evaluate(**options)
     figures = found.figures

@@ -61,6 +61,7 @@ def predict(given: argparse.Namespace) -> int:
     import json
 
     from scow.cli import Progress, report_failures
+    from scow.io import check_outputs
     from scow.song.predictor import Predictor
     from scow.song.report import write_song_figures, write_song_report
     from scow.song.song import PredictOptions, predict_song
@@ -76,6 +77,9 @@ def predict(given: argparse.Namespace) -> int:
     def load() -> Predictor:
         return Predictor.load(given.checkpoint, model_dir=given.model_dir, device=given.device)
 
+    pages = [(given.html, "a report", b"<!doctype html>")] if given.html else []
+    figures = [(given.figures / "scores.pdf", "a figure", b"%PDF")] if given.figures else []
+    check_outputs([*pages, *figures], [given.audio])
     song = predict_song(given.audio, given.lyrics, options, predictor=load, progress=Progress())
     print(json.dumps(song.plain(), indent=2) if given.json else song_text(song, colours=takes_colours(sys.stdout)))
     if given.html:

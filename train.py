@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from scow.cli import Progress, run_script
 from scow.config import REFERENCE, folder_inside
 from scow.hydra_cli import check_overrides, config_folder, outcome_of, overridden_keys, plain_config, run_hydra
-from scow.io import atomic_write, write_json
+from scow.io import Output, atomic_write, check_outputs, write_json
 
 if TYPE_CHECKING:  # imported where needed: --help need not wait for torch
     from scow.models.model import Epoch
@@ -49,6 +49,7 @@ def run(cfg: DictConfig) -> Figures:
     given = HydraConfig.get().mode == RunMode.MULTIRUN or "train.save_dir" in overridden_keys()
     if not given and config.train.save_dir.resolve() != config_folder().resolve():
         folder_inside(config.train.save_dir, "train.save_dir")
+    check_outputs(outputs(config), config.data.training_files)
     if config.run.cv:
         return report_cross_validation(config)
     folder = config.train.save_dir
@@ -69,6 +70,19 @@ def run(cfg: DictConfig) -> Figures:
         print(f"wrote {folder / 'model.pt'}")
         print(f"fitted to all {facts['n_signals']} signals; {result.kind}: {score}")
     return result
+
+
+def outputs(config: TrainConfig) -> list[Output]:
+    """What a run writes."""
+    folder = config.train.save_dir
+    if config.run.cv:
+        return [(folder / "cross_validation.json", "figures", rb'\{.*"rmse"')]
+    return [
+        (folder / "model.pt", "a checkpoint", b"PK|\x80"),
+        (folder / "model.json", "facts", rb'\{\s*"sha256"'),
+        (folder / "config.yaml", "a config", rb"(.*\n)?(exp_name|data|model|train|infer):"),
+        (folder / "train_log.csv", "a log", b"epoch,"),
+    ]
 
 
 def print_epoch(epoch: Epoch) -> None:

@@ -31,6 +31,7 @@ def main() -> int:
     # Not before --help, which they would keep waiting.
     from scow.data.feature_config import present_datasets, read_feature_config
     from scow.features import runner
+    from scow.io import check_outputs
 
     config = read_feature_config(given.config)
     say_unread(given.config, config.unknown)
@@ -45,6 +46,9 @@ def main() -> int:
     )
     if given.status:
         return runner.print_status(datasets, [model.column for model in models])
+    if given.transcripts:
+        tables = [dataset.csv_path for dataset in datasets]
+        check_outputs([(given.transcripts, "transcripts", b"signal,table,model,transcript")], [given.config, *tables])
     engine = engine_options(given, options.jobs)
     result = runner.fill_whisper(datasets, models, options, engine=engine, overwrite=given.overwrite)
     exit_code = runner.print_result(result)

@@ -29,7 +29,7 @@ from scow.data.provenance import differences
 from scow.data.scores import FORM_HEADER, write_rows, write_scores
 from scow.device import resolve_device
 from scow.errors import UserError, nearest
-from scow.io import portable_path
+from scow.io import Output, check_outputs, portable_path
 from scow.metrics import Agreement, agreement
 from scow.models.checkpoint import load_checkpoint
 from scow.models.config import DataOptions, ModelConfig, data_options, expect, model_config
@@ -150,10 +150,28 @@ def infer(config: InferConfig) -> tuple[list[SplitScores], list[str]]:
     present = [split for split, paths in absent.items() if not paths]
     if not present:
         raise UserError("; ".join(missing))
+    outputs = [output for split in present for output in _outputs(config, split)]
+    inputs = [path for split in present for path in config.data.tables[split]]
+    check_outputs(outputs, [config.folder / "model.pt", config.folder / "config.yaml", *inputs])
     model, facts = load_checkpoint(config.folder / "model.pt", config.model, config.data.feature_cols)
     if config.infer.details and not model.predicts_words:
         raise UserError(f"infer.details: {NO_WORDS}; use -cp checkpoints/final")
     return [_infer_split(config, model, facts, split, device) for split in present], missing
+
+
+def _outputs(config: InferConfig, split: str) -> list[Output]:
+    """The files of a split: scores; words and details, if asked for; the form, if asked for."""
+    scores = config.folder / config.output_name.get(split, f"{split}_inference.csv")
+    outputs = [(scores, "scores", rb'("[^"\n]*"|[^,"\n]+),-?\d[\d.e+-]*\r?\n')]
+    if config.infer.details:
+        outputs += [
+            (scores.with_name(f"{split}_words.csv"), "words", b"signal,position,"),
+            (scores.with_name(f"{split}_details.csv"), "details", b"signal,score,"),
+        ]
+    if config.submission.track is not None:
+        name = FORM_NAMES[config.submission.track].format(split=split, team=config.submission.team)
+        outputs.append((scores.with_name(name), "the form", b"signal_id,"))
+    return outputs
 
 
 def _infer_split(config: InferConfig, model: Model, facts: dict[str, Any], split: str, device: str) -> SplitScores:
@@ -165,20 +183,19 @@ def _infer_split(config: InferConfig, model: Model, facts: dict[str, Any], split
     notes += [f"{split}: {n} signals without {column}, which is taken as 0.0" for column, n in inputs.empty.items()]
     predicted = model.predict(inputs, device)
     scores = to_scores(predicted.correctness, clamp=options.clamp_scores, percentage=options.scale_to_percentage)
-    path = config.folder / config.output_name.get(split, f"{split}_inference.csv")
+    path, *more = [output[0] for output in _outputs(config, split)]
     form = None
     if config.submission.track is not None:
         metadata = config.data.split_metadata.get(split, metadata_beside(tables[0]))
         rows = submission_rows(metadata, inputs.signals, scores)
-        name = FORM_NAMES[config.submission.track].format(split=split, team=config.submission.team)
-        form = path.with_name(name)
+        form = more[-1]
         write_rows(form, [FORM_HEADER, *rows])
     write_scores(path, inputs.signals, scores)
     details: tuple[Path, ...] = ()
     if options.details:
         low, high = model.interval(predicted.correctness, inputs.hearing_loss.numpy(), options.interval)
         ends = [to_scores(end, percentage=options.scale_to_percentage) for end in (low, high)]
-        details = (path.with_name(f"{split}_words.csv"), path.with_name(f"{split}_details.csv"))
+        details = (more[0], more[1])
         write_rows(details[0], _word_rows(inputs, predicted))
         lines = zip(inputs.signals, scores, *ends, strict=True)
         rows = [(signal, *(f"{value:.6f}" for value in values)) for signal, *values in lines]

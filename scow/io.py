@@ -14,6 +14,7 @@ import csv
 import dataclasses
 import glob
 import hashlib
+import io
 import json
 import math
 import os
@@ -59,6 +60,30 @@ def atomic_write(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # also where the folder itself could not be made
             temporary.unlink()
+
+
+Output = tuple[Path, str, bytes]  # a path, what will be written there, and a pattern of how such a file begins
+
+
+def check_outputs(outputs: Iterable[Output], inputs: Iterable[Path] = ()) -> None:
+    """Refuse, before the long work, an output that cannot be written or would replace something else.
+
+    That is an input of this run, another output, or a file of another kind, which does not begin as the output does.
+    """
+    taken = list(inputs)
+    for path, what, beginning in outputs:
+        target = _target(path)
+        same = [t for t in taken if target == _target(t) or (target.exists() and t.exists() and target.samefile(t))]
+        expect(not same, path, f"a place for {what}", "another file of this run")
+        folder = next(parent for parent in target.parents if parent.exists())
+        writable = folder.is_dir() and os.access(folder, os.W_OK)
+        expect(writable, path, f"a folder to write {what} to", f"{folder}; check its rights")
+        if target.exists():
+            with reading(path, what), target.open("rb") if target.is_file() else io.BytesIO(b"\0") as handle:
+                head = handle.read(8192)
+            alike = not head or re.match(beginning, head, re.DOTALL | re.IGNORECASE)
+            expect(alike, path, f"no file, or one to replace by {what}", "a file of another kind; move it away")
+        taken.append(path)
 
 
 def _target(path: Path) -> Path:

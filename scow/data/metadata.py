@@ -27,7 +27,7 @@ import pandas as pd
 from scow.data.provenance import provenance_path
 from scow.data.tables import BASE_COLUMNS, HEARING_LOSSES, MAX_WORDS, read_table, write_table
 from scow.errors import SignalError, UserError, expect
-from scow.io import locked, read_json
+from scow.io import check_outputs, locked, read_json
 from scow.text.labels import join_responses
 from scow.text.normalize import prompt_words
 
@@ -185,6 +185,7 @@ def convert_metadata(path: Path, *, responses: Path | None = None, force: bool =
     records, n_answered = _read(path, responses)
     table = metadata_table(records)
     tables = (path.with_name(f"{path.stem}_l.csv"), path.with_name(f"{path.stem}_r.csv"))
+    check_outputs([(new, "a table", rb"[^\n]*\bsignal\b") for new in tables], [path, *filter(None, [responses])])
     with locked(tables):
         for old in [] if force else filter(Path.exists, tables):
             features = [column for column in read_table(old).columns if column not in BASE_COLUMNS]

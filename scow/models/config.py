@@ -97,6 +97,12 @@ class DataOptions:
     prior_responses: tuple[Path, ...] = ()  # responses to join to each of prior_metadata, as CLIP2 has them; or none
     split_metadata: dict[str, Path] = field(default_factory=dict)  # <split>_metadata, for submissions
 
+    @property
+    def training_files(self) -> list[Path]:
+        """All files that training reads."""
+        pairs = [path for pair in self.train_tables for path in pair]
+        return [*pairs, *self.metadata, *self.prior_metadata, *self.prior_responses]
+
 
 def model_config(section: object) -> ModelConfig:
     """The section ``model:``; without a name it is the transformer."""

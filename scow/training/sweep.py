@@ -72,9 +72,7 @@ def _done_before(cfg: DictConfig, folder: Path) -> Figures | None:
     model, config = folder / "model.pt", folder / "config.yaml"
     if cfg.get("cv") or not (model.is_file() and config.is_file()):
         return None
-    data = train_config(plain_config(cfg)).data
-    inputs = [*(path for pair in data.train_tables for path in pair), *data.metadata]
-    inputs += [*data.prior_metadata, *data.prior_responses, model]  # the config is saved after the model
+    inputs = [*train_config(plain_config(cfg)).data.training_files, model]  # the config is saved after the model
     if any(not path.is_file() or path.stat().st_mtime_ns > config.stat().st_mtime_ns for path in inputs):
         return None
     with suppress(UserError, LookupError, TypeError):  # of damaged files, which are made again
