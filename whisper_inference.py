@@ -50,10 +50,11 @@ def main() -> int:
         tables = [dataset.csv_path for dataset in datasets]
         check_outputs([(given.transcripts, "transcripts", b"signal,table,model,transcript")], [given.config, *tables])
     engine = engine_options(given, options.jobs)
-    result = runner.fill_whisper(datasets, models, options, engine=engine, overwrite=given.overwrite)
+    result = runner.fill_whisper(
+        datasets, models, options, engine=engine, overwrite=given.overwrite, transcripts=given.transcripts
+    )
     exit_code = runner.print_result(result)
     if given.transcripts:
-        runner.write_transcripts(given.transcripts, result)
         print(f"wrote {given.transcripts}")
     return exit_code
 

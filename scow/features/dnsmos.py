@@ -23,7 +23,7 @@ from scipy.signal import resample
 
 from scow.data.audio import FILE_RATE_HZ, MODEL_RATE_HZ
 from scow.data.tables import DNSMOS_COLUMNS
-from scow.errors import UserError
+from scow.errors import SignalError, UserError
 
 DEFINITION = "published"
 PIECE_SAMPLES = 144_160  # 9.01 s at 16 kHz, what the model was trained on
@@ -85,6 +85,8 @@ class Dnsmos:
         samples = resample(channel.astype(np.float64), int(len(channel) * MODEL_RATE_HZ / rate_hz))
         outputs = [self._rate(samples[i : i + PIECE_SAMPLES]) for i in range(0, len(samples), PIECE_SAMPLES)]
         means = np.mean(np.asarray(outputs, dtype=np.float64), axis=0)
+        if not np.isfinite(means).all():
+            raise SignalError(f"DNSMOS: expected numbers from the model, found {means.tolist()}")
         return {column: float(value) for column, value in zip(DNSMOS_COLUMNS, means, strict=True)}
 
     def _rate(self, piece: np.ndarray) -> np.ndarray:

@@ -5,8 +5,8 @@ signal is the channel of the signal as presented; both are resampled to 16 kHz w
 cut to the shorter. They are *not* aligned in time, although the hearing-loss simulator delays its output by tens of
 milliseconds; on simulated signals these columns therefore mostly encode the hearing loss.
 
-- STOI: Taal, Hendriks, Heusdens, Jensen, IEEE Trans. Audio Speech Lang. Process. 19 (2011); here pystoi.
-- eSTOI: Jensen, Taal, IEEE/ACM Trans. Audio Speech Lang. Process. 24 (2016); here pystoi.
+- STOI: Taal, Hendriks, Heusdens, Jensen, IEEE Trans. Audio Speech Lang. Process. 19 (2011).
+- eSTOI: Jensen, Taal, IEEE/ACM Trans. Audio Speech Lang. Process. 24 (2016); both in `scow.features.stoi`.
 - PESQ: ITU-T P.862.2, wide band; here the package pesq.
 
 Each is computed separately: where one is not defined (PESQ finds no utterance, STOI too few frames that are not
@@ -18,13 +18,13 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-import warnings
 from collections.abc import Collection
 
 import numpy as np
 
 from scow.data.audio import MIN_DURATION_S, MODEL_RATE_HZ
 from scow.errors import SignalError
+from scow.features.stoi import stoi_and_estoi
 
 DEFINITION = "published"
 # PESQ's utterances and the pauses between them last 0.2 s at least, so that a shorter signal cannot hold too many.
@@ -55,43 +55,26 @@ def intrusive_metrics(
             f"expected at least {MIN_DURATION_S} s common to signal and reference, found {n / MODEL_RATE_HZ:.3f} s"
         )
     found: dict[str, float | str] = {}
-    for column in columns:
+    for names, measure in ((("stoi", "estoi"), stoi_and_estoi), (("pesq",), _pesq)):
+        if not set(names) & set(columns):
+            continue
         try:
-            if column == "pesq":
-                value = _pesq(reference[:n], degraded[:n])
-            else:
-                value = _stoi(reference[:n], degraded[:n], extended=column == "estoi")
-            found[column] = value if np.isfinite(value) else f"{column} is not defined on this signal ({value})"
+            values = measure(reference[:n], degraded[:n])
+            found |= {c: v if np.isfinite(v) else f"not defined ({v})" for c, v in zip(names, values, strict=True)}
         except SignalError as error:
-            found[column] = str(error)
-    return found
+            found |= dict.fromkeys(names, str(error))
+    return {column: found[column] for column in columns}
 
 
-def _stoi(reference: np.ndarray, degraded: np.ndarray, *, extended: bool) -> float:
-    from pystoi import stoi
-
-    state = np.random.get_state()  # noqa: NPY002 - pystoi draws noise at rounding level from NumPy's global generator
-    np.random.seed(0)  # noqa: NPY002
-    try:
-        with warnings.catch_warnings():
-            # pystoi answers "too few frames" with a warning and 1e-5, which no reader can tell from a score.
-            warnings.filterwarnings("error", message="Not enough STFT frames", category=RuntimeWarning)
-            return float(stoi(reference, degraded, MODEL_RATE_HZ, extended=extended))
-    except RuntimeWarning as error:
-        raise SignalError("STOI needs 30 frames (0.4 s) that are not silent") from error
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
-
-
-def _pesq(reference: np.ndarray, degraded: np.ndarray) -> float:
+def _pesq(reference: np.ndarray, degraded: np.ndarray) -> tuple[float]:
     from pesq import PesqError, pesq
 
     if not degraded.any():  # the package divides by its level
         raise SignalError("PESQ needs a signal that is not silent")
     if len(reference) >= SAFE_PESQ_S * MODEL_RATE_HZ:
-        return _isolated_pesq(reference, degraded)
+        return (_isolated_pesq(reference, degraded),)
     try:
-        return float(pesq(MODEL_RATE_HZ, reference, degraded, "wb"))
+        return (float(pesq(MODEL_RATE_HZ, reference, degraded, "wb")),)
     except PesqError as error:
         text = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else str(error)
         raise SignalError(f"PESQ: {text or type(error).__name__}") from error

@@ -40,13 +40,13 @@ from scow.data.tables import (
     write_table,
 )
 from scow.device import resolve_device
-from scow.errors import UserError
+from scow.errors import UserError, expect
 from scow.features import dnsmos, intrusive, whisper
 from scow.features.engine import DIED, Engine, open_engine
 from scow.features.extract import Task, loaded_dnsmos, metric_results, read_audio, whisper_results
 from scow.features.partial import ChannelResult, append_partial, merge_results, read_partial, start_partial
 from scow.features.whisper import WhisperModel, load_transcriber, resolve_model, weights_path
-from scow.io import atomic_write, locked, portable_path
+from scow.io import atomic_write, locked, portable_path, reading
 
 SIGNALS_PER_CHUNK = 8  # sixteen channels: the decoder gains little from more, and a killed run loses no more than these
 Settings = Mapping[str, Any]  # arguments of `open_engine`
@@ -68,7 +68,6 @@ class StageResult:
 
     filled: list[tuple[Path, tuple[str, ...], int, int]] = field(default_factory=list)  # table, columns, new, present
     failures: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)  # signal, channel, reason: columns
-    transcripts: list[tuple[str, str, str, str]] = field(default_factory=list)  # signal, table, model, transcript
 
 
 def configured_models(config: FeatureConfig) -> tuple[WhisperModel, ...]:
@@ -99,8 +98,11 @@ def fill_whisper(
     *,
     engine: Settings | None = None,
     overwrite: bool = False,
+    transcripts: Path | None = None,
 ) -> StageResult:
-    """Stage 2: fill one column per model, and the SENTENCE_SCORE rows."""
+    """Stage 2: fill one column per model, and the SENTENCE_SCORE rows; add what was transcribed to a CSV file."""
+    if transcripts:
+        add_transcripts(transcripts, [])  # an error now, not after hours of work
     from scow.features.encoder import resolve_engine  # it loads torch
 
     engine = engine or {"jobs": options.jobs}
@@ -114,7 +116,7 @@ def fill_whisper(
     for model in models:
         compute = partial(whisper_results, model, folder, options.device, options.engine)
         works.append(Work((model.column,), partial(_whisper_sources, model, folder), compute))
-    return _fill(datasets, works, size, engine, overwrite=overwrite)
+    return _fill(datasets, works, size, engine, overwrite=overwrite, transcripts=transcripts)
 
 
 def fill_metrics(
@@ -156,10 +158,16 @@ def _metric_sources(options: MetricOptions) -> Sources:
 
 
 def _fill(
-    datasets: Sequence[Dataset], works: Sequence[Work], chunk_size: int, engine: Settings, *, overwrite: bool
+    datasets: Sequence[Dataset],
+    works: Sequence[Work],
+    chunk_size: int,
+    engine: Settings,
+    *,
+    overwrite: bool,
+    transcripts: Path | None = None,
 ) -> StageResult:
     with open_engine(**engine) as opened, locked(dataset.csv_path for dataset in datasets):
-        stage = _Stage(datasets, opened, chunk_size, overwrite=overwrite)
+        stage = _Stage(datasets, opened, chunk_size, overwrite, transcripts)
         for work in works:
             for group in _same_files(datasets):
                 stage.fill(group, work)
@@ -169,8 +177,10 @@ def _fill(
 class _Stage:
     """A stage at work on locked tables, and what it has done so far."""
 
-    def __init__(self, datasets: Sequence[Dataset], engine: Engine, chunk_size: int, *, overwrite: bool) -> None:
-        self._engine, self._chunk_size, self._overwrite = engine, chunk_size, overwrite
+    def __init__(
+        self, datasets: Sequence[Dataset], engine: Engine, chunk_size: int, overwrite: bool, transcripts: Path | None
+    ) -> None:
+        self._engine, self._chunk_size, self._overwrite, self._transcripts = engine, chunk_size, overwrite, transcripts
         self._tables = {dataset.csv_path: read_table(dataset.csv_path) for dataset in datasets}
         self._known = {dataset.csv_path: read_provenance(dataset.csv_path) for dataset in datasets}
         self.result = StageResult()
@@ -187,6 +197,8 @@ class _Stage:
             sources = work.sources()
             self._check_sources(group, tasks, sources)
             results = self._compute(group, work, tasks, sources, path)
+        if self._transcripts and results:  # before the tables: after them nothing would be left to do in a rerun
+            add_transcripts(self._transcripts, _transcripts(group, work.columns[0], results))
         for dataset in group:
             asked = [task.signal for task in tasks if dataset.channel in task.columns]
             of_channel = {signal: result for (signal, channel), result in results.items() if channel == dataset.channel}
@@ -245,9 +257,6 @@ class _Stage:
                 made_with = {signal: results[signal].made_with for signal in values.get(column, ())}
                 known[column] = updated_column(earlier, sources[column], made_with, failures.get(column, {}))
             write_provenance(table, known)
-        for column in set(values) & set(WHISPER_COLUMNS):
-            for signal, cell in values[column].items():
-                self.result.transcripts.append((signal, table.name, column, cell["transcript"]))
 
 
 def _same_files(datasets: Iterable[Dataset]) -> list[list[Dataset]]:
@@ -378,14 +387,26 @@ def print_result(result: StageResult) -> int:
     return report_failures([(f"{s} {c} ({', '.join(cs)})", why) for (s, c, why), cs in result.failures.items()])
 
 
-def write_transcripts(path: Path, result: StageResult) -> None:
-    """Write transcripts as CSV with the columns signal, table, model, transcript; add to what is there already."""
+def _transcripts(
+    group: Sequence[Dataset], column: str, results: Mapping[tuple[str, str], ChannelResult]
+) -> list[tuple[str, str, str, str]]:
+    """Signal, table, model and transcript of each channel of a Whisper column."""
+    tables = {dataset.channel: dataset.csv_path.name for dataset in group}
+    return [
+        (signal, tables[channel], column, result.values[column]["transcript"])
+        for (signal, channel), result in results.items()
+        if column in result.values
+    ]
+
+
+def add_transcripts(path: Path, rows: Sequence[tuple[str, str, str, str]]) -> None:
+    """Add rows to a CSV of transcripts, columns signal, table, model, transcript; of a pair the last one stays."""
     columns = ["signal", "table", "model", "transcript"]
-    rows = pd.DataFrame(result.transcripts, columns=columns)
-    if path.is_file():
-        earlier = pd.read_csv(path, dtype=str, keep_default_na=False)
-        if list(earlier.columns) != columns:
-            raise UserError(f"{path}: expected transcripts, {', '.join(columns)}, found another file")
-        rows = pd.concat([earlier, rows]).drop_duplicates(columns[:3], keep="last")
+    table = pd.DataFrame(rows, columns=columns)
+    if path.exists():
+        with reading(path, "transcripts"):
+            earlier = pd.read_csv(path, dtype=str, keep_default_na=False)
+        expect(list(earlier.columns) == columns, path, f"transcripts, {', '.join(columns)}", "another file")
+        table = pd.concat([earlier, table]).drop_duplicates(columns[:3], keep="last").sort_values(columns[:3])
     with atomic_write(path) as temporary:
-        rows.to_csv(temporary, index=False)
+        table.to_csv(temporary, index=False)

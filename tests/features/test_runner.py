@@ -19,11 +19,11 @@ from scow.data.tables import BASE_COLUMNS, DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, ME
 from scow.errors import UserError
 from scow.features.runner import (
     StageResult,
+    add_transcripts,
     configured_models,
     fill_metrics,
     fill_whisper,
     named_models,
-    write_transcripts,
 )
 from scow.features.whisper import Transcriber
 
@@ -102,19 +102,18 @@ def test_whisper_rows_gaps_and_overwrite(transcribed: Corpus, fresh: Corpus, tmp
     assert corpus.bytes() == transcribed.bytes()
 
 
-def test_write_transcripts_adds_to_those_of_earlier_runs(tmp_path: Path) -> None:
+def test_add_transcripts_to_those_of_earlier_runs(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     for text in ("early", "late"):
-        new = [("0001", "mini_l.csv", "base", text), (text, "mini_l.csv", "base", "nan")]
-        write_transcripts(path, StageResult(transcripts=new))
+        add_transcripts(path, [("0001", "mini_l.csv", "base", text), (text, "mini_l.csv", "base", "nan")])
     lines = [
         "signal,table,model,transcript",
-        *(f"{x},mini_l.csv,base,{y}" for x, y in [("early", "nan"), ("0001", "late"), ("late", "nan")]),
+        *(f"{x},mini_l.csv,base,{y}" for x, y in [("0001", "late"), ("early", "nan"), ("late", "nan")]),
     ]
     assert path.read_text().splitlines() == lines
     path.write_text("a,b\n1,2\n", encoding="utf-8")
     with pytest.raises(UserError, match="expected transcripts"):
-        write_transcripts(path, StageResult())
+        add_transcripts(path, [])
 
 
 @pytest.mark.slow

@@ -78,7 +78,7 @@ def test_one_group_of_one_dataset_with_two_jobs(six: Corpus, finished: Finished,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [2])  # one job: test_kills.py
 @pytest.mark.parametrize("moment", ["a finished chunk", "a written table"])
 def test_resume_after_sigkill(six: Corpus, finished: Finished, tmp_path: Path, moment: str, jobs: int) -> None:
     corpus = six.copy(tmp_path / "c")
