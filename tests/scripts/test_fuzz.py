@@ -1,0 +1,184 @@
+"""Every kind of input file, damaged at random, through the real scripts.
+
+Whatever the damage, a script ends in time with exit code 0, 1 or 2 and without a traceback; a refusal is one line; what
+it read is unchanged; no control character reaches the terminal; every score is a number from 0 to 100.
+
+200 files by default; ``MUTANTS=1500 pytest -m "" tests/scripts/test_fuzz.py`` is the run of docs/RELIABILITY.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import (
+    DEMO,
+    ROOT,
+    load_whisper,
+    make_response_tables,
+    records_with_responses,
+    run_script,
+)
+
+from scow.data.provenance import write_provenance
+from scow.data.scores import write_scores
+from scow.data.tables import read_table, write_table
+
+pytestmark = pytest.mark.slow
+
+MUTANTS = int(os.environ.get("MUTANTS", "200"))
+TIMEOUT_S = 20
+COLUMNS = ("tiny.en", "dns_sig", "dns_bak", "dns_ovrl")
+CONVERT = ("metadata_to_csv.py", "--force", "--json", "m/metadata.json", "--responses", "m/responses.json")
+EVALUATE = ("evaluate.py", "scores.csv", "--metadata", "m/metadata.json", "--resamples", "20")
+INFER = ("infer.py", "-cp", "{root}/ck", "infer.splits=[valid]", "infer.details=true")
+SONG = ("predict.py", "song.flac", "--model-dir", "models", "--lyrics")
+
+# File of the world -> the command that reads it.
+INPUTS = {
+    "m/metadata.json": (
+        "metadata_to_csv.py",
+        "--force",
+        "--json",
+        "m/metadata.json",
+        "--responses",
+        "m/responses.json",
+    ),
+    "m/responses.json": (
+        "metadata_to_csv.py",
+        "--force",
+        "--json",
+        "m/metadata.json",
+        "--responses",
+        "m/responses.json",
+    ),
+    "feature_config.yaml": ("whisper_inference.py", "--config", "feature_config.yaml", "--status"),
+    "m/t_r.csv": INFER,
+    "m/t_l.provenance.json": INFER,
+    "ck/config.yaml": INFER,
+    "ck/model.pt": INFER,
+    "scores.csv": EVALUATE,
+    "m/valid.json": (*EVALUATE[:3], "m/valid.json", *EVALUATE[4:]),
+    "song.lrc": (*SONG, "song.lrc"),
+    "song.srt": (*SONG, "song.srt"),
+    "song.txt": (*SONG, "song.txt"),
+    "song.flac": (*SONG, "song.txt"),
+}
+NASTY = [
+    text.encode("utf-8", "surrogateescape")
+    for text in (
+        *("\0", "\x1b[31m", "é", "\u2028", "\ufeff", "\udcff\udcfe", "\n", "\n\n", "{", "]", '"', ",", "../x", "null"),
+        *("NaN", "1e999", "-1", "0" * 400, "&a [*a, *a]", "[99:99.99]", "${oc.env:HOME}", "!!python/name:os.getcwd"),
+    )
+]
+
+
+def mutate(content: bytes, rng: np.random.Generator) -> bytes:
+    """Change a range, bits, lines or a number."""
+    a = int(rng.integers(len(content)))
+    b = a + int(rng.integers(1, 60))
+    nasty = NASTY[rng.integers(len(NASTY))]
+    lines = content.split(b"\n")
+    i, j = rng.integers(0, len(lines), 2).tolist()
+    numbers = [match.span() for match in re.finditer(rb"\d+(\.\d+)?", content)] or [(a, a)]
+    first, last = numbers[rng.integers(len(numbers))]
+    changed = (
+        content[:a] + content[b:],
+        content[:a] + nasty + content[a:],
+        content[:a] + nasty + content[b:],
+        content[:a],
+        content[:a] + bytes([content[a] ^ (1 << int(rng.integers(8)))]) + content[a + 1 :],
+        b"\n".join([*lines[:i], *lines[i + 1 :]]),
+        b"\n".join([*lines[:i], lines[j], *lines[i:]]),
+        content[:first] + nasty + content[last:],
+        content[:first] + b"%d" % rng.integers(-5, 5000) + content[last:],
+    )
+    return changed[rng.integers(len(changed))]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small project of whole files: metadata, tables, a checkpoint, scores, a song with its lyrics."""
+    load_whisper("tiny.en")
+    root = tmp_path_factory.mktemp("fuzz") / "world"
+    (left, right), metadata = make_response_tables(root / "m", columns=COLUMNS)
+    shutil.copy(metadata, root / "m" / "valid.json")
+    responses = '{"0000": [{"response": "love", "hits": 1, "correctness": 0.5}], "0001": [{"response": ""}]}'
+    (root / "m" / "responses.json").write_text(responses, encoding="utf-8")
+    source = {"definition": "published", "model": "tiny.en", "sha256": "0" * 64, "device": "cpu", "failures": {}}
+    write_provenance(left, {"tiny.en": source})
+    data = {"csv_path_l": left, "csv_path_r": right, "valid_path_l": left, "valid_path_r": right}
+    data |= {"metadata": metadata, "prior_metadata": metadata, "feature_cols": f"[{','.join(COLUMNS)}]"}
+    overrides = [f"data.{key}={value}" for key, value in data.items()]
+    folder = f"train.save_dir={root}/ck"
+    done = run_script("train.py", "-cp", ROOT / "checkpoints" / "lite", folder, *overrides, cwd=root)
+    assert done.returncode == 0, done.stderr
+    for path in (left, right):  # few signals from here on
+        table = read_table(path)
+        write_table(table[table["signal"] < "0004"], path)
+    config = root / "ck" / "config.yaml"
+    config.write_text(config.read_text(encoding="utf-8").replace(str(root), "."), encoding="utf-8")
+    signals = [record.signal for record in records_with_responses(36)[0]]
+    write_scores(root / "scores.csv", signals, np.linspace(0, 100, 36))
+    shutil.copy(ROOT / "feature_config.yaml", root / "feature_config.yaml")
+    (root / "models").symlink_to(ROOT / "models")
+    (root / "song.txt").write_text("Row, row, row your boat\n", encoding="utf-8")
+    (root / "song.lrc").write_text("[ti:Row]\n[00:00.10]Row, row, row your boat\n[00:02.50]gently\n", encoding="utf-8")
+    (root / "song.srt").write_text(
+        "1\n00:00:00,100 --> 00:00:03,000\nRow, <i>row</i>, row your boat\n", encoding="utf-8"
+    )
+    shutil.copy(DEMO / "demo" / "signals" / "row_none.flac", root / "song.flac")
+    return root
+
+
+def problems(folder: Path, command: tuple[str, ...]) -> list[str]:
+    """What is wrong with a run on damaged input."""
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    words = [word.replace("{root}", str(folder)) for word in command[1:]]
+    done = run_script(command[0], *words, cwd=folder, timeout=TIMEOUT_S)
+    found = []
+    if done.returncode not in (0, 1, 2) or "Traceback" in done.stderr:
+        found.append(f"exit code {done.returncode}: {done.stderr[-400:]}")
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    if done.returncode == 2 and (len(errors) != 1 or not done.stderr.rstrip().endswith(errors[-1])):
+        found.append(f"not one line: {done.stderr[:600]}")
+    if control := re.search(r"[\x00-\x08\x0b-\x1f\x7f]", done.stdout + done.stderr):
+        found.append(f"control character {control[0]!r}")
+    tables = {"m/metadata_l.csv", "m/metadata_r.csv"}
+    changed = [
+        p for p, content in before.items() if p.read_bytes() != content and str(p.relative_to(folder)) not in tables
+    ]
+    if changed:
+        found.append(f"changed: {changed}")
+    for path in (folder / "ck").glob("*_inference.csv"):
+        scores = pd.read_csv(path, header=None, dtype={0: str}, keep_default_na=False)[1].astype(float)
+        if not scores.between(0, 100).all():
+            found.append(f"scores {scores.tolist()}")
+    return found
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_damaged_input(world: Path, tmp_path: Path, name: str) -> None:
+    assert run_on(world, tmp_path / "whole", name, None) == [], "the undamaged file"
+    rng = np.random.default_rng(list(INPUTS).index(name))
+    found = {}
+    for number in range(-(-MUTANTS // len(INPUTS))):
+        damaged = mutate((world / name).read_bytes(), rng)
+        folder = tmp_path / str(number)
+        if wrong := run_on(world, folder, name, damaged):
+            found[number] = wrong
+        else:
+            shutil.rmtree(folder)
+    assert found == {}
+
+
+def run_on(world: Path, folder: Path, name: str, content: bytes | None) -> list[str]:
+    shutil.copytree(world, folder, symlinks=True)
+    if content is not None:
+        (folder / name).write_bytes(content)
+    return problems(folder, INPUTS[name])
