@@ -14,8 +14,6 @@ from pathlib import Path
 def main() -> int:
     """Parse the options, fill the columns, print what was written."""
     from scow.cli import add_engine_options, engine_options, listed, say_unread
-    from scow.data.feature_config import present_datasets, read_feature_config
-    from scow.features import runner
 
     parser = argparse.ArgumentParser(description="Stage 3: STOI, eSTOI, PESQ and DNSMOS.")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("feature_config.yaml"))
@@ -25,6 +23,10 @@ def main() -> int:
     parser.add_argument("--splits", nargs="+", metavar="SPLIT", help="for instance train,valid,eval")
     add_engine_options(parser)
     given = parser.parse_args()
+
+    # Not before --help, which they would keep waiting.
+    from scow.data.feature_config import present_datasets, read_feature_config
+    from scow.features import runner
 
     config = read_feature_config(given.config)
     say_unread(given.config, config.unknown)
