@@ -1,8 +1,8 @@
 """Start scripts by forking a process that has imported everything; importing takes nine tenths of a script's start.
 
-A request is one JSON line on standard input: script, args, cwd, env, stdout and stderr (file names), search_path
-(sys.path[0]). The answers are JSON lines on standard output: {"pid": …} for each request, and {"ended": pid,
-"returncode": …} for each process that ends. The server ends, and kills what still runs, when its input is closed.
+A request is one JSON line on standard input: script, args, cwd, env, stdout and stderr (file names). The answers
+are JSON lines on standard output: {"pid": …} for each request, and {"ended": pid, "returncode": …} for each process
+that ends. The server ends, and kills what still runs, when its input is closed.
 
 The server has a single thread, so that it can fork; onnxruntime is left out because it starts one when imported. What
 is read at import time (PYTHONPATH, OMP_NUM_THREADS) cannot be changed by `env`: such tests need a fresh process.
@@ -54,21 +54,15 @@ def serve() -> dict[str, Any]:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever an import prints is no answer
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    wake_read, wake_write = os.pipe()
-    os.set_blocking(wake_write, False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake_write)
     import_all()
     running: set[int] = set()
     pending = b""
     while True:
-        ready, _, _ = select.select([0, wake_read], [], [])
-        if wake_read in ready:
-            os.read(wake_read, 4096)
+        ready, _, _ = select.select([0], [], [], 0.01 if running else None)  # while any runs, see whether it has ended
         while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
             running.discard(ended[0])
             print(json.dumps({"ended": ended[0], "returncode": os.waitstatus_to_exitcode(ended[1])}), file=answers)
-        if 0 not in ready:
+        if not ready:
             continue
         received = os.read(0, 65536)
         if not received:
@@ -79,9 +73,6 @@ def serve() -> dict[str, Any]:
         for line in lines:
             pid = os.fork()
             if pid == 0:
-                signal.set_wakeup_fd(-1)
-                os.close(wake_read)
-                os.close(wake_write)
                 os.close(answers.fileno())
                 return dict(json.loads(line))
             running.add(pid)
@@ -94,7 +85,6 @@ def become(request: dict[str, Any]) -> None:
     """Make this child what a new process would be."""
     os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
@@ -106,7 +96,7 @@ def become(request: dict[str, Any]) -> None:
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
     sys.argv = [request["script"], *request["args"]]
-    sys.path[0] = request["search_path"]
+    sys.path[0] = str(Path(request["script"]).parent)
 
 
 def run(request: dict[str, Any]) -> None:

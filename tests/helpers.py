@@ -84,30 +84,21 @@ fork_server = lru_cache(ForkServer)
 
 
 class Process:
-    """A started script, used like `subprocess.Popen`; it leads a process group, and what it prints goes to files."""
+    """A started script, used like `subprocess.Popen`; it leads a process group, and what it prints goes to files.
 
-    def __init__(
-        self, script: str | Path, *args: object, cwd: Path, env: dict[str, str], fresh: bool, stderr: str | None
-    ) -> None:
+    The script is one of the repository, or has an absolute path. It is forked from a process that has the imports
+    loaded; `env` is added to the environment.
+    """
+
+    def __init__(self, script: str | Path, *args: object, cwd: Path = ROOT, env: dict[str, str] | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory()
         self._files = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
         for file in self._files:
             file.touch()
-        path, words = ROOT / script, [str(arg) for arg in args]
-        outputs = [str(self._files[0]), stderr or str(self._files[1])]
-        environ = {"COLUMNS": "200"} | os.environ | env
-        if fresh:
-            with Path(outputs[0]).open("a") as out, Path(outputs[1]).open("a") as err:
-                popen = subprocess.Popen(
-                    [sys.executable, path, *words], cwd=cwd, env=environ,
-                    stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
-                )  # fmt: skip
-            self.pid, self._ended = popen.pid, Future()
-            threading.Thread(target=lambda: self._ended.set_result(popen.wait()), daemon=True).start()
-        else:
-            request = {"script": str(path), "args": words, "cwd": str(cwd), "env": environ}
-            request |= {"search_path": str(path.parent), "stdout": outputs[0], "stderr": outputs[1]}
-            self.pid, self._ended = fork_server().start(request)
+        request = {"script": str(ROOT / script), "args": [str(arg) for arg in args], "cwd": str(cwd)}
+        request |= {"env": {"COLUMNS": "200"} | os.environ | (env or {})}
+        request |= {file.name: str(file) for file in self._files}
+        self.pid, self._ended = fork_server().start(request)
 
     def __enter__(self) -> Process:
         return self
@@ -146,20 +137,7 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
 
 
-def start_script(
-    script: str | Path,
-    *args: object,
-    cwd: Path = ROOT,
-    env: dict[str, str] | None = None,
-    fresh: bool = False,
-    stderr: str | None = None,
-) -> Process:
-    """Start a script of the repository, or one with an absolute path.
-
-    It is forked from a process that has the imports loaded; `fresh` starts a new one instead. `env` is added to the
-    environment; `stderr` is the path of a terminal or file that takes standard error.
-    """
-    return Process(script, *args, cwd=cwd, env=env or {}, fresh=fresh, stderr=stderr)
+start_script = Process
 
 
 def run_script(script: str | Path, *args: object, timeout: float = 300, **options: Any) -> subprocess.CompletedProcess:

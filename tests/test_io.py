@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
 import pathlib
@@ -20,7 +19,7 @@ import pytest
 
 import scow.io
 from scow.errors import UserError
-from scow.io import atomic_write, locked, portable_path, read_json, read_yaml, sha256_of, write_json
+from scow.io import atomic_write, locked, read_json, read_yaml
 
 FORK = multiprocessing.get_context("fork")
 
@@ -154,28 +153,6 @@ def test_locked_refuses_while_another_process_holds_one_and_is_free_after_sigkil
     left.touch()
     with pytest.raises(UserError, match=r"cannot lock .*t\.csv"), locked([left / "t.csv"]):
         pytest.fail("there is no such folder")
-
-
-def test_locked_removes_what_killed_runs_left_of_all_files_named_after_a_table(tmp_path):
-    dead = FORK.Process(target=int)
-    dead.start()
-    dead.join()
-    names = [f".{name}.{scow.io.HOST}-{dead.pid}-ab.tmp" for name in ("t_l.csv", "t_l.provenance.json", "t_r.csv")]
-    spared = [f".t_l.csv.{scow.io.HOST}-{os.getpid()}-ab.tmp", f".t_l.csv.other-{dead.pid}-ab.tmp", ".t_l.mine.tmp"]
-    for name in names + spared:
-        (tmp_path / name).touch()
-    with locked([tmp_path / "t_l.csv"]):
-        assert set(names_in(tmp_path)) - {".t_l.csv.lock"} == {names[2], *spared}
-
-
-def test_formats_are_read_as_written(tmp_path):
-    content = {"ü": [1, 0.1, None], "file": os.fsdecode(b"\xff")}  # a name that UTF-8 cannot hold
-    write_json(tmp_path / "t.json", content)
-    assert read_json(tmp_path / "t.json", "figures") == content
-    assert '\n  "ü": [' in (tmp_path / "t.json").read_text(encoding="utf-8")
-    (tmp_path / "t.yaml").write_text("\ufeffa: {b: 'data\\x'}\n", encoding="utf-8")
-    assert portable_path(read_yaml(tmp_path / "t.yaml")["a"]["b"]) == Path("data") / "x"
-    assert sha256_of(tmp_path / "t.json") == hashlib.sha256((tmp_path / "t.json").read_bytes()).hexdigest()
 
 
 WRONG = [b"", b"{", b"a: b: c", b"\xff\xfe\x00", b"a: \x00", b"nul", b"[" * 100_000, b"{a: " * 100_000, b"9" * 5000]

@@ -108,25 +108,16 @@ def provide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return run
 
 
-def test_to_openai_returns_the_network(small):
-    variables = ctranslate2_variables(small)
-    for file in (
-        ctranslate2_file(variables),
-        ctranslate2_file({k: v for k, v in variables.items() if "encoder/pos" not in k}),
-    ):
-        dims, state = offline_whisper.to_openai(offline_whisper.read_ctranslate2(file))
-        assert dims == SMALL
-        assert state.keys() == small.state_dict().keys()
-        assert all(torch.equal(state[name].half(), tensor) for name, tensor in small.state_dict().items())
-
-
 @pytest.mark.slow
 def test_weights_come_from_two_wheels(small, provide, capsys):
-    data = ctranslate2_file(ctranslate2_variables(small))
+    variables = ctranslate2_variables(small)
+    del variables["encoder/position_encodings/encodings"]  # as in older files; they are computed
+    data = ctranslate2_file(variables)
     code, path = provide(data)
     assert code == 0
     assert [file.name for file in path.parent.iterdir()] == ["tiny.en.pt"]
     model, content = whisper.load_model(str(path), device="cpu"), path.read_bytes()
+    assert model.dims == SMALL
     assert all(torch.equal(model.state_dict()[name], t.float()) for name, t in small.state_dict().items())
     path.write_bytes(content[:1000])
     assert provide(data)[0] == 0

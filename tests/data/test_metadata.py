@@ -1,4 +1,4 @@
-"""Metadata and responses to records and tables, and ids that must stay in their folder."""
+"""Metadata and responses to records and tables."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scow.data.metadata import convert_metadata, metadata_table, read_metadata, signal_file, unprocessed_file
+from scow.data.metadata import convert_metadata, metadata_table, read_metadata
 from scow.data.tables import read_table, write_table
-from scow.errors import SignalError, UserError
+from scow.errors import UserError
 from scow.io import write_json
 from scow.text.labels import word_labels
 from scow.text.normalize import prompt_words
@@ -143,11 +143,3 @@ def test_malformed_metadata_and_responses_are_refused_in_one_line(tmp_path, meta
         convert_metadata(paths[0], responses=None if responses is None else paths[1])
     assert "\n" not in str(caught.value)
     assert sorted(tmp_path.iterdir()) == paths
-
-
-def test_signal_file_stays_in_its_folder(tmp_path):
-    assert signal_file(tmp_path, "0012") == tmp_path / "0012.flac"
-    assert unprocessed_file(tmp_path, "0012") == tmp_path / "0012_unproc.flac"
-    for signal in ("../x", "/x", "..\\x", "a\0", ""):
-        with pytest.raises(SignalError):
-            signal_file(tmp_path, signal)

@@ -1,4 +1,4 @@
-"""Provenance beside a table: what is written is read, an earlier format too, and mismatches are named."""
+"""Provenance beside a table: an earlier format is read, and mismatches are named."""
 
 from __future__ import annotations
 
@@ -8,14 +8,7 @@ from typing import Any
 
 import pytest
 
-from scow.data.provenance import (
-    check_source,
-    differences,
-    provenance_path,
-    read_provenance,
-    sources_of,
-    write_provenance,
-)
+from scow.data.provenance import provenance_path, read_provenance, sources_of, write_provenance
 from scow.errors import UserError
 
 TINY = {"definition": "published", "model": "tiny", "sha256": "a" * 64}
@@ -25,13 +18,6 @@ STOI = {"definition": "published", "model": None, "sha256": None}
 def note(path: Path, **sources: dict[str, Any]) -> Path:
     write_provenance(path, {column: {**source, "failures": {}} for column, source in sources.items()})
     return path
-
-
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    known = {"tiny": {**TINY, "date": "2026-01-01", "device": "cpu", "failures": {"0001": "silent “é”"}}}
-    write_provenance(tmp_path / "t.csv", known)
-    assert read_provenance(tmp_path / "t.csv") == known
-    assert read_provenance(tmp_path / "other.csv") == {}
 
 
 def test_earlier_format_is_read(tmp_path: Path) -> None:
@@ -53,14 +39,6 @@ def test_damaged_file_is_a_user_error(tmp_path: Path, content: str) -> None:
         read_provenance(tmp_path / "t_l.csv")
 
 
-@pytest.mark.parametrize(("key", "other"), [("definition", "mine"), ("model", "base"), ("sha256", "b" * 64)])
-def test_check_source(tmp_path: Path, key: str, other: str) -> None:
-    check_source(tmp_path / "t.csv", "tiny", None, TINY)
-    check_source(tmp_path / "t.csv", "tiny", {**TINY, "failures": {}}, TINY)
-    with pytest.raises(UserError, match=rf"t\.csv: column tiny .*\({key} {other}, now {TINY[key]}\).*--overwrite"):
-        check_source(tmp_path / "t.csv", "tiny", TINY | {key: other}, TINY)
-
-
 def test_sources_of_several_tables(tmp_path: Path) -> None:
     left, right = note(tmp_path / "l.csv", tiny=TINY, stoi=STOI), note(tmp_path / "r.csv", tiny=TINY)
     assert sources_of([left, right, tmp_path / "none.csv"], ["tiny", "stoi", "pesq"]) == {"tiny": TINY, "stoi": STOI}
@@ -71,19 +49,3 @@ def test_sources_of_several_tables(tmp_path: Path) -> None:
         UserError, match=r"r\.csv: column tiny is 'mine' of tiny, in another training table 'published'"
     ):
         sources_of([left, right], ["tiny"])
-
-
-def test_differences(tmp_path: Path) -> None:
-    table = note(tmp_path / "t.csv", tiny=TINY)
-    assert differences(table, ["tiny"], {"tiny": TINY}) == differences(tmp_path / "none.csv", ["tiny"], {}) == []
-    note(table, tiny=TINY | {"sha256": "b" * 64})
-    (line,) = differences(table, ["tiny"], {"tiny": TINY})
-    assert "column tiny comes from other weights (sha256 bbbbbbbbbbbb) than in training (aaaaaaaaaaaa)" in line
-    assert differences(table, ["stoi"], {"tiny": TINY}) == [], "a column that the checkpoint does not take"
-    assert differences(table, ["tiny"], {}) == [], "a checkpoint of published tables"
-    for change in ({"definition": "mine"}, {"model": "base"}):
-        note(table, tiny=TINY | change)
-        with pytest.raises(
-            UserError, match=r"t\.csv: column tiny is .*, but the checkpoint was trained on 'published'"
-        ):
-            differences(table, ["tiny"], {"tiny": TINY})

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from scow.data.metadata import SignalRecord, metadata_table
 from scow.data.tables import (
     BASE_COLUMNS,
-    FEATURE_COLUMNS,
     SENTENCE_WORD,
     read_table,
     require_columns,
@@ -54,16 +53,9 @@ def test_read_table_keeps_dtypes_of_empty_columns_and_takes_byte_order_mark_and_
     text = f"{HEADER},tiny\n0012,oh,,,,,Mild,oh,1,\n"
     (tmp_path / "t.csv").write_bytes(text.encode())
     table = read_table(tmp_path / "t.csv")
-    assert table.loc[0, ["signal", "prompt", "response"]].tolist() == ["0012", "oh", ""]
-    assert table.loc[0, ["n_words", "words_correct", "correctness", "tiny"]].isna().all()
     assert [str(table[column].dtype) for column in ("tiny", "word_count")] == ["float64", "int64"]
     (tmp_path / "t.csv").write_bytes(text.replace("\n", "\r\n").encode("utf-8-sig"))
     pd.testing.assert_frame_equal(read_table(tmp_path / "t.csv"), table)
-
-
-def test_published_tables_are_read(clip1):
-    for path in (clip1 / "cadenza_data_valid" / "metadata").glob("*.csv"):
-        assert list(read_table(path).columns) == [*BASE_COLUMNS, *FEATURE_COLUMNS]
 
 
 def changed(column: str, cell: str) -> str:
@@ -165,15 +157,6 @@ def test_with_sentence_rows_appends_one_per_signal_and_keeps_those_that_exist(tm
     pd.testing.assert_frame_equal(with_sentence_rows(table.drop(index=3)), table)
 
 
-@pytest.mark.parametrize(
-    ("present", "wanted", "message"),
-    [
-        (BASE_COLUMNS, ("n_words", "tiny"), r"columns tiny, .*python whisper_inference\.py$"),
-        (("signal",), ("n_words", "pesq"), r"python metadata_to_csv\.py and python compute_metrics\.py$"),
-        (BASE_COLUMNS, ("tiny.eng",), r"column tiny\.eng, .*did you mean tiny\.en, "),
-    ],
-)
-def test_require_columns_names_the_script_that_makes_them(present, wanted, message):
-    table = pd.DataFrame(columns=list(present))
-    with pytest.raises(UserError, match=rf"^t\.csv: .*{message}"):
-        require_columns(Path("t.csv"), table, wanted)
+def test_require_columns_names_the_scripts_that_make_them():
+    with pytest.raises(UserError, match=r"^t\.csv: .*metadata_to_csv\.py and .*compute_metrics\.py"):
+        require_columns(Path("t.csv"), pd.DataFrame(columns=["signal"]), ("n_words", "pesq"))

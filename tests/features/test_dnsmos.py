@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -37,11 +36,6 @@ def by_hand(channel: np.ndarray, rate_hz: int) -> list[float]:
     return list(np.mean(outputs, axis=0))
 
 
-def test_installed_model_is_the_published_one() -> None:
-    digest = hashlib.sha256(installed_model().read_bytes()).hexdigest()
-    assert (digest[:8], digest[-7:]) == ("269fbebd", "78f6edd")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("n_samples", "rate_hz"),
@@ -67,9 +61,7 @@ def test_shorter_pieces_give_the_same_bits_as_padded_ones() -> None:
         assert list(model(noise[:n], MODEL_RATE_HZ).values()) == expected, n
 
 
-def test_model_file_that_is_missing_or_damaged_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"metrics\.dnsmos_model: expected an ONNX file at .*gone\.onnx"):
-        Dnsmos(tmp_path / "gone.onnx")
+def test_model_file_that_is_damaged_is_a_user_error(tmp_path: Path) -> None:
     path = tmp_path / "half.onnx"
     path.write_bytes(installed_model().read_bytes()[:100_000])
     with pytest.raises(UserError, match=r"half\.onnx: cannot be loaded as an ONNX model"):

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from engine_jobs import PATH, Item, began, n_threads, negative, square
-from helpers import run_python
 
 from scow.errors import UserError
 from scow.features.engine import Engine, open_engine
@@ -36,12 +35,6 @@ def test_one_job_computes_in_order_in_this_process_and_prepares_one_item_ahead(t
     with open_engine() as engine:
         assert list(engine.map(compute, items(tmp_path, 4), prepare)) == [(0, 0), (1, 1), (2, 4), (3, 9)]
     assert began(tmp_path) == [(os.getpid(), -i) for i in range(4)]
-
-
-def test_one_job_does_not_import_dask() -> None:
-    code = "from scow.features.engine import open_engine; import sys\nwith open_engine() as e: print(*e.map(abs, [-1]))"
-    done = run_python(f"{code}\nprint('dask' in sys.modules, 'torch' in sys.modules)")
-    assert done.stdout == "(0, 1)\nFalse False\n", done.stderr
 
 
 @pytest.fixture(scope="module")

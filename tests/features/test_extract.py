@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from corpus import Corpus, edit_channels, make_corpus, write_signal
-from helpers import write_stereo
 
 from scow.data.audio import read_stereo, resample_poly, resample_sinc
-from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, METRIC_COLUMNS
+from scow.data.tables import METRIC_COLUMNS
 from scow.features.dnsmos import Dnsmos
 from scow.features.extract import Task, metric_results, read_audio, transcribe_channels
 from scow.features.intrusive import intrusive_metrics
@@ -56,7 +55,3 @@ def test_metric_results_are_those_of_the_channel(corpus: Corpus) -> None:
     left, right = measure(corpus, "0002")
     assert left.values == right.values
     assert list(left.failures) == list(right.failures) == ["pesq"], "the unprocessed file is silent"
-    write_stereo(corpus.unprocessed("0001"), channels=1)
-    for result in measure(corpus, "0001"):
-        assert tuple(result.values) == DNSMOS_COLUMNS
-        assert result.failures == dict.fromkeys(INTRUSIVE_COLUMNS, "expected 2 channels, found 1")

@@ -1,8 +1,6 @@
-"""STOI, eSTOI and PESQ: known answers, the definition step by step, and reasons where one is not defined."""
+"""STOI, eSTOI and PESQ: the definition step by step, and reasons where one is not defined."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import pytest
@@ -11,12 +9,8 @@ from pesq import pesq
 from pystoi import stoi
 
 from scow.data.audio import MODEL_RATE_HZ
-from scow.errors import SignalError
 from scow.features.intrusive import intrusive_metrics
 from scow.features.stoi import stoi_and_estoi
-
-# ITU-T P.862.2, its mapping of the raw score to MOS-LQO, at the highest raw score, 4.5.
-PESQ_CEILING = 0.999 + 4 / (1 + math.exp(-1.3669 * 4.5 + 3.8224))
 
 
 SILENT_REFERENCE = {"stoi": "silent", "estoi": "silent", "pesq": "PESQ: No utterances detected"}
@@ -27,13 +21,6 @@ def speechlike(seconds: float, seed: int = 0) -> np.ndarray:
     t = np.arange(int(seconds * MODEL_RATE_HZ)) / MODEL_RATE_HZ
     noise = np.random.default_rng(seed).standard_normal(len(t))
     return 0.1 * noise * (1 + np.sin(2 * np.pi * 5 * t)) / 2
-
-
-def test_identical_signals_reach_the_ceilings() -> None:
-    clean = speechlike(3.0)
-    found = intrusive_metrics(clean, clean)
-    # The package reports float32 of a raw score that misses 4.5 by some 1e-5.
-    assert found == pytest.approx({"stoi": 1, "estoi": 1, "pesq": PESQ_CEILING}, abs=1e-3)
 
 
 def test_definition_step_by_step_and_both_are_cut_to_the_shorter() -> None:
@@ -64,11 +51,6 @@ def test_stoi_and_estoi_equal_pystoi(n: int, pause: float) -> None:
     # Sums in another order, and other noise of one float64 epsilon.
     assert stoi_and_estoi(clean, noisy) == pytest.approx(expected, abs=1e-13)
     assert stoi_and_estoi(clean, noisy) == stoi_and_estoi(clean, noisy)
-
-
-def test_less_than_a_quarter_second_in_common_is_an_error() -> None:
-    with pytest.raises(SignalError, match=r"expected at least 0\.25 s common to signal and reference, found 0\."):
-        intrusive_metrics(speechlike(1.0)[:3_999], speechlike(1.0))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from scow.errors import UserError
 from scow.features.partial import ChannelResult, append_partial, merge_results, read_partial, start_partial
 
 HEADING = {"words": "abc", "overwrite": []}
@@ -25,16 +24,6 @@ def path(tmp_path: Path) -> Path:
     for chunk in CHUNKS:
         append_partial(path, chunk)
     return path
-
-
-def test_what_is_appended_is_kept_by_a_run_with_the_same_heading(path: Path) -> None:
-    assert start_partial(path, HEADING) == ALL
-    append_partial(path, CHUNKS[0])
-    assert read_partial(path) == (HEADING, ALL + CHUNKS[0])
-    assert start_partial(path, HEADING | {"words": "abd"}) == []
-    assert read_partial(path) == (HEADING | {"words": "abd"}, [])
-    with pytest.raises(UserError, match="cannot write"):
-        append_partial(path / "no folder", CHUNKS[0])
 
 
 def test_torn_last_line_is_cut_off_at_every_byte(path: Path) -> None:

@@ -30,14 +30,10 @@ TOLERANCES = {
 }
 
 
-@pytest.fixture(scope="module")
-def tables(
-    clip1: Path, reference_features: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> dict[tuple[str, str], pd.DataFrame]:
+def make_tables(folder: Path, clip1: Path, reference_features: dict[str, Any]) -> dict[tuple[str, str], pd.DataFrame]:
     """Tables by split and channel, made by the three scripts from metadata of just these signals, with two jobs."""
     for name in MODEL_NAMES:
         load_whisper(name)  # skips where the weights are missing
-    folder = tmp_path_factory.mktemp("real")
     entries, metadata = [], []
     for split in SPLITS:
         source = clip1 / f"cadenza_data_{split}"
@@ -64,10 +60,10 @@ def tables(
 
 
 def test_features_are_those_of_the_published_definitions(
-    tables: dict[tuple[str, str], pd.DataFrame], reference_features: dict[str, Any], clip1: Path
+    tmp_path: Path, clip1: Path, reference_features: dict[str, Any]
 ) -> None:
     n_recognised = 0
-    for (split, channel), table in tables.items():
+    for (split, channel), table in make_tables(tmp_path, clip1, reference_features).items():
         for signal, expected in reference_features[split].items():
             rows, expected = table[table["signal"] == signal], expected[channel]
             assert rows["word"].tolist() == [*expected["prompt"].split(), "SENTENCE_SCORE"]
@@ -79,11 +75,3 @@ def test_features_are_those_of_the_published_definitions(
                 wanted = pytest.approx([value] * len(rows), abs=TOLERANCES[column])
                 assert rows[column].tolist() == wanted, (signal, channel, column)
     assert n_recognised > 0
-    for channel in CHANNELS:  # a signal without hearing loss has the published metrics
-        mine = tables["valid", channel].query("hearing_loss == 'No Loss'")
-        published = read_table(clip1 / "cadenza_data_valid" / "metadata" / f"valid_metadata_{channel[0]}.csv")
-        theirs = published.query("signal in @mine.signal")
-        assert mine["word"].tolist() == theirs["word"].tolist()
-        for column in ("stoi", "estoi", "pesq"):
-            # Four decimals: the excerpts are not bit for bit the distributed files.
-            assert mine[column].tolist() == pytest.approx(theirs[column].tolist(), abs=2e-4), column

@@ -14,7 +14,7 @@ from corpus import Corpus, edit_channels, make_corpus, write_signal
 from helpers import MODELS, ROOT
 
 from scow.data.feature_config import MetricOptions, WhisperOptions, read_feature_config
-from scow.data.provenance import provenance_path, read_provenance, write_provenance
+from scow.data.provenance import read_provenance, write_provenance
 from scow.data.tables import BASE_COLUMNS, DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, METRIC_COLUMNS, read_table, write_table
 from scow.errors import UserError
 from scow.features.runner import (
@@ -83,12 +83,7 @@ def test_whisper_rows_gaps_and_overwrite(transcribed: Corpus, fresh: Corpus, tmp
         words, sentences = table.iloc[:6], table.iloc[6:]
         pd.testing.assert_frame_equal(words[list(BASE_COLUMNS)], read_table(before))
         assert sentences["signal"].tolist() == ["0001", "0002"]  # sorted, although the words are not
-        assert sentences["word"].tolist() == ["SENTENCE_SCORE"] * 2
-        assert sentences["response"].tolist() == ["", ""]
         assert table["tiny.en"].between(0, 1).all()
-    left, right = (read_table(path).set_index("signal")["tiny.en"] for path in transcribed.tables)
-    assert left["0001"].tolist() != right["0001"].tolist()
-    assert left["0002"].tolist() == right["0002"].tolist()
     corpus = transcribed.copy(tmp_path / "c")
     left, right = corpus.tables
     spoil(right, "tiny.en", "0001", np.nan, words=(0,))
@@ -106,25 +101,18 @@ def test_add_transcripts_to_those_of_earlier_runs(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     for text in ("early", "late"):
         add_transcripts(path, [("0001", "mini_l.csv", "base", text), (text, "mini_l.csv", "base", "nan")])
-    lines = [
+    assert path.read_text().splitlines() == [
         "signal,table,model,transcript",
         *(f"{x},mini_l.csv,base,{y}" for x, y in [("0001", "late"), ("early", "nan"), ("late", "nan")]),
     ]
-    assert path.read_text().splitlines() == lines
-    path.write_text("a,b\n1,2\n", encoding="utf-8")
-    with pytest.raises(UserError, match="expected transcripts"):
-        add_transcripts(path, [])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", ["dns", "quality"])
-def test_one_group_of_metrics_then_both(fresh: Corpus, measured: Corpus, tmp_path: Path, first: str) -> None:
+def test_one_group_of_metrics_then_both(fresh: Corpus, measured: Corpus, tmp_path: Path) -> None:
     corpus = fresh.copy(tmp_path / "c")
-    measure(corpus, dns=first == "dns", quality=first == "quality")
-    columns = DNSMOS_COLUMNS if first == "dns" else INTRUSIVE_COLUMNS
-    assert list(read_table(corpus.tables[1]).columns) == [*BASE_COLUMNS, *columns]
-    if first == "quality":
-        shutil.rmtree(corpus.unprocessed("0001").parent)  # no longer needed: STOI and PESQ are there
+    measure(corpus, dns=False)
+    assert list(read_table(corpus.tables[1]).columns) == [*BASE_COLUMNS, *INTRUSIVE_COLUMNS]
+    shutil.rmtree(corpus.unprocessed("0001").parent)  # no longer needed: STOI and PESQ are there
     measure(corpus)
     assert corpus.bytes() == measured.bytes()
 
@@ -167,7 +155,7 @@ def test_overwrite_of_one_group_and_of_what_cannot_be_computed(measured: Corpus,
 @pytest.mark.slow
 def test_provenance_and_what_is_refused(measured: Corpus, tmp_path: Path) -> None:
     corpus = measured.copy(tmp_path / "c")
-    left, right = corpus.tables
+    left, _ = corpus.tables
     known = read_provenance(left)
     assert list(known) == list(METRIC_COLUMNS)
     for column, facts in known.items():
@@ -186,26 +174,16 @@ def test_provenance_and_what_is_refused(measured: Corpus, tmp_path: Path) -> Non
         measure(corpus)
     with pytest.raises(UserError, match="datasets mini_left and mini_left are one channel of the same files"):
         fill_metrics(corpus.datasets("mini_left") * 2, MetricOptions())
-    provenance_path(right).write_text("{}")
-    with pytest.raises(UserError, match=r"mini_r\.provenance\.json: expected the provenance of a table"):
-        measure(corpus)
     assert (corpus.bytes(), corpus.partial) == (before, [])
 
 
 def test_options_and_models_of_the_config(tmp_path: Path) -> None:
-    entry = {
-        "name": "x_left",
-        "split": "x",
-        "channel": "left",
-        "csv_path": "t.csv",
-        "signal_dir": "s",
-        "chanel": "left",
-    }
-    whisper: dict[str, Any] = {"model_dir": "w", "batchsize": 2}
+    entry = {"name": "x", "split": "x", "channel": "left", "csv_path": "t.csv", "signal_dir": "s"}
     path = tmp_path / "c.yaml"
 
     def models(given: object) -> list[tuple[str, str]]:
-        content = {"datasets": [entry], "whisper": {**whisper, "models": given}, "metrics": {"dnsmos": 1}}
+        whisper = {"model_dir": "w", "batchsize": 2, "models": given}
+        content = {"datasets": [entry], "whisper": whisper, "metrics": {"dnsmos": 1}}
         path.write_text(yaml.safe_dump(content), encoding="utf-8")
         return [(model.column, model.openai_name) for model in configured_models(read_feature_config(path))]
 
@@ -215,14 +193,12 @@ def test_options_and_models_of_the_config(tmp_path: Path) -> None:
         (["tiny.en", "openai/whisper-large"], [("tiny.en", "tiny.en"), ("large", "large-v1")]),
         (["large-v1", "turbo"], [("large", "large-v1"), ("large-v3-turbo", "large-v3-turbo")]),
         (["w\\base.pt"], [("base", "base")]),
-        ({"base": "openai/whisper-base"}, [("base", "base")]),
         ({"small": "w/base.pt"}, [("small", "small")]),
     ]
     for given, expected in good:
         assert models(given) == expected
     bad: list[tuple[object, str]] = [
         (["tiny", "openai/whisper-tiny"], "found tiny twice"),
-        ([], "found none"),
         (None, "found none"),
         ([3], "found .*3"),
         ({"base": "tiny"}, "column base expects the model base"),
@@ -232,8 +208,5 @@ def test_options_and_models_of_the_config(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=rf"whisper\.models: .*{found}"):
             models(given)
     config = read_feature_config(path)
-    assert config.unknown == ("x_left.chanel", "whisper.batchsize", "metrics.dnsmos")
-    assert config.whisper_options().model_dir == tmp_path / "w"
-    shipped = read_feature_config(ROOT / "feature_config.yaml")
-    assert (shipped.unknown, shipped.metric_options()) == ((), MetricOptions())
-    assert len(configured_models(shipped)) == 12
+    assert config.unknown == ("whisper.batchsize", "metrics.dnsmos")
+    assert len(configured_models(read_feature_config(ROOT / "feature_config.yaml"))) == 12

@@ -30,7 +30,6 @@ from scow.features.whisper import (
     [
         (" you:.1| are:.2| a:.4|lone:.8", None, "you:.1 are:.2 alone:.6"),  # a leading space begins a word
         ("Y:.1|ou:.2| are:.4", None, "are:.4"),  # what is before the first one is dropped
-        ("You:.1", 0.9, ""),
         (" you:.2| are:.4", 0.8, "you:.2 are:.6"),  # end-of-text counts in the last word only
         (" you:.2| ...:.4", 0.8, "you:.2"),  # also where the last word is only punctuation, and dropped
         (" Hey:.2|,:.6| You:.3|!:.6|?:.9", None, "hey:.4 you:.6"),  # punctuation counts in the mean
@@ -53,15 +52,12 @@ def test_group_tokens(tokens: str, end: float | None, words: str) -> None:
         ("la:.1 la:.2 la:.3", "la la la la", (0.3, 0.3, 0.3, 0.3)),  # the last occurrence wins
         ("you:.9 are:.8 you:.1", "you are", (0.1, 0.8)),
         ("i'm:.5 here:.4", "i am here", (0.5, 0.5, 0.4)),  # each part gets the score
-        ("i'm:.5 am:.1", "i am", (0.5, 0.1)),
-        ("don't:.7", "do not", (0.7, 0.7)),
         ("can't:.6 cannot:.7", "cannot", (0.7,)),
         ("cannot:.6", "can't", (0.6,)),
         ("can't:.6", "can not", (0.0, 0.0)),
         ("seattle's:.6", "seattle's rain", (0.6, 0.0)),  # a possessive is no contraction
         ("you:.9", "You! ?", (0.9, 0.0)),
         ("", "you are", (0.0, 0.0)),
-        ("you:.9", "", ()),
     ],
 )
 def test_prompt_word_scores(transcript: str, prompt: str, scores: tuple[float, ...]) -> None:
@@ -90,31 +86,31 @@ def clips() -> list[np.ndarray]:
     return [line, line[: 2 * MODEL_RATE_HZ], np.zeros(MODEL_RATE_HZ, np.float32)]
 
 
+def greedy(model: Any, clip: np.ndarray, **options: Any) -> Transcript:
+    """Tokens of `whisper.decode`, and their probabilities from one pass of the decoder over all of them."""
+    tokenizer = whisper.tokenizer.get_tokenizer(model.is_multilingual, language="en", task="transcribe")
+    start = list(tokenizer.sot_sequence_including_notimestamps)
+    mel = log_mel_spectrogram(whisper.pad_or_trim(clip), model.dims.n_mels)
+    fixed = {"language": "en", "temperature": 0.0, "without_timestamps": True, "fp16": False}
+    decoded = whisper.decode(model, mel, whisper.DecodingOptions(**fixed, **options))
+    emitted = [*decoded.tokens, tokenizer.eot]
+    with torch.inference_mode():
+        logits = model(mel[None], torch.tensor([start + emitted[:444]]))[0, len(start) - 1 :].double()
+    *probabilities, end = logits.softmax(-1)[range(len(emitted)), emitted].tolist()
+    pieces = [tokenizer.encoding.decode_single_token_bytes(token) for token in decoded.tokens]
+    return Transcript(decoded.text, group_tokens(pieces, probabilities, end if len(pieces) < 444 else None))
+
+
 @pytest.fixture(scope="module")
 def expected(weights: Any, clips: list[np.ndarray]) -> list[Transcript]:
-    """Tokens of `whisper.decode`, and their probabilities from one pass of the decoder over all of them."""
-    tokenizer = whisper.tokenizer.get_tokenizer(multilingual=False, language="en", task="transcribe")
-    options = whisper.DecodingOptions(language="en", temperature=0.0, without_timestamps=True, fp16=False)
-    start = list(tokenizer.sot_sequence_including_notimestamps)
-    transcripts = []
-    for clip in clips:
-        mel = log_mel_spectrogram(whisper.pad_or_trim(clip), weights.dims.n_mels)
-        decoded = whisper.decode(weights, mel, options)
-        emitted = [*decoded.tokens, tokenizer.eot]
-        with torch.inference_mode():
-            logits = weights(mel[None], torch.tensor([start + emitted]))[0, len(start) - 1 : -1]
-        *probabilities, end = logits.double().softmax(-1)[range(len(emitted)), emitted].tolist()
-        pieces = [tokenizer.encoding.decode_single_token_bytes(token) for token in decoded.tokens]
-        transcripts.append(Transcript(decoded.text, group_tokens(pieces, probabilities, end)))
-    return transcripts
+    return [greedy(weights, clip) for clip in clips]
 
 
 def assert_alike(found: list[Transcript], expected: list[Transcript]) -> None:
     """Equal but for scores, because float32 sums in another order with another batch."""
     assert [transcript.text for transcript in found] == [transcript.text for transcript in expected]
-    for mine, theirs in zip(found, expected, strict=True):
-        assert [word for word, _ in mine.words] == [word for word, _ in theirs.words]
-        assert [score for _, score in mine.words] == pytest.approx([score for _, score in theirs.words], abs=1e-3)
+    scores = [[score for t in transcripts for _, score in t.words] for transcripts in (found, expected)]
+    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
 
 
 @pytest.mark.slow
@@ -160,12 +156,6 @@ def test_too_little_memory_halves_the_batch(weights: Any, clips: list[np.ndarray
         hook.remove()
 
 
-def assert_same(found: list[Transcript], expected: list[Transcript]) -> None:
-    assert [t.text for t in found] == [t.text for t in expected]
-    scores = [[score for t in transcripts for _, score in t.words] for transcripts in (found, expected)]
-    assert scores[0] == pytest.approx(scores[1], abs=1e-4)
-
-
 def load(name: str, engine: str) -> Transcriber:
     load_whisper(name)  # skips where the weights are missing
     return load_transcriber(resolve_model(name), model_dir=MODELS, device="cpu", engine=engine)
@@ -182,19 +172,7 @@ def test_looping_channel_in_a_batch_is_greedy() -> None:
     hook.remove()
     assert len(passes) < 150, "guessed tokens are verified many at a time"
     (loop,) = (i for i, transcript in enumerate(found) if len(transcript.words) > 50)
-    options = whisper.DecodingOptions(
-        language="en", temperature=0.0, without_timestamps=True, fp16=False, sample_len=444
-    )
-    mel = log_mel_spectrogram(whisper.pad_or_trim(waves[loop]), transcriber.model.dims.n_mels)
-    decoded = whisper.decode(transcriber.model, mel, options)
-    assert found[loop].text == decoded.text
-    tokenizer = whisper.tokenizer.get_tokenizer(True, language="en", task="transcribe")
-    start = list(tokenizer.sot_sequence_including_notimestamps)
-    with torch.inference_mode():
-        logits = transcriber.model(mel[None], torch.tensor([start + decoded.tokens]))[0, len(start) - 1 : -1]
-    probabilities = logits.double().softmax(-1)[range(len(decoded.tokens)), decoded.tokens].tolist()
-    pieces = [tokenizer.encoding.decode_single_token_bytes(token) for token in decoded.tokens]
-    assert_same([found[loop]], [Transcript(decoded.text, group_tokens(pieces, probabilities, None))])
+    assert_alike([found[loop]], [greedy(transcriber.model, waves[loop], sample_len=444)])
 
 
 @pytest.mark.slow
@@ -207,7 +185,7 @@ def test_engines_agree_also_on_hard_cuts(name: str) -> None:
     whole = [resample_sinc(read_stereo(path).channel(c)) for path in paths for c in ("left", "right")]
     cuts = [wave[MODEL_RATE_HZ * k // 2 : MODEL_RATE_HZ * (k + 3) // 2] for wave in whole for k in (1, 2, 4)]
     waves = [wave for wave in whole + cuts if len(wave)]
-    assert_same(load(name, "openvino").transcribe(waves), load(name, "torch").transcribe(waves))
+    assert_alike(load(name, "openvino").transcribe(waves), load(name, "torch").transcribe(waves))
 
 
 @pytest.mark.slow

@@ -1,35 +1,17 @@
-"""scow.cli: exit codes, one-line errors, lists, progress."""
+"""scow.cli: exit codes, one-line errors, progress."""
 
 from __future__ import annotations
 
 import io
 import sys
 import time
-from pathlib import Path
 
-import pytest
-
-from scow.cli import Progress, aligned, listed, report_failures, run_script
+from scow.cli import Progress, run_script
 from scow.errors import UserError
 
 
 def raising(error: BaseException) -> int:
     raise error
-
-
-@pytest.mark.parametrize(
-    ("body", "code", "stderr"),
-    [
-        (lambda: raising(UserError("expected this,\nfound that")), 2, "error: expected this, found that\n"),
-        (lambda: len(Path("x" * 256).read_bytes()), 2, f"error: [Errno 36] File name too long: '{'x' * 256}'\n"),
-        (lambda: raising(KeyboardInterrupt()), 130, "interrupted; run the same command again to go on\n"),
-        (lambda: report_failures([]), 0, ""),
-        (lambda: report_failures([("0001 left", "silent")], "failed"), 1, "1 failed:\n  0001 left: silent\n"),
-    ],
-)
-def test_run_script_exit_code_and_message(body, code, stderr, capsys):
-    assert run_script(body) == code
-    assert capsys.readouterr() == ("", stderr)
 
 
 def test_run_script_shows_control_characters_and_what_the_encoding_lacks(monkeypatch):
@@ -43,16 +25,6 @@ def test_run_script_shows_control_characters_and_what_the_encoding_lacks(monkeyp
             stream.flush()
             line = start + shown + r" \x1b[2J\x1b]0;title\x07 " + r"\x9b31m \udcff"
             assert stream.buffer.getvalue().decode(encoding) == line + "\n"
-
-
-@pytest.mark.parametrize("values", [["train,valid", "eval"], ["train", ",", "valid", ",eval"], [" train ,valid, eval"]])
-def test_listed_splits_at_commas_and_spaces(values):
-    assert listed(values) == ("train", "valid", "eval")
-    assert listed(None) == listed(["", ","]) == ()
-
-
-def test_aligned_cuts_long_cells():
-    assert aligned([["a", "long"], ["1", "23456"]], longest=4) == "a  long\n-  ----\n1  234…"
 
 
 class Terminal(io.StringIO):

@@ -61,53 +61,45 @@ def write_clip2(folder: Path) -> None:
     # Other signals, for the text prior: the demo's two prompts are too few for one.
     others = records_with_responses(36)[0]
     bare = [{"signal": r.signal, "prompt": r.prompt, "hearing_loss": r.hearing_loss} for r in others]
-    write_json(folder / "prior.json", bare)
+    write_json(folder / "prior_metadata.json", bare)
     answers = {r.signal: [{"response": r.response, "correctness": r.correctness}] for r in others}
     write_json(folder / "prior_responses.json", answers)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Tables of stages 1 to 3."""
+def test_clip2_through_all_stages(tmp_path):
     load_whisper("tiny.en")  # skips where the weights are missing
-    folder = tmp_path_factory.mktemp("clip2")
-    write_clip2(folder)
+    write_clip2(tmp_path)
+    metadata, responses = tmp_path / "train_metadata.json", tmp_path / "train_responses.json"
     entries = [
         {"name": f"train_{channel}", "split": "train", "channel": channel}
         | {"csv_path": f"train_metadata_{channel[0]}.csv", "signal_dir": str(DEMO / "demo" / "signals")}
         | {"reference_dir": str(DEMO / "demo" / "unprocessed")}
         for channel in ("left", "right")
     ]
-    (folder / "feature_config.yaml").write_text(yaml.safe_dump({"datasets": entries}), encoding="utf-8")
-    stage = ("--config", folder / "feature_config.yaml", "--splits", "train")
-    run("metadata_to_csv.py", "--json", folder / "train_metadata.json", "--responses", folder / "train_responses.json")
+    (tmp_path / "feature_config.yaml").write_text(yaml.safe_dump({"datasets": entries}), encoding="utf-8")
+    stage = ("--config", tmp_path / "feature_config.yaml", "--splits", "train")
+    run("metadata_to_csv.py", "--json", metadata, "--responses", responses)
     run("whisper_inference.py", *stage, "--models", "tiny.en", "--model-dir", MODELS, "--device", "cpu")
     run("compute_metrics.py", *stage)
-    return folder
-
-
-def test_clip2_through_all_stages(folder):
     for channel in "lr":
-        table = read_table(folder / f"train_metadata_{channel}.csv")
+        table = read_table(tmp_path / f"train_metadata_{channel}.csv")
         assert table.groupby("signal")["correctness"].first().to_dict() == pytest.approx(TRUTH)
         assert table[["tiny.en", "stoi", "estoi", "dns_sig"]].notna().all(axis=None)
-    prior = (f"data.prior_metadata={folder / 'prior.json'}", f"data.prior_responses={folder / 'prior_responses.json'}")
-    tables = [f"data.csv_path_{channel}={folder / 'train_metadata'}_{channel}.csv" for channel in "lr"]
-    saved = ("data.metadata=null", f"train.save_dir={folder / 'out'}")
+    prior = [f"data.{name}={tmp_path / name}.json" for name in ("prior_metadata", "prior_responses")]
+    tables = [f"data.csv_path_{channel}={tmp_path / 'train_metadata'}_{channel}.csv" for channel in "lr"]
+    saved = ("data.metadata=null", f"train.save_dir={tmp_path / 'out'}")
     arguments = ("-cp", "checkpoints/lite", *tables, *saved, *prior)
     run("train.py", *arguments)
     inferred = run("infer.py", *arguments, "infer.splits=[train]", "infer.details=true")
-    scores = read_scores(folder / "out" / "train_inference.csv").scores
+    scores = read_scores(tmp_path / "out" / "train_inference.csv").scores
     assert scores.keys() == PROMPTS.keys()
     labels = [100 * TRUTH[signal] for signal in scores]
     found = rmse(list(scores.values()), labels)
     assert found < rmse([np.mean(labels)] * 4, labels)  # in sample; with labels mixed up it would not learn
     assert f"RMSE {found:.2f}" in inferred
     evaluated = run(
-        "evaluate.py", folder / "out" / "train_inference.csv", "--metadata", folder / "train_metadata.json",
-        "--responses", folder / "train_responses.json", "--html", folder / "report.html",
+        "evaluate.py", tmp_path / "out" / "train_inference.csv", "--metadata", metadata,
+        "--responses", responses, "--html", tmp_path / "report.html",
     )  # fmt: skip
-    assert f" {found:.2f} ± " in next(line for line in evaluated.splitlines() if line.startswith("all "))
     assert "resamples of 2 prompts" in evaluated
-    assert "area under the ROC curve of words" in evaluated
-    assert "row your boat |  | gently down" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "row your boat |  | gently down" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -53,17 +53,12 @@ def test_failures_are_listed_by_their_columns(finished: Finished) -> None:
         "  0005 right (stoi, estoi, pesq)",
         f"  0006 right ({ALL})",
     ]
-    assert done.stdout.splitlines() == [
-        f"{corpus.tables[0]}: {ALL}: 6 signals computed, 0 were there",
-        f"{corpus.tables[1]}: {ALL}: 5 signals computed, 0 were there",
-    ]
     right = read_table(corpus.tables[1]).set_index("signal")
     assert right.loc["0005", list(INTRUSIVE_COLUMNS)].isna().all(axis=None)
     assert right.loc["0005", list(DNSMOS_COLUMNS)].notna().all(axis=None)
     assert set(read_provenance(corpus.tables[1])["pesq"]["failures"]) == {"0005", "0006"}
     status = measure(corpus, "--status").stdout.splitlines()
     assert status[:2] == ["table,column,done,kept,failed,missing", f"{corpus.tables[0]},stoi,5,0,1,0"]
-    assert status[12] == f"{corpus.tables[1]},dns_ovrl,5,0,1,0"
 
 
 @pytest.mark.slow
@@ -148,23 +143,17 @@ NOBODY = "tcp://127.0.0.1:1"
 @pytest.mark.parametrize(
     ("script", "metrics", "arguments", "fragment"),
     [
-        (METRICS, {}, "--splits=min", "'min'"),
         (METRICS, {"dnsmos_model": "gone.onnx"}, "", "metrics.dnsmos_model: expected an ONNX file at"),
         (METRICS, {"quality": False, "dns": False}, "", "expected metrics to compute"),
-        (METRICS, {"default_datasets": ["evl"]}, "", "'evl'"),
         (METRICS, {"jobs": 0}, "", "--jobs: expected at least 1, found 0"),
         (METRICS, {}, f"--jobs 2 --scheduler {NOBODY}", "expected --jobs or --scheduler, found both"),
         (METRICS, {}, "--resources GPU=1", "--resources: expected a --scheduler"),
         (METRICS, {}, f"--scheduler {NOBODY} --resources GPU=one", "NAME=NUMBER, such as GPU=1, found 'GPU=one'"),
-        *[
-            (METRICS, {}, f"--scheduler={at}", f"--scheduler: expected a Dask scheduler at {at}")
-            for at in (NOBODY, "x:no", "")
-        ],
+        (METRICS, {}, f"--scheduler={NOBODY}", f"--scheduler: expected a Dask scheduler at {NOBODY}"),
         (WHISPER, {}, "--datasets mini_left,signal_mini_righ", "did you mean mini_right"),
         (WHISPER, {}, "--models tiny.eng", "'tiny.eng'; did you mean tiny.en"),
         (WHISPER, {}, "--device gpu", "'gpu'"),
         (WHISPER, {}, "--batch-size 0", "whisper.batch_size: expected at least 1, found 0"),
-        (WHISPER, {}, "--config gone.yaml", "gone.yaml"),
     ],
 )
 def test_wrong_options_are_one_line_and_change_nothing(

@@ -9,30 +9,9 @@ import torch
 import yaml
 from helpers import DEMO, assert_user_error, make_records, make_tables, run_script, write_metadata
 
-from scow.errors import UserError
-from scow.io import check_outputs
 from scow.models.checkpoint import save_checkpoint
 from scow.models.config import TransformerConfig
 from scow.models.transformer import Transformer
-
-
-def test_check_outputs(tmp_path):
-    page, other, link, empty = (tmp_path / name for name in ("page.html", "thesis.txt", "link", "empty"))
-    page.write_text("<!DOCTYPE html>\n<p>", encoding="utf-8")
-    other.write_text("three years of work", encoding="utf-8")
-    link.symlink_to(other)
-    empty.touch()
-    for path in (page, empty, tmp_path / "new" / "folder" / "page.html"):
-        check_outputs([(path, "a report", b"<!doctype html>")], [other, tmp_path / "gone"])
-    for path in (other, link, tmp_path, other / "page.html", Path("/dev/null")):
-        with pytest.raises(UserError, match=path.name):
-            check_outputs([(path, "a report", b"<!doctype html>")])
-    for taken in (page, tmp_path / "sub" / ".." / "page.html"):
-        with pytest.raises(UserError, match="this run"):
-            check_outputs([(page, "a report", b"<!doctype html>")], [taken])
-    new = tmp_path / "new.csv"
-    with pytest.raises(UserError, match="this run"):
-        check_outputs([(new, "scores", b""), (new, "words", b"")])
 
 
 @pytest.fixture

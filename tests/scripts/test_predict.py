@@ -62,7 +62,6 @@ def test_song_with_lines_that_fail_ends_with_1_and_lists_them(tmp_path):
         (["none.flac", "--lyrics", "hello"], "expected an audio file, found none"),
         (["good.flac", "--lyrics", ""], "expected lyrics with at least one word, found none"),
         (["good.flac", "--lyrics", "no_times.lrc"], "expected times ([mm:ss.xx] before each line)"),
-        (["good.flac", "--lyrics", "missing.doc"], "expected a lyrics file, found none"),
         (["good.flac", "--lyrics", "hello", "--hearing-loss", "severe"], "found 'severe'; known: No Loss, Mild"),
         (["good.flac", "--lyrics", "hello", "--checkpoint", "liet"], "did you mean lite"),
         (["good.flac", "--lyrics", "hello", "--checkpoint", "published"], "expected a word model"),

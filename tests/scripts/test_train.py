@@ -53,8 +53,7 @@ def test_train_transformer(tmp_path):
     assert (model.config.d_model, facts["seed"], facts["n_signals"], facts["target"]) == (8, 5, 18, "correctness")
     assert (facts["kept_epochs"], facts["train"]["lr"], facts["train"]["epochs"]) == ([best["epoch"]], 1e-2, 12)
     config = read_yaml(first / "config.yaml")
-    assert (config["seed"], config["model"]["d_model"], config["train"]["lr"]) == (5, 8, 1e-2)
-    assert "hydra" not in config
+    assert (config["seed"], config["train"]["lr"], "hydra" in config) == (5, 1e-2, False)
 
 
 def test_train_keeps_the_config_of_a_users_folder(tmp_path):
@@ -93,9 +92,7 @@ def test_train_cross_validation(tmp_path):
         (["train.epochs=1,2"], ["train.epochs"]),  # a sweep without -m
         (["data.csv_path_l=gone.csv"], ["gone.csv", "metadata_to_csv.py"]),
         (["-cp", "checkpoints/finl"], ["checkpoints/finl"]),
-        (["exp_name=${nobody}"], ["config: ", "nobody"]),
         (["+train.folds=5"], ["train.folds"]),
-        (["seed=-1"], ["seed"]),
         (["cross_validation.repeats=0"], ["cross_validation.repeats"]),
         (["cv=true", "cross_validation.folds=40"], ["cross_validation.folds", "2 to 6"]),
     ],

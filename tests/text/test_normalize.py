@@ -38,12 +38,6 @@ def test_normalize_text_is_idempotent_and_leaves_lower_case_words(text):
     assert all(word == bare_word(word) and word.split() == [word] for word in words)
 
 
-def test_normalize_text_spells_years_and_long_numbers():
-    assert normalize_text("1900 1905 1100") == tuple("nineteen hundred nineteen oh five eleven hundred".split())
-    spelt = "nine hundred ninety nine thousand nine hundred ninety nine one hundred thousand one"
-    assert normalize_text("999,999 100001") == tuple(spelt.split())
-
-
 def test_normalize_word_expands_contractions_and_a_prompt_keeps_punctuation():
     assert {normalize_word(f"I{apostrophe}m") for apostrophe in "'’‘ʼ`´"} == {("i", "am")}
     others = ("cannot", "don", "john's", "o'clock")
