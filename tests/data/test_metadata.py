@@ -95,20 +95,12 @@ def test_responses_fill_what_a_record_lacks_with_the_mean_over_listeners(tmp_pat
 
 
 WRONG_VALUES = [
-    (
-        "signal",
-        (12, "", None, "..", ".", "../x", "a/b", "a\\b", "C:x", "a\nb", "\x1b[2J", "\ud800", "é" * 122),
-        "plain file name",
-    ),
+    ("signal", (12, "", None, "..", "../x", "a\\b", "C:x", "a\nb", "\x1b[2J", "\ud800", "é" * 122), "plain file name"),
     ("hearing_loss", ("Severe", "mild", None), "No Loss, Mild, Moderate"),
     ("correctness", (1.01, -0.1, "0.5", math.nan), "correctness .* 0 to 1, found"),
     ("n_words", (True, "3", 10**400, math.inf, -1), "in 0 to 509"),
     ("response", ("x" * 200_000, 7), "as Unicode text of at most 5000 characters"),
-    (
-        "prompt",
-        (" *, ", "", None, "w " * 510, "w " * 200_000, ["you"], "you \ud800"),
-        "as Unicode text of 1 to 509 words",
-    ),
+    ("prompt", (" *, ", None, "w " * 510, "w " * 200_000, ["you"], "you \ud800"), "as Unicode text of 1 to 509 words"),
 ]
 WRONG_RESPONSES = [
     ([], "lists of responses"),

@@ -9,9 +9,9 @@ from pesq import pesq
 from pystoi import stoi
 
 from scow.data.audio import MODEL_RATE_HZ
+from scow.errors import SignalError
 from scow.features.intrusive import intrusive_metrics
 from scow.features.stoi import stoi_and_estoi
-
 
 SILENT_REFERENCE = {"stoi": "silent", "estoi": "silent", "pesq": "PESQ: No utterances detected"}
 
@@ -71,6 +71,7 @@ def test_undefined_metric_is_a_reason_and_the_others_are_numbers(
 
 BURSTS = """
 import numpy as np
+from scow.errors import SignalError
 from scow.features.intrusive import intrusive_metrics
 t = np.arange(30 * 16_000) / 16_000
 tone = np.sin(2 * np.pi * 300 * t) + 0.5 * np.random.default_rng(1).standard_normal(len(t))

@@ -27,15 +27,11 @@ def test_run_script_shows_control_characters_and_what_the_encoding_lacks(monkeyp
             assert stream.buffer.getvalue().decode(encoding) == line + "\n"
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 def test_progress_is_a_bar_on_a_terminal_and_a_line_every_30_s_in_a_log(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    terminal, log = Terminal(), io.StringIO()
+    terminal, log = io.StringIO(), io.StringIO()
+    terminal.isatty = lambda: True
     for stream in (terminal, log):
         now[0] = 0.0
         monkeypatch.setattr(sys, "stderr", stream)

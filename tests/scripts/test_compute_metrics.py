@@ -62,17 +62,6 @@ def test_failures_are_listed_by_their_columns(finished: Finished) -> None:
 
 
 @pytest.mark.slow
-def test_one_group_of_one_dataset_with_two_jobs(six: Corpus, finished: Finished, tmp_path: Path) -> None:
-    corpus = six.copy(tmp_path / "c")
-    done = measure(corpus, "--dns", "--datasets", "signal_mini_left", "--jobs", 2)
-    assert done.stdout == f"{corpus.tables[0]}: {', '.join(DNSMOS_COLUMNS)}: 6 signals computed, 0 were there\n"
-    assert done.stderr.splitlines()[-1].startswith("mini metrics: 6/6 signals, ")
-    assert corpus.tables[1].read_bytes() == six.tables[1].read_bytes()
-    measure(corpus, "--jobs", 2)
-    assert corpus.bytes() == finished[0].bytes()
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [2])  # one job: test_kills.py
 @pytest.mark.parametrize("moment", ["a finished chunk", "a written table"])
 def test_resume_after_sigkill(six: Corpus, finished: Finished, tmp_path: Path, moment: str, jobs: int) -> None:

@@ -25,7 +25,6 @@ HOSTILE = {
     "header": f"# @package hydra\ncallbacks: {{e: {TRAP}}}",
     "nested": f"extra: {{a: [{{b: {TRAP}}}]}}",
     "environment": "seed: ${oc.env:HOME}",
-    "resolver": "seed: ${oc.decode:'1'}",
     "escaped": r"seed: \${oc.env:HOME}",
     "tag": "extra: !!python/object/apply:builtins.open [executed, w]",
     "growth": "\n".join(f"k{i}: '${{k{i + 1}}}${{k{i + 1}}}${{k{i + 1}}}'" for i in range(40)),
@@ -33,12 +32,10 @@ HOSTILE = {
 }
 OUTSIDE = {
     "output": "infer: {splits: [valid], output_name: {valid: ../scores.csv}}",
-    "hidden": "infer: {splits: [valid], output_name: {valid: .profile}}",
     "windows": r"infer: {splits: [valid], output_name: {valid: '..\scores.csv'}}",
     "reference": "up: ..\ninfer: {splits: [valid], output_name: {valid: '${up}/scores.csv'}}",
     "split": "infer: {splits: [../s]}\nextra: 1",
     "exp_name": "exp_name: ../x",
-    "null name": "exp_name: null",
     "name by reference": "up: ../x\nexp_name: ${up}",
     "save_dir": "train: {save_dir: ../elsewhere, epochs: 1}",
 }

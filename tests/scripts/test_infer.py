@@ -50,18 +50,6 @@ def split_tables(folder: Path, split: str, n_signals: int, *, labelled: bool = F
     return left.rename(metadata / f"{split}_metadata_l.csv"), right.rename(metadata / f"{split}_metadata_r.csv")
 
 
-def published_checkpoint(folder: Path) -> Path:
-    """Random weights, with scores on both sides of 0 and of 100."""
-    checkpoint = folder / "anything" / "t045"
-    checkpoint.mkdir(parents=True)
-    (checkpoint / "config.yaml").write_text(PUBLISHED_CONFIG, encoding="utf-8")
-    state = random_state(21)
-    state["fc_out.weight"] *= 16
-    state["fc_out.bias"] += 5.8
-    torch.save(state, checkpoint / "model.pt")
-    return checkpoint
-
-
 def read_lines(path: Path) -> list[list[str]]:
     return [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -80,12 +68,19 @@ def reference_points(checkpoint: Path, tables: tuple[Path, Path]) -> tuple[tuple
 def published(tmp_path_factory) -> SimpleNamespace:
     """A published checkpoint; tables of valid, 12 of 18 signals labelled, and of eval."""
     folder = tmp_path_factory.mktemp("published")
+    checkpoint = folder / "anything" / "t045"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "config.yaml").write_text(PUBLISHED_CONFIG, encoding="utf-8")
+    state = random_state(21)
+    state["fc_out.weight"] *= 16  # scores on both sides of 0 and of 100
+    state["fc_out.bias"] += 5.8
+    torch.save(state, checkpoint / "model.pt")
     tables = {"valid": split_tables(folder, "valid", 18, labelled=True), "eval": split_tables(folder, "eval", 12)}
     for path in tables["valid"]:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         table.loc[table["signal"] > "0011", "correctness"] = ""
         table.to_csv(path, index=False)
-    return SimpleNamespace(cwd=folder, folder=published_checkpoint(folder), tables=tables)
+    return SimpleNamespace(cwd=folder, folder=checkpoint, tables=tables)
 
 
 def test_infer_published_checkpoint_scores_as_the_reference(published):
