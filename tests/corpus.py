@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -51,11 +50,6 @@ class Corpus:
 
     def datasets(self, *names: str) -> tuple[Dataset, ...]:
         return present_datasets(read_feature_config(self.config), names=names)
-
-    def configure(self, section: str, **options: Any) -> None:
-        content = yaml.safe_load(self.config.read_text(encoding="utf-8"))
-        content[section] |= options
-        self.config.write_text(yaml.safe_dump(content), encoding="utf-8")
 
     def copy(self, folder: Path) -> Corpus:
         shutil.copytree(self.root, folder)

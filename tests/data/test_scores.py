@@ -44,7 +44,6 @@ def test_read_scores_infers_header_and_scale(tmp_path, text, given, scores, head
         ],
         ("a,0.5\nb,0\nc,85\nd,0.75\n", None, "one scale, found 2 of 4 .*--scale"),
         ("a,100.5\n", None, "0-100, found 100.5 for a"),
-        ("a,50\n", "0-1", "0-1, found 50 for a"),
         (b"\xff\xfe", None, "utf-8"),
     ],
 )

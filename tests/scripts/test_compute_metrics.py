@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from corpus import Corpus, edit_channels, make_corpus, write_signal
 from engine_jobs import children, is_gone
 from helpers import assert_user_error, run_script, start_script, wait_until
@@ -149,7 +150,8 @@ def test_wrong_options_are_one_line_and_change_nothing(
     six: Corpus, tmp_path: Path, script: str, metrics: dict[str, object], arguments: str, fragment: str
 ) -> None:
     corpus = six.copy(tmp_path / "c")
-    corpus.configure("metrics", **metrics)
+    config = yaml.safe_load(corpus.config.read_text()) | {"metrics": metrics}
+    corpus.config.write_text(yaml.safe_dump(config))
     before = sorted(corpus.root.rglob("*"))
     assert_user_error(run_script(script, "--config", corpus.config, *arguments.split()), fragment)
     assert sorted(corpus.root.rglob("*")) == before

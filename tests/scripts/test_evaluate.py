@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import ROOT, assert_user_error, records_with_responses, run_script, write_metadata
+from helpers import ROOT, records_with_responses, run_script, write_metadata
 
 from scow.data.scores import write_scores
 
@@ -37,12 +37,6 @@ def test_evaluate_prints_figures_and_writes_files(files) -> None:
     assert any("RMSE 0.00 (0.00 to 0.00)" in line for line in lines)
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
     assert len(list(scores.with_name("figures").glob("*.pdf"))) == 6
-
-
-def test_mistake_is_one_line(files) -> None:
-    scores, metadata = files
-    done = run_script("evaluate.py", scores, "--metadata", metadata, "--baseline-scores", "x")
-    assert_user_error(done, "--train-metadata")
 
 
 @pytest.mark.slow

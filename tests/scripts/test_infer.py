@@ -137,7 +137,6 @@ def test_infer_submission_of_a_config_without_that_section(published):
         (["+infer.submission={track: clip1, team: us}"], ["infer.submission.team"]),
         (["+infer.submission={track: clip1, team: T045}", "infer.scale_to_percentage=false"], ["scale_to_percentage"]),
         (["+infer.submission={track: clip1, team: T045}", "infer.splits=[valid]"], ["valid_metadata.json"]),
-        (["exp_name=nobody"], ["checkpoints/nobody/model.pt"]),
         (["+infer.details=true", "infer.splits=[valid]"], ["infer.details"]),
     ],
     ids=str,

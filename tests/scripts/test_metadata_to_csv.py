@@ -31,9 +31,6 @@ def test_metadata_to_csv_reports_each_file_and_loses_features_only_if_forced(tmp
     assert table.read_bytes() == before
     assert run_script("metadata_to_csv.py", "--json", files[0], "--force").returncode == 0
     assert list(read_table(table).columns) == list(BASE_COLUMNS)
-    table.write_text("my notes\n1\n")
-    assert_user_error(run_script("metadata_to_csv.py", "--json", files[0]), "one_l.csv", "another kind")
-    assert table.read_text() == "my notes\n1\n"
 
 
 def test_metadata_to_csv_of_wrong_input_is_one_line(tmp_path):
