@@ -51,7 +51,8 @@ def test_metric_results_are_those_of_the_channel(corpus: Corpus) -> None:
     reference = resample_poly(read_stereo(corpus.unprocessed("0001")).mono)
     for result in measure(corpus, "0001"):
         samples = read_stereo(corpus.signal("0001")).channel(result.channel)
-        assert result.values == intrusive_metrics(reference, resample_poly(samples)) | Dnsmos()(samples)
+        expected = intrusive_metrics(reference, resample_poly(samples)) | Dnsmos()(samples)
+        assert result.values == pytest.approx(expected, abs=1e-12)  # with several threads, sums have another order
     left, right = measure(corpus, "0002")
     assert left.values == right.values
-    assert list(left.failures) == list(right.failures) == ["pesq"], "the unprocessed file is silent"
+    assert list(left.failures) == list(right.failures) == ["stoi", "estoi", "pesq"], "the unprocessed file is silent"
