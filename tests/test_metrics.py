@@ -86,11 +86,6 @@ def test_roc_auc_of_one_class_is_refused():
         roc_auc([0.2, 0.3], [1, 1])
 
 
-def test_agreement_as_text():
-    assert str(Agreement(26.444, 0.6666, 1095)) == "RMSE 26.44, r 0.667, 1095 signals"
-    assert str(Agreement(0.0, None, 1)) == "RMSE 0.00, r undefined (constant scores), 1 signals"
-
-
 def test_bootstrap_against_plain_loop():
     """Same draws, resamples written out signal by signal."""
     rng = np.random.default_rng(7)
@@ -107,31 +102,6 @@ def test_bootstrap_against_plain_loop():
         assert found[name].value == pytest.approx(measure(scores[where], truth[where]))
         assert found[name].error == pytest.approx(np.std(values, ddof=1))
         assert (found[name].low, found[name].high) == pytest.approx(tuple(np.quantile(values, (0.025, 0.975))))
-
-
-def test_bootstrap_against_all_resamples_of_four_groups():
-    groups = [name for name, n in (("a", 1), ("b", 5), ("c", 2), ("d", 9)) for _ in range(n)]
-    scores = np.random.default_rng(4).normal(scale=10, size=17)
-    all_256 = [
-        math.sqrt(np.mean([scores[i] ** 2 for g in drawn for i in range(17) if groups[i] == g]))
-        for drawn in itertools.product("abcd", repeat=4)
-    ]
-    error = group_standard_error(scores, np.zeros(17), groups, np.random.default_rng(5), 20_000)
-    assert error == pytest.approx(np.std(all_256), rel=0.03)  # 20,000 resamples: 0.5 %, times five
-
-
-def test_bootstrap_of_single_signals_is_the_analytic_error():
-    residuals = np.random.default_rng(3).normal(5, 20, 900)
-    signals = [str(i) for i in range(900)]
-    data = (50 + residuals, np.full(900, 50.0))
-    found = bootstrap_estimates({"bias": bias, "rmse": rmse}, data, signals, np.random.default_rng(4), 4000)
-    expected = residuals.std(ddof=1) / 30
-    # 4,000 resamples know a standard deviation to 1.1 %, a percentile at 2.5 % to 0.04 of it: five times that.
-    assert found["bias"].error == pytest.approx(expected, rel=0.056)
-    assert found["bias"].low == pytest.approx(residuals.mean() - 1.96 * expected, abs=0.2 * expected)
-    assert found["bias"].high == pytest.approx(residuals.mean() + 1.96 * expected, abs=0.2 * expected)
-    squares = residuals**2  # the error of the mean square; of its root by the delta method
-    assert found["rmse"].error == pytest.approx(squares.std(ddof=1) / 30 / (2 * math.sqrt(squares.mean())), rel=0.056)
 
 
 def test_standard_error_grows_where_groups_share_their_errors():

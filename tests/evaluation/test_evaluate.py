@@ -16,7 +16,6 @@ from scow.data.scores import write_scores
 from scow.errors import UserError
 from scow.evaluation.evaluate import (
     agreement_table,
-    cells,
     difference_line,
     error_cells,
     evaluate,
@@ -91,12 +90,6 @@ def test_order_header_and_scale_do_not_matter(files) -> None:
     assert agreement_table(after) == agreement_table(before)
 
 
-def test_difference_of_a_file_from_itself_is_zero(files) -> None:
-    found = figures(files, against=files["scores"])["against"]
-    assert found["n_signals"] == 60
-    assert found["rmse"] == found["ncc"] == Estimate(0.0, 0.0, 0.0, 0.0)
-
-
 def test_difference_is_paired(files) -> None:
     """Scores that are all half a point further off: paired, the difference is all but certain."""
     signals = evaluate(**files).signals
@@ -149,7 +142,6 @@ def test_missing_scores_are_refused_and_others_noted(files, records) -> None:
     [
         ({"resamples": 1}, "--resamples"),
         ({"seed": -1}, "--seed"),
-        ({"baseline_scores": [Path("x")]}, "--train-metadata"),
     ],
 )
 def test_inconsistent_options_are_refused(files, options: dict, message: str) -> None:
@@ -250,10 +242,3 @@ def test_json_has_the_figures_and_no_signals(files, records, tmp_path: Path) -> 
     assert not any(f'"{r.signal}"' in text for r in records)
     keys = "scores scale header metadata grouped_by n_groups interval seed resamples agreement against baselines"
     assert list(content) == [*keys.split(), "published", "word_auc", "notes"]
-
-
-def test_figures_as_text() -> None:
-    estimate = Estimate(26.0, 0.5, -0.004, 27)
-    assert error_cells(estimate) == ("26.00 ± 0.50", "0.00 to 27.00")
-    assert cells(estimate, 1, sign=True) == ("+26.0", "0.0 to +27.0")
-    assert (cells(Estimate(None), 2), error_cells(Estimate(-2.0))) == (("-", "-"), ("-2.00", "-"))

@@ -13,7 +13,7 @@ import torch
 from helpers import make_tables
 
 from scow.errors import UserError
-from scow.models.inputs import Excerpt, ModelInput, input_of, join_inputs, load_input
+from scow.models.inputs import ModelInput, join_inputs, load_input
 
 COLUMNS = ["n_words", "tiny.en", "stoi", "pesq"]
 HEARING_LOSSES = ["No Loss", "Mild", "Moderate"]
@@ -163,17 +163,3 @@ def test_take_and_join(tmp_path):
     assert same(join_inputs(parts), whole.take(torch.tensor([12, 13, 14, *range(12)])))
     with pytest.raises(UserError, match="each signal once, found 0003 twice"):
         join_inputs([whole.take(torch.tensor([3, 4])), whole.take(torch.tensor([5, 3]))])
-
-
-def test_input_of_is_what_tables_give(tmp_path):
-    whole = load_input(*make_tables(tmp_path, 9, labelled=False), COLUMNS)
-    excerpts = [
-        Excerpt(words, HEARING_LOSSES[int(whole.hearing_loss[i])], whole.features[i, :, : len(words) + 1].numpy())
-        for i, words in enumerate(whole.words)
-    ]
-    found = input_of(excerpts, COLUMNS)
-    assert torch.equal(found.features, whole.features)
-    assert (found.words, found.prompts) == (whole.words, whole.prompts)
-    assert torch.equal(found.hearing_loss, whole.hearing_loss)
-    assert torch.equal(found.n_rows, whole.n_rows)
-    assert not found.labelled.any()

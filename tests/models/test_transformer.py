@@ -74,18 +74,12 @@ def test_predict_in_parts_without_dropout_or_clamping():
 
 
 @pytest.mark.slow
-def test_fit_same_seed_same_bits():
+def test_fit_leaves_its_input_and_torchs_generator():
     inputs = invented()
     before = {name: getattr(inputs, name).clone() for name in ("features", "n_rows", "hearing_loss", "target")}
-    torch.manual_seed(1)
     state = torch.random.get_rng_state()
-    first = fit(inputs, 7)
+    assert not same_weights(fit(inputs, 7), fit(inputs, 8))
     assert torch.equal(torch.random.get_rng_state(), state)
-    torch.rand(5)  # another state to start from must not matter
-    second = fit(inputs, 7)
-    assert second.log == first.log
-    assert same_weights(first, second)
-    assert not same_weights(first, fit(inputs, 8))
     assert all(torch.equal(getattr(inputs, name), value) for name, value in before.items())
 
 

@@ -15,7 +15,6 @@ from scow.data.tables import DNSMOS_COLUMNS
 from scow.errors import UserError
 from scow.models.config import WordModelConfig
 from scow.models.inputs import ModelInput, load_input
-from scow.models.intervals import calibrate
 from scow.models.model import FitSetup
 from scow.models.text_prior import PriorCorpus
 from scow.models.word_features import word_features
@@ -91,28 +90,6 @@ def test_predict_without_dnsmos(model, tmp_path):
     assert np.corrcoef(found, whole)[0, 1] > 0.9
     few = fit(invented(tmp_path, 30, 8, ("tiny.en",)))
     assert (set(few.regressions), few.optional_cols, few.prior) == ({"full"}, (), None)
-
-
-@pytest.mark.parametrize("with_prior", [True, False])
-def test_state_dict_round_trip(inputs, new, with_prior):
-    saved = fit(inputs, corpus=records_with_responses(30, 77, "p")[0] if with_prior else None)
-    rng = np.random.default_rng(0)
-    saved.quantiles = calibrate(rng.random(90), rng.random(90), np.arange(90) % 3)
-    state = saved.state_dict()
-    parts = {"full", "without_dnsmos", "interval"} | ({"prior"} if with_prior else set())
-    assert {name.partition(".")[0] for name in state} == parts
-    loaded = WordModel.from_state_dict(CONFIG, RESPONSE_COLUMNS, state)
-    np.testing.assert_array_equal(loaded.predict(new).words, saved.predict(new).words)
-    correctness, hearing_loss = saved.predict(new).correctness, new.hearing_loss.numpy()
-    for ours, theirs in zip(*(m.interval(correctness, hearing_loss, 0.8) for m in (saved, loaded)), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
-def test_predict_without_hearing_loss_does_not_depend_on_it(inputs, new):
-    turned = dataclasses.replace(new, hearing_loss=(new.hearing_loss + 1) % 3)
-    for without, same in (((), False), (("hearing_loss",), True)):
-        fitted = fit(inputs, WordModelConfig(c=0.1, without=without), records_with_responses(120, 77, "p")[0])
-        assert np.array_equal(fitted.predict(turned).words, fitted.predict(new).words) is same
 
 
 def test_fit_does_not_see_held_groups(inputs):

@@ -45,14 +45,6 @@ def test_song_text_of_a_song(monkeypatch):
     assert "\x1b" not in text
 
 
-def test_song_text_of_an_excerpt(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "60")
-    text = song_text(song(LINES[:1], ("No Loss", "Mild")), colours=False)
-    assert re.search(r"^No Loss +90\.0  45 to 95$", text, re.MULTILINE)
-    assert "do 90  you 90  know 90" in text
-    assert max(map(len, text.splitlines())) <= 60 + len("note: The recording is clipped.")
-
-
 def test_song_text_in_colours_keeps_the_numbers():
     text = song_text(song(LINES[:1], ("Moderate",)), colours=True)
     ground, ink = (tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5)) for colour in heat_colour(0.4))
