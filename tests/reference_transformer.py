@@ -133,13 +133,8 @@ COLUMNS = ("tiny", "stoi", "pesq")
 def train_arguments(folder: Path) -> list[str]:
     """Arguments of train.py for a small network, on tables of 18 signals that are written to the folder."""
     left, right = make_tables(folder, 18)
-    tables = [
-        f"data.csv_path_l={left}",
-        f"data.csv_path_r={right}",
-        "data.metadata=null",
-        "data.feature_cols=[tiny,stoi]",
-    ]
-    small = "model.d_model=8 model.nhead=2 train.batch_size=8 train.lr=1e-2 device=cpu"
+    tables = [f"data.csv_path_l={left}", f"data.csv_path_r={right}", "data.metadata=null"]
+    small = "data.feature_cols=[tiny,stoi] model.d_model=8 model.nhead=2 train.batch_size=8 train.lr=1e-2 device=cpu"
     return ["-cp", "checkpoints/published", *tables, *small.split()]
 
 

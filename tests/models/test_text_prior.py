@@ -84,8 +84,6 @@ def test_logits_by_specification(prior):
             known = [weights.get(hashed(name), 0.0) for name in identities(words, i)]  # a piece counts each time
             expected.append(own @ prior.dense_weights + sum(known) + prior.intercept)
     np.testing.assert_allclose(prior.logits(texts), expected, rtol=0, atol=1e-10)
-    alone = np.concatenate([prior.logits([text]) for text in texts])
-    np.testing.assert_allclose(alone, expected, rtol=0, atol=1e-10)
 
 
 def test_prior_identities_are_of_three_tracks(records, prior):

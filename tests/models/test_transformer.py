@@ -119,8 +119,6 @@ def test_fit_edge_cases():
     for batch_size in (16, 1000):  # one step: its loss is still finite
         with pytest.raises(UserError, match=r"diverged in epoch 1.*train\.lr"):
             fit(invented(), lr=1e30, batch_size=batch_size)
-    with pytest.raises(UserError, match="at least 2 prompts"):
-        fit(invented(n_prompts=1))
 
 
 @pytest.mark.parametrize("corr_lambda", [0.0, 0.4])

@@ -11,7 +11,6 @@ import torch
 from helpers import RESPONSE_COLUMNS, make_response_tables, records_with_responses
 
 from scow.data.metadata import SignalRecord
-from scow.data.tables import DNSMOS_COLUMNS
 from scow.errors import UserError
 from scow.models.config import WordModelConfig
 from scow.models.inputs import ModelInput, load_input
@@ -77,19 +76,6 @@ def test_regression_is_at_minimum_of_its_loss(model, inputs, name):
     np.testing.assert_allclose(((values - regression.mean) / regression.scale).T @ residual, pull, rtol=0, atol=1e-3)
     assert np.abs(pull).max() > 1
     assert residual.sum() == pytest.approx(0, abs=1e-3)
-
-
-def test_predict_without_dnsmos(model, tmp_path):
-    full = invented(tmp_path, 30, 8)
-    lacking = invented(tmp_path, 30, 8, tuple(column for column in RESPONSE_COLUMNS if column not in DNSMOS_COLUMNS))
-    assert model.optional_cols == DNSMOS_COLUMNS
-    found, whole = model.predict(lacking).words, model.predict(full).words
-    features = word_features(lacking, model.prior.logits(lacking.prior_texts), CONFIG)
-    np.testing.assert_array_equal(found, model.regressions["without_dnsmos"].probabilities(features.to_numpy()))
-    assert np.abs(found - whole).max() > 1e-3
-    assert np.corrcoef(found, whole)[0, 1] > 0.9
-    few = fit(invented(tmp_path, 30, 8, ("tiny.en",)))
-    assert (set(few.regressions), few.optional_cols, few.prior) == ({"full"}, (), None)
 
 
 def test_fit_does_not_see_held_groups(inputs):

@@ -97,14 +97,6 @@ def test_simulate_computes_equal_channels_once_and_silent_ones_never():
     assert not one.samples[1].any()
 
 
-def test_simulate_keeps_the_balance_of_a_quiet_channel():
-    line = noise(gains=(0.1, 0.0003))  # 50 dB below the other
-    (simulated,) = simulate(line, [line], ["Mild"], 40.0, jobs=1)["Mild"]
-    left, right = (level_dbfs(channel) for channel in simulated.samples)
-    assert left == pytest.approx(level_dbfs(line.samples[0]), abs=0.1)
-    assert -90 < right - left < -50  # recruitment makes what is quiet quieter
-
-
 def test_simulate_refuses_a_cache_folder_that_is_a_file(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write to .*file"):

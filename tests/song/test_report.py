@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 from browser import assert_clean, browse
-from songs import LINES, song
+from songs import song
 
 from scow.reports.plots import heat_colour
-from scow.song.report import write_song_figures, write_song_report
+from scow.song.report import write_song_report
 
 TITLES = {
     "no-loss": "No hearing loss: 79.3",
@@ -67,11 +67,3 @@ def test_page_escapes_lyrics(tmp_path: Path) -> None:
     page = page_of(song(("the <b>sun</b> & moon \x00\udc80",)), tmp_path / "report.html")
     assert "<b>sun" not in page
     assert "the &lt;b&gt;sun&lt;/b&gt; &amp; moon \N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}" in page
-
-
-def test_page_and_figures_of_a_single_excerpt(tmp_path: Path) -> None:
-    page = page_of(song(LINES[:1]), tmp_path / "report.html")
-    assert "45 to 95" in page
-    assert "Hardest" not in page
-    figures = write_song_figures(tmp_path, song(LINES[:1]))
-    assert [path.stem for path in figures] == ["scores", *(f"waveform-{name}" for name in TITLES)]
