@@ -112,8 +112,7 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
     if device.startswith("cuda") and "device" not in overridden:
         device = "auto"  # a published config asks for a GPU; only the command line insists on one
     names = as_section(section.get("output_name"), "infer.output_name")
-    for split, name in names.items():
-        plain_name(name, f"infer.output_name.{split}")
+    names = {split: plain_name(name, f"infer.output_name.{split}") for split, name in names.items()}
     options = options_from(InferOptions, section, "infer")
     submission = options_from(SubmissionOptions, section.get("submission"), "infer.submission")
     data = data_options(config.get("data"))

@@ -196,4 +196,5 @@ def locked(paths: Iterable[Path]) -> Iterator[None]:
 
 def portable_path(text: str) -> Path:
     r"""A path in a config, also where it was written on Windows: ``data\x`` is ``data/x``."""
+    expect("\0" not in text, "path", "one without a null character", repr(text))
     return Path(text.replace("\\", "/"))

@@ -77,7 +77,7 @@ class TrainOptions:
     val_split: float = 0.2  # share of the prompts held out to choose the epoch
 
     def __post_init__(self) -> None:
-        expect(self.batch_size >= 2, "train.batch_size", "at least 2, for a correlation", self.batch_size)
+        expect(2 <= self.batch_size <= 10**6, "train.batch_size", "2, for a correlation, to 1000000", self.batch_size)
         expect(self.epochs >= 1, "train.epochs", "at least 1", self.epochs)
         expect(0 < self.lr < math.inf, "train.lr", "a positive number", self.lr)
         expect(0 <= self.corr_lambda < math.inf, "train.corr_lambda", "0 or a positive number", self.corr_lambda)
