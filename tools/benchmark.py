@@ -7,8 +7,9 @@
 - whisper, CPU time on one thread. "plain" is what the published system does: a batch of one, the encoder run twice (to
   transcribe, and again to score), files decoded and resampled for each channel, the model loaded for each table.
   "stage 2" computes chunks as the stage does, the model loaded once. "encoder" is the encoder alone, once per channel.
-- metrics, wall time. "plain" decodes and resamples each file for each metric and channel, with the libraries'
-  threads. The others are the stage with one and two processes (started before, as in a long run).
+- metrics, wall time. "plain" is the published way: files decoded and resampled for each metric and channel, pystoi,
+  DNSMOS with its padding, with the libraries' threads. The others are the stage with one and two processes (started
+  before, as in a long run).
 - training, wall time. "plain" is the loading of an epoch's items as published: both data frames are filtered for each
   item (timed on a sample of items; the network is not included). "epoch" is an epoch of train.py, with validation. The
   tables are repeated until they have as many signals as the challenge's train split.
@@ -31,13 +32,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pandas as pd
+import pystoi
 import torch
 import whisper
+from scipy.signal import resample
 from whisper.audio import log_mel_spectrogram, pad_or_trim
 from whisper.tokenizer import get_tokenizer
 
-from scow.data.audio import CHANNELS, read_stereo, resample_poly, resample_sinc
+from scow.data.audio import CHANNELS, FILE_RATE_HZ, MODEL_RATE_HZ, read_stereo, resample_poly, resample_sinc
 from scow.data.feature_config import Dataset
 from scow.data.tables import (
     FEATURE_COLUMNS,
@@ -47,8 +51,9 @@ from scow.data.tables import (
     read_table,
     write_table,
 )
+from scow.features.dnsmos import PIECE_SAMPLES, installed_model
 from scow.features.engine import open_engine
-from scow.features.extract import Task, loaded_dnsmos, loaded_transcriber, metric_results, read_audio, whisper_results
+from scow.features.extract import Task, loaded_transcriber, metric_results, read_audio, whisper_results
 from scow.features.intrusive import intrusive_metrics
 from scow.features.runner import SIGNALS_PER_CHUNK
 from scow.features.whisper import WhisperModel, load_transcriber, resolve_model
@@ -157,15 +162,26 @@ def metric_ways(tasks: Sequence[Task], stack: ExitStack) -> Ways:
 
 
 def plain_metrics(tasks: Sequence[Task]) -> None:
-    """The published way of stage 3."""
+    """The published way of stage 3: all steps again for each metric, DNSMOS with its padding."""
+    session = onnxruntime.InferenceSession(str(installed_model()), providers=["CPUExecutionProvider"])
     for task in tasks:
         path = signal_of(task)
-        reference = path.parent.parent / "unprocessed" / f"{task.signal}_unproc.flac"
+        unprocessed = path.parent.parent / "unprocessed" / f"{task.signal}_unproc.flac"
         for channel in CHANNELS:
             for column in INTRUSIVE_COLUMNS:
+                reference = resample_poly(read_stereo(unprocessed).mono)
                 degraded = resample_poly(read_stereo(path).channel(channel))
-                intrusive_metrics(resample_poly(read_stereo(reference).mono), degraded, (column,))
-            loaded_dnsmos(None)(read_stereo(path).channel(channel))
+                n = min(len(reference), len(degraded))
+                if column == "pesq":
+                    intrusive_metrics(reference, degraded, (column,))
+                else:
+                    pystoi.stoi(reference[:n], degraded[:n], MODEL_RATE_HZ, extended=column == "estoi")
+            samples = read_stereo(path).channel(channel)
+            samples = resample(samples, int(len(samples) * MODEL_RATE_HZ / FILE_RATE_HZ))
+            for at in range(0, len(samples), PIECE_SAMPLES):
+                piece = np.zeros((1, PIECE_SAMPLES), dtype=np.float32)
+                piece[0, : len(samples) - at] = samples[at : at + PIECE_SAMPLES]
+                session.run(None, {"input_1": piece})
 
 
 def signal_of(task: Task) -> Path:
