@@ -31,7 +31,7 @@ def run(cfg: DictConfig) -> None:
 
     done, missing = infer(infer_config(plain_config(cfg), config_folder(), overridden_keys()))
     for split in done:
-        score = f"{len(split.signals)} signals, no labels" if split.agreement is None else str(split.agreement)
+        score = f"{len(split.scores)} signals, no labels" if split.agreement is None else str(split.agreement)
         print(f"{split.split}: {score} -> {split.path}")
         for path in split.details:
             print(f"  words and intervals -> {path}")

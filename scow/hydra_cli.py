@@ -56,7 +56,9 @@ def run_hydra(main: Callable[[], None], outcomes: Sequence[object]) -> int:
     for group in quiet.defaults:
         group.update(dict.fromkeys(group.keys() & {"hydra_logging", "job_logging"}, "none"))
     ConfigStore.instance().store(group="hydra", name="config", node=quiet, provider="scow")
-    OmegaConf.register_new_resolver("swept", _folder_name, replace=True)  # for hydra.sweep.subdir
+    OmegaConf.register_new_resolver(  # for hydra.sweep.subdir
+        "swept", lambda *given: ",".join(sorted(swept_overrides(*given))).replace("/", "_"), replace=True
+    )
     OmegaConf.register_new_resolver("plain", lambda name: plain_name(name, "exp_name"), replace=True)
 
     def body() -> int:
@@ -121,7 +123,3 @@ def swept_overrides(sweep_dir: str, overrides: Sequence[str]) -> list[str]:
     given = OverridesParser.create().parse_overrides(texts)
     swept = {override.get_key_element() for override in given if override.is_sweep_override()}
     return [text for text in overrides if text.partition("=")[0] in swept] or list(overrides)
-
-
-def _folder_name(sweep_dir: str, overrides: Sequence[str]) -> str:
-    return ",".join(sorted(swept_overrides(sweep_dir, overrides))).replace("/", "_")

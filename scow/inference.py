@@ -34,8 +34,8 @@ from scow.metrics import Agreement, agreement
 from scow.models.checkpoint import load_checkpoint
 from scow.models.config import DataOptions, ModelConfig, data_options, expect, model_config
 from scow.models.facts import fingerprint
-from scow.models.inputs import ModelInput, load_input
-from scow.models.model import NO_WORDS, PERCENT, Model, Prediction, to_scores
+from scow.models.inputs import load_input
+from scow.models.model import NO_WORDS, PERCENT, Model, to_scores
 
 FORM_NAMES = {"clip1": "ICASSP2026_{split}_{team}.csv"}  # of each track of the challenge
 FORM_SPLITS = ("valid", "eval")
@@ -65,11 +65,10 @@ class SubmissionOptions:
     team: str | None = None  # T and three digits, and a letter where a team has several systems
 
     def __post_init__(self) -> None:
-        if self.track is None and self.team is None:
-            return
-        expect(self.track in FORM_NAMES, "infer.submission.track", f"one of {', '.join(FORM_NAMES)}", self.track)
-        is_id = re.fullmatch(r"T\d{3}[a-z]?", str(self.team))
-        expect(is_id, "infer.submission.team", "a team id such as T045 or T071a", self.team)
+        if (self.track, self.team) != (None, None):
+            expect(self.track in FORM_NAMES, "infer.submission.track", f"one of {', '.join(FORM_NAMES)}", self.track)
+            is_id = re.fullmatch(r"T\d{3}[a-z]?", str(self.team))
+            expect(is_id, "infer.submission.team", "a team id such as T045 or T071a", self.team)
 
 
 @dataclass(frozen=True)
@@ -91,13 +90,12 @@ class SplitScores:
 
     split: str
     path: Path
-    signals: tuple[str, ...]
     scores: np.ndarray  # shape (n,), as written
     agreement: Agreement | None  # with the labels, in points; None without labels
     trained_on: bool  # the checkpoint was trained on just these signals
-    details: tuple[Path, ...] = ()
-    form: Path | None = None  # for the challenge's e-mail form
-    notes: tuple[str, ...] = ()  # empty features, and those whose weights are not those of the training
+    details: tuple[Path, ...]
+    form: Path | None  # for the challenge's e-mail form
+    notes: tuple[str, ...]  # empty features, and those whose weights are not those of the training
 
 
 def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Sequence[str] = ()) -> InferConfig:
@@ -125,15 +123,7 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
         expect(not others, "infer.submission", "infer.splits to be valid or eval", others)
         points = "scores in points, infer.scale_to_percentage=true"
         expect(options.scale_to_percentage, "infer.submission", points, "shares")
-    return InferConfig(
-        folder=folder,
-        data=data,
-        model=model_config(config.get("model")),
-        infer=options,
-        output_name=names,
-        device=device,
-        submission=submission,
-    )
+    return InferConfig(folder, data, model_config(config.get("model")), options, names, device, submission)
 
 
 def infer(config: InferConfig) -> tuple[list[SplitScores], list[str]]:
@@ -192,44 +182,31 @@ def _infer_split(config: InferConfig, model: Model, facts: dict[str, Any], split
     write_scores(path, inputs.signals, scores)
     details: tuple[Path, ...] = ()
     if options.details:
+        assert predicted.words is not None
+        prompts = zip(inputs.signals, inputs.words, strict=True)
+        places = [(signal, i, word) for signal, words in prompts for i, word in enumerate(words)]
+        of_words = [(*place, f"{p:.6f}") for place, p in zip(places, predicted.words, strict=True)]
         low, high = model.interval(predicted.correctness, inputs.hearing_loss.numpy(), options.interval)
         ends = [to_scores(end, percentage=options.scale_to_percentage) for end in (low, high)]
         details = (more[0], more[1])
-        write_rows(details[0], _word_rows(inputs, predicted))
+        write_rows(details[0], [("signal", "position", "word", "probability"), *of_words])
         lines = zip(inputs.signals, scores, *ends, strict=True)
         rows = [(signal, *(f"{value:.6f}" for value in values)) for signal, *values in lines]
         write_rows(details[1], [("signal", "score", "low", "high"), *rows])
     labelled, truth = inputs.labelled.numpy(), to_scores(inputs.target.double().numpy())
     points = scores if options.scale_to_percentage else scores * PERCENT
-    return SplitScores(
-        split=split,
-        path=path,
-        signals=inputs.signals,
-        scores=scores,
-        agreement=agreement(points[labelled], truth[labelled]) if labelled.any() else None,
-        trained_on=facts.get("trained_on") == fingerprint(inputs.signals),
-        details=details,
-        form=form,
-        notes=tuple(notes),
-    )
+    found = agreement(points[labelled], truth[labelled]) if labelled.any() else None
+    trained_on = facts.get("trained_on") == fingerprint(inputs.signals)
+    return SplitScores(split, path, scores, found, trained_on, details, form, tuple(notes))
 
 
 def submission_rows(metadata: Path, signals: Sequence[str], scores: np.ndarray) -> list[tuple[str, str]]:
     """Rows of the e-mail form: signal and score in points, in the order of the split's metadata."""
     wanted = [record.signal for record in read_metadata(metadata)]
     found = dict(zip(signals, scores.tolist(), strict=True))
-    missing, unknown = sorted(set(wanted) - found.keys()), sorted(found.keys() - set(wanted))
-    for kind, names in (("missing", missing), ("unknown", unknown)):
-        some = f"{len(names)} {kind}, for instance {', '.join(names[:1])}; make the tables from this metadata"
+    for kind, names in (("missing", set(wanted) - found.keys()), ("unknown", found.keys() - set(wanted))):
+        some = f"{len(names)} {kind}, for instance {min(names, default='')}; make the tables from this metadata"
         expect(not names, "submission", f"one score for each of the {len(wanted)} signals of {metadata}", some)
     for signal, score in found.items():
         expect(0.0 <= score <= PERCENT, f"submission: signal {signal}", "a score in 0 to 100", score)
     return [(signal, f"{found[signal]:.6f}") for signal in wanted]
-
-
-def _word_rows(inputs: ModelInput, predicted: Prediction) -> list[tuple[object, ...]]:
-    assert predicted.words is not None
-    prompts = zip(inputs.signals, inputs.words, strict=True)
-    places = [(signal, i, word) for signal, words in prompts for i, word in enumerate(words)]
-    rows = [(*place, f"{probability:.6f}") for place, probability in zip(places, predicted.words, strict=True)]
-    return [("signal", "position", "word", "probability"), *rows]

@@ -51,7 +51,7 @@ def decode_greedily(model: Any, encoded: torch.Tensor, options: Any) -> list[tup
     cache, hooks = model.install_kv_cache_hooks()
     try:
         for _ in range(task.sample_len):
-            logits = _next_logits(model.decoder, tokens[:, -1:] if cache else tokens, encoded, cache)
+            logits = _logits(model.decoder, tokens[:, -1:] if cache else tokens, encoded, cache, n_last=1)
             normaliser = logits.logsumexp(-1)
             for suppress in task.logit_filters:
                 suppress.apply(logits, tokens)
@@ -87,16 +87,25 @@ def decode_greedily(model: Any, encoded: torch.Tensor, options: Any) -> list[tup
     return emitted
 
 
-def _next_logits(
-    decoder: Any, new: torch.Tensor, encoded: torch.Tensor, cache: Mapping[Any, torch.Tensor]
+def _logits(
+    decoder: Any, new: torch.Tensor, encoded: torch.Tensor, cache: Mapping[Any, torch.Tensor], n_last: int
 ) -> torch.Tensor:
-    """Logits of the token that follows, shape (n, n_vocab), where `new` are the tokens that the cache does not hold."""
-    before = next(iter(cache.values())).shape[1] if cache else 0
-    x = decoder.token_embedding(new) + decoder.positional_embedding[before : before + new.shape[1]]
-    x = x.to(encoded.dtype)
+    """Logits after the last `n_last` of the tokens `new`; the cache holds those before. Shape (n * n_last, n_vocab)."""
+    import torch
+
+    before, n_new = next(iter(cache.values())).shape[1] if cache else 0, new.shape[1]
+    mask = torch.ones(n_new, before + n_new, dtype=torch.bool, device=new.device).tril(before) if n_new > 1 else None
+    x = (decoder.token_embedding(new) + decoder.positional_embedding[before : before + n_new]).to(encoded.dtype)
     for block in decoder.blocks:
-        x = block(x, encoded, mask=decoder.mask, kv_cache=cache)
-    last = decoder.ln(x)[:, -1]
+        attention, y = block.attn, block.attn_ln(x)
+        # The hooks of the cache put what came before in front of keys and values.
+        parts = attention.query(y), attention.key(y), attention.value(y)
+        query, key, value = (part.unflatten(-1, (attention.n_head, -1)).transpose(1, 2) for part in parts)
+        attended = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        x = x + attention.out(attended.transpose(1, 2).flatten(2))
+        x = x + block.cross_attn(block.cross_attn_ln(x), encoded, kv_cache=cache)[0]
+        x = x + block.mlp(block.mlp_ln(x))
+    last = decoder.ln(x)[:, -n_last:].flatten(0, 1)
     return (decoder.token_embedding.weight.to(last.dtype) @ last.T).T.float()
 
 
@@ -115,7 +124,7 @@ def _continue_alone(
     while len(text) < task.sample_len:
         guess = _lookup(text, ENDING)[: task.sample_len - len(text) - 1]
         new = torch.tensor([[text[-1], *guess]], device=encoded.device)
-        logits = _all_logits(model.decoder, new, encoded, cache)
+        logits = _logits(model.decoder, new, encoded, cache, n_last=new.shape[1])
         normaliser = logits.logsumexp(-1)
         # Without timestamps the filters are the same at every position after the first.
         for suppress in task.logit_filters:
@@ -142,28 +151,6 @@ def _lookup(text: Sequence[int], n: int) -> list[int]:
             period = len(text) - n - start
             return [text[start + n + i % period] for i in range(GUESSED)]
     return []
-
-
-def _all_logits(
-    decoder: Any, new: torch.Tensor, encoded: torch.Tensor, cache: Mapping[Any, torch.Tensor]
-) -> torch.Tensor:
-    """Logits after each of several tokens of one channel, shape (len, n_vocab): the cache is not empty."""
-    import torch
-
-    before, n_new = next(iter(cache.values())).shape[1], new.shape[1]
-    mask = torch.ones(n_new, before + n_new, dtype=torch.bool, device=new.device).tril(before)
-    x = (decoder.token_embedding(new) + decoder.positional_embedding[before : before + n_new]).to(encoded.dtype)
-    for block in decoder.blocks:
-        attention, y = block.attn, block.attn_ln(x)
-        # The hooks of the cache put what came before in front of keys and values.
-        parts = attention.query(y), attention.key(y), attention.value(y)
-        query, key, value = (part.unflatten(-1, (attention.n_head, -1)).transpose(1, 2) for part in parts)
-        attended = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        x = x + attention.out(attended.transpose(1, 2).flatten(2))
-        x = x + block.cross_attn(block.cross_attn_ln(x), encoded, kv_cache=cache)[0]
-        x = x + block.mlp(block.mlp_ln(x))
-    last = decoder.ln(x)[0]
-    return (decoder.token_embedding.weight.to(last.dtype) @ last.T).T.float()
 
 
 def channels_that_fit(model: Any, *, fp16: bool) -> int:

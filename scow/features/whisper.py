@@ -103,23 +103,21 @@ def _as_transcribed(word: str) -> str:
     return parts[0] if len(parts) == 1 else bare_word(word)
 
 
-def group_tokens(
-    pieces: Sequence[bytes], probabilities: Sequence[float], end: float | None
-) -> tuple[tuple[str, float], ...]:
+def group_tokens(pieces: Sequence[bytes], probabilities: Sequence[float]) -> tuple[tuple[str, float], ...]:
     """Words of a transcript and their scores, step 4 of the definition.
 
-    `pieces` are the texts of the emitted tokens without end-of-text, `probabilities` theirs, and `end` that of
-    end-of-text; None where the context ended first.
+    `pieces` are the texts of the emitted tokens without end-of-text, `probabilities` theirs, and last that of
+    end-of-text, unless the context ended first.
     """
     groups: list[tuple[list[bytes], list[float]]] = []
-    for piece, probability in zip(pieces, probabilities, strict=True):
+    for piece, probability in zip(pieces, probabilities, strict=False):
         if piece.startswith(b" "):
             groups.append(([], []))
         if groups:
             groups[-1][0].append(piece)
             groups[-1][1].append(probability)
-    if groups and end is not None:
-        groups[-1][1].append(end)
+    if groups:
+        groups[-1][1].extend(probabilities[len(pieces) :])
     words = ((bare_word(b"".join(text).decode("utf-8", errors="replace")), float(np.mean(p))) for text, p in groups)
     return tuple((text, score) for text, score in words if text)
 
@@ -181,13 +179,8 @@ class Transcriber:
                 emitted = decode_greedily(self.model, encoded, self._options)
             finally:
                 torch.set_num_threads(threads)
-        return [self._transcript(tokens, probabilities) for tokens, probabilities in emitted]
-
-    def _transcript(self, tokens: list[int], probabilities: list[float]) -> Transcript:
-        pieces = [self._tokenizer.encoding.decode_single_token_bytes(token) for token in tokens]
-        end = probabilities[len(tokens)] if len(probabilities) > len(tokens) else None
-        words = group_tokens(pieces, probabilities[: len(tokens)], end)
-        return Transcript(self._tokenizer.decode(tokens).strip(), words)
+        decode, piece_of = self._tokenizer.decode, self._tokenizer.encoding.decode_single_token_bytes
+        return [Transcript(decode(t).strip(), group_tokens([*map(piece_of, t)], p)) for t, p in emitted]
 
     def segments(self, wave: np.ndarray) -> tuple[Segment, ...]:
         """Transcribe a recording of any length at 16 kHz, with times; greedy, window by window."""
@@ -210,33 +203,24 @@ def load_transcriber(model: WhisperModel, *, model_dir: Path | None, device: str
 
     The engine of the encoder is ``auto``, ``torch`` or ``openvino`` (`scow.features.encoder`).
     """
+    import whisper
+
     from scow.features.encoder import OpenVinoEncoder, resolve_engine
 
     engine = resolve_engine(engine, device)
     path = weights_path(model, model_dir)
-    if not path.is_file():
-        _download(model, path)
+    remedy = "download it again"
     try:
+        if not path.is_file():
+            remedy = f"try: python tools/offline_whisper.py {model.openai_name}"
+            whisper.load_model(model.openai_name, device="cpu", download_root=str(path.parent))
         network = _load_weights(path, device)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: cannot be loaded as Whisper weights ({reason}); download it again") from error
+        raise UserError(f"{path}: cannot be loaded as Whisper weights ({reason}); {remedy}") from error
     if engine == "openvino":
         network.encoder = OpenVinoEncoder(network.encoder, network.dims.n_mels, path)
     return Transcriber(network, fp16=network.device.type == "cuda", engine=engine)
-
-
-def _download(model: WhisperModel, path: Path) -> None:
-    import whisper
-
-    try:
-        whisper.load_model(model.openai_name, device="cpu", download_root=str(path.parent))
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"Whisper {model.openai_name}: expected to download its weights, found {reason}; "
-            f"try: python tools/offline_whisper.py {model.openai_name}"
-        ) from error
 
 
 def _load_weights(path: Path, device: str) -> Any:

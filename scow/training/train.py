@@ -84,13 +84,9 @@ def train_config(config: Mapping[str, Any]) -> TrainConfig:
     options = options_from(TrainOptions, config.get("train"), "train")
     folds = config["train"].get("folds", 1)
     expect(folds == 1, "train.folds", "1 (there are no ensembles)", folds)
-    return TrainConfig(
-        data=data_options(config.get("data")),
-        model=model_config(config.get("model")),
-        train=options,
-        cross_validation=options_from(CvOptions, config.get("cross_validation"), "cross_validation"),
-        run=options_from(RunOptions, config, "config"),
-    )
+    cv = options_from(CvOptions, config.get("cross_validation"), "cross_validation")
+    run = options_from(RunOptions, config, "config")
+    return TrainConfig(data_options(config.get("data")), model_config(config.get("model")), options, cv, run)
 
 
 def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = None) -> tuple[Model, dict[str, Any]]:
@@ -156,13 +152,9 @@ def fit_setup(config: TrainConfig, inputs: ModelInput, *, with_tracks: bool = Tr
     paths = config.data.metadata if with_tracks else ()
     tracks = {record.signal: record.track for path in paths for record in read_metadata(path)}
     known = all(tracks.get(signal) for signal in inputs.signals)
-    setup = FitSetup(
-        groups=[tracks[signal] for signal in inputs.signals] if known else list(inputs.prompts),
-        seed=config.run.seed,
-        corpus=_prior_corpus(config.data, config.model),
-        train=config.train,
-        device=resolve_device(config.run.device),
-    )
+    groups = [tracks[signal] for signal in inputs.signals] if known else list(inputs.prompts)
+    corpus, device = _prior_corpus(config.data, config.model), resolve_device(config.run.device)
+    setup = FitSetup(groups, config.run.seed, corpus=corpus, train=config.train, device=device)
     return setup, "track" if known else "prompt"
 
 

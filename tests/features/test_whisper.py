@@ -28,19 +28,19 @@ from scow.features.whisper import (
 @pytest.mark.parametrize(
     ("tokens", "end", "words"),
     [
-        (" you:.1| are:.2| a:.4|lone:.8", None, "you:.1 are:.2 alone:.6"),  # a leading space begins a word
-        ("Y:.1|ou:.2| are:.4", None, "are:.4"),  # what is before the first one is dropped
-        (" you:.2| are:.4", 0.8, "you:.2 are:.6"),  # end-of-text counts in the last word only
-        (" you:.2| ...:.4", 0.8, "you:.2"),  # also where the last word is only punctuation, and dropped
-        (" Hey:.2|,:.6| You:.3|!:.6|?:.9", None, "hey:.4 you:.6"),  # punctuation counts in the mean
-        (" -:.1| you:.2| :.3| _:.4| me:.5", None, "you:.2 me:.5"),  # a word without text is skipped
-        (" I:.2|'m:.4| caf:.3|é:.9", None, "i'm:.3 café:.6"),
-        ("", 0.9, ""),
+        (" you:.1| are:.2| a:.4|lone:.8", [], "you:.1 are:.2 alone:.6"),  # a leading space begins a word
+        ("Y:.1|ou:.2| are:.4", [], "are:.4"),  # what is before the first one is dropped
+        (" you:.2| are:.4", [0.8], "you:.2 are:.6"),  # end-of-text counts in the last word only
+        (" you:.2| ...:.4", [0.8], "you:.2"),  # also where the last word is only punctuation, and dropped
+        (" Hey:.2|,:.6| You:.3|!:.6|?:.9", [], "hey:.4 you:.6"),  # punctuation counts in the mean
+        (" -:.1| you:.2| :.3| _:.4| me:.5", [], "you:.2 me:.5"),  # a word without text is skipped
+        (" I:.2|'m:.4| caf:.3|é:.9", [], "i'm:.3 café:.6"),
+        ("", [0.9], ""),
     ],
 )
-def test_group_tokens(tokens: str, end: float | None, words: str) -> None:
+def test_group_tokens(tokens: str, end: list[float], words: str) -> None:
     pairs = [token.rsplit(":", 1) for token in tokens.split("|") if token]
-    found = group_tokens([text.encode() for text, _ in pairs], [float(p) for _, p in pairs], end)
+    found = group_tokens([text.encode() for text, _ in pairs], [*(float(p) for _, p in pairs), *end])
     expected = [word.split(":") for word in words.split()]
     assert [text for text, _ in found] == [text for text, _ in expected]
     assert [score for _, score in found] == pytest.approx([float(score) for _, score in expected])
@@ -96,9 +96,9 @@ def greedy(model: Any, clip: np.ndarray, **options: Any) -> Transcript:
     emitted = [*decoded.tokens, tokenizer.eot]
     with torch.inference_mode():
         logits = model(mel[None], torch.tensor([start + emitted[:444]]))[0, len(start) - 1 :].double()
-    *probabilities, end = logits.softmax(-1)[range(len(emitted)), emitted].tolist()
+    probabilities = logits.softmax(-1)[range(len(emitted)), emitted].tolist()
     pieces = [tokenizer.encoding.decode_single_token_bytes(token) for token in decoded.tokens]
-    return Transcript(decoded.text, group_tokens(pieces, probabilities, end if len(pieces) < 444 else None))
+    return Transcript(decoded.text, group_tokens(pieces, probabilities[:444]))
 
 
 @pytest.fixture(scope="module")
