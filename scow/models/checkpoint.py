@@ -111,11 +111,15 @@ def _model_and_facts(
     for name, tensor in state.items():
         plain = tensor.layout == torch.strided and (tensor.is_floating_point() or tensor.dtype == torch.int64)
         whole = plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
-        expect(
-            whole and torch.isfinite(tensor).all(), name, "finite numbers in a plain tensor", "NaN, infinity or less"
-        )
+        finite = whole and torch.isfinite(tensor).all()
+        expect(finite, name, "finite numbers in a plain tensor", "NaN, infinity or less")
     model = MODELS[config.name].from_state_dict(config, feature_cols, state)
-    _predict_one_word(model)
+    fewer = tuple(column for column in model.feature_cols if column not in model.optional_cols)
+    for columns in dict.fromkeys((model.feature_cols, fewer)):  # one word is predicted, to show that all shapes agree
+        excerpt = Excerpt(("la",), HEARING_LOSSES[-1], np.zeros((2, 2, len(columns))))
+        predicted = model.predict(input_of([excerpt], columns))
+    if model.quantiles is not None:
+        model.interval(predicted.correctness, np.array([len(HEARING_LOSSES) - 1]), 0.8)
     return model, facts
 
 
@@ -126,13 +130,3 @@ def _digest(state: StateDict) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _predict_one_word(model: Model) -> None:
-    """Show that all shapes agree."""
-    fewer = tuple(column for column in model.feature_cols if column not in model.optional_cols)
-    for columns in dict.fromkeys((model.feature_cols, fewer)):
-        excerpt = Excerpt(("la",), HEARING_LOSSES[-1], np.zeros((2, 2, len(columns))))
-        predicted = model.predict(input_of([excerpt], columns))
-    if model.quantiles is not None:
-        model.interval(predicted.correctness, np.array([len(HEARING_LOSSES) - 1]), 0.8)

@@ -26,9 +26,8 @@ def checked_facts(facts: Any) -> dict[str, Any]:
     try:
         figures = [*dict(facts.get("out_of_fold", {})).values(), *facts.get("val_rmse", []), *facts.get("val_r", [])]
         right = all(isinstance(figure, float | None) for figure in figures)
-        right &= all(
-            isinstance(known[key], str | None) for known in facts.get("features", {}).values() for key in SOURCE
-        )
+        sources = [known[key] for known in facts.get("features", {}).values() for key in SOURCE]
+        right &= all(isinstance(source, str | None) for source in sources)
     except (AttributeError, KeyError, TypeError, ValueError):
         right = False
     expect(right, "facts", "facts about a training", "something else")

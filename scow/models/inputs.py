@@ -163,8 +163,8 @@ def _check(path: Path, table: pd.DataFrame, columns: Sequence[str]) -> None:
         expect(column not in TEXT_COLUMNS, where, "numbers, as a feature or target", "text")
         expect(not table[column].abs().max() > MAX_FEATURE, where, f"values below {MAX_FEATURE:g}", "larger")
     signals = set(table["signal"])
-    without = sorted(signals - set(table.loc[table["word_count"] == 0, "signal"]))
-    found = f"{len(without)} of {len(signals)} without, for instance {', '.join(without[:1])}"
+    without = signals - set(table.loc[table["word_count"] == 0, "signal"])
+    found = f"{len(without)} of {len(signals)} without, for instance {min(without, default='')}"
     expect(not without, path, "a SENTENCE_SCORE row of each signal", f"{found}; run python whisper_inference.py")
 
 
@@ -177,9 +177,8 @@ def _n_without(tables: Sequence[pd.DataFrame], column: str) -> int:
 def _aligned(left: Path, right: Path, tables: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
     """Both tables with the same signals, words and labels in the same rows, sentence rows first."""
     both = f"{left} and {right}"
-    single = sorted(set(tables[0]["signal"]) ^ set(tables[1]["signal"]))
-    found = f"{len(single)} in only one, for instance {', '.join(single[:1])}"
-    expect(not single, both, "the same signals", found)
+    single = set(tables[0]["signal"]) ^ set(tables[1]["signal"])
+    expect(not single, both, "the same signals", f"{len(single)} in only one, for instance {min(single, default='')}")
     position = {signal: i for i, signal in enumerate(tables[0]["signal"].unique())}
     ordered = [
         table.assign(_position=table["signal"].map(position)).sort_values(

@@ -18,8 +18,7 @@ LEVELS = np.arange(1, 100) / 100
 
 def spread(correctness: np.ndarray) -> np.ndarray:
     """w(s) for predicted correctness in 0-1."""
-    width: np.ndarray = correctness * (1.0 - correctness) + FLOOR
-    return width
+    return np.asarray(correctness * (1.0 - correctness) + FLOOR)
 
 
 def calibrate(predicted: np.ndarray, truth: np.ndarray, hearing_loss: np.ndarray) -> np.ndarray:

@@ -173,16 +173,10 @@ def _prompt_features(prompt: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _identities(previous: str, word: str, following: str) -> list[int]:
-    names = (f"w={word}", f"p={previous}", f"n={following}", f"b={previous} {word}", f"c={word} {following}")
-    return [*map(_hash, names), *_pieces(word)]
-
-
-@functools.cache
-def _pieces(word: str) -> list[int]:
-    """Character bi- and trigrams."""
     marked = f"^{word}$"
     pieces = [marked[start : start + size] for size in (2, 3) for start in range(len(marked) - size + 1)]
-    return [_hash(f"ch={piece}") for piece in pieces]
+    names = (f"w={word}", f"p={previous}", f"n={following}", f"b={previous} {word}", f"c={word} {following}")
+    return [_hash(name) for name in (*names, *(f"ch={piece}" for piece in pieces))]
 
 
 @functools.cache

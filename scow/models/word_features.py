@@ -105,8 +105,7 @@ def word_features(inputs: ModelInput, prior_logits: np.ndarray | None, config: W
 def mean_per_signal(of_words: np.ndarray, inputs: ModelInput) -> np.ndarray:
     """Mean of word values over each signal, shape (n,)."""
     signal, n = inputs.word_signals, len(inputs)
-    means: np.ndarray = np.bincount(signal, of_words, minlength=n) / np.bincount(signal, minlength=n)
-    return means
+    return np.asarray(np.bincount(signal, of_words, minlength=n) / np.bincount(signal, minlength=n))
 
 
 @functools.lru_cache(maxsize=10_000)  # in cross-validation, the same prompts come again in each fold

@@ -65,8 +65,7 @@ class WordRegression:
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Probability of each word, shape (n_words,)."""
-        probabilities: np.ndarray = expit((features - self.mean) / self.scale @ self.weight + self.bias)
-        return probabilities
+        return np.asarray(expit((features - self.mean) / self.scale @ self.weight + self.bias))
 
 
 class WordModel(Model):
