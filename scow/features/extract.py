@@ -93,13 +93,12 @@ def whisper_results(
 ) -> list[ChannelResult]:
     """Stage 2: scores of the words and the sentence of a chunk of signals, all their channels at once."""
     results: dict[tuple[str, str], ChannelResult] = {}
-    words: dict[tuple[str, str], tuple[str, ...]] = {}
+    words = {(task.signal, channel): words for task, _ in chunk for channel, words in task.words.items()}
     channels: dict[tuple[str, str], np.ndarray] = {}
     for task, audio in chunk:
         for channel in task.columns:
             key = task.signal, channel
             results[key] = ChannelResult(*key)
-            words[key] = task.words[channel]
             try:
                 channels[key] = _samples(audio["signal"], channel)
             except SignalError as error:

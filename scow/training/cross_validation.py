@@ -93,11 +93,8 @@ def figures(result: CrossValidation, *, grouped_by: str, seed: int) -> dict[str,
     repeats = [agreement(row, result.truth) for row in result.scores]
     predicted, true = result.scores.ravel(), np.tile(result.truth, len(result.scores))
     hearing_loss = np.tile(result.hearing_loss, len(result.scores))
-    by_loss = {
-        name: agreement(predicted[hearing_loss == i], true[hearing_loss == i])
-        for i, name in enumerate(HEARING_LOSSES)
-        if (hearing_loss == i).any()
-    }
+    present = {name: hearing_loss == i for i, name in enumerate(HEARING_LOSSES) if (hearing_loss == i).any()}
+    by_loss = {name: agreement(predicted[of], true[of]) for name, of in present.items()}
     rng = np.random.default_rng(0)
     errors = [group_standard_error(row, result.truth, result.groups, rng) for row in result.scores]
     return {

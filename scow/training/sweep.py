@@ -59,9 +59,8 @@ def run_of_sweep(cfg: DictConfig, run: Callable[[DictConfig], Figures], rows: li
 def report_sweep(rows: Sequence[dict[str, str]]) -> int:
     """Print the table, list the failed runs, and return the exit code."""
     columns = [column for column in rows[0] if column != "reason"]
-    rounded = [
-        row | {name: f"{float(row[name]):.{n}f}" for name, n in (("rmse", 2), ("r", 3)) if row[name]} for row in rows
-    ]
+    digits = {"rmse": 2, "r": 3}
+    rounded = [row | {name: f"{float(row[name]):.{n}f}" for name, n in digits.items() if row[name]} for row in rows]
     print(aligned([columns, *([row[column] for column in columns] for row in rounded)], longest=100))
     print(f"wrote {Path(rows[0]['folder']).parent / TABLE}")
     return report_failures([(row["folder"], row["reason"]) for row in rows if row["reason"]], "runs failed")

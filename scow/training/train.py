@@ -134,9 +134,8 @@ def cross_validation(
     """Cross-validate a config on its training tables; also whether its groups are tracks or prompts."""
     inputs = load_training_input(config.data)
     setup, grouped_by = fit_setup(config, inputs)
-    folds, repeats = config.cross_validation.folds, config.cross_validation.repeats
-    model_class = MODELS[config.model.name]
-    return cross_validate(inputs, model_class, config.model, setup, folds, repeats, progress), grouped_by
+    cv, model_class = config.cross_validation, MODELS[config.model.name]
+    return cross_validate(inputs, model_class, config.model, setup, cv.folds, cv.repeats, progress), grouped_by
 
 
 def load_training_input(data: DataOptions) -> ModelInput:
