@@ -22,7 +22,9 @@ HEARING_LOSSES = {
 def main() -> int:
     """Parse the options, predict, print."""
     parser = argparse.ArgumentParser(description="Predict how many words of a song a listener catches.")
-    parser.add_argument("audio", type=Path, metavar="AUDIO", help="FLAC, WAV, MP3 or OGG; mono or stereo, any rate")
+    parser.add_argument(
+        "audio", type=Path, metavar="AUDIO", help="FLAC, WAV, MP3, M4A, Opus, video …; mono or stereo, any rate"
+    )
     parser.add_argument(
         "--lyrics",
         required=True,
@@ -82,6 +84,9 @@ def predict(given: argparse.Namespace) -> int:
     check_outputs([*pages, *figures], [given.audio])
     song = predict_song(given.audio, given.lyrics, options, predictor=load, progress=Progress())
     print(json.dumps(song.plain(), indent=2) if given.json else song_text(song, colours=takes_colours(sys.stdout)))
+    if given.json or not sys.stdout.isatty():
+        for note in song.notes:
+            print(f"note: {note}", file=sys.stderr)
     if given.html:
         write_song_report(given.html, song)
         print(f"wrote {given.html}", file=sys.stderr)

@@ -13,6 +13,7 @@ The resamplers are not interchangeable; each belongs to one definition:
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
@@ -28,6 +29,8 @@ MAX_DURATION_S = 30.0
 CHANNELS = ("left", "right")
 NO_FRAME_COUNT = 2**62  # libsndfile's "unknown", as encoders that write to a pipe leave it, is above
 ONE_BIT = 2.0**-15  # one step of a 16-bit file; a signal that does not exceed it is silent
+MAX_PEAK = 8.0  # 18 dB above full scale
+BLOCK_SAMPLES = 1 << 18  # resampled at once
 ZERO_CROSSINGS = 64
 PASS_BAND = 0.9
 KAISER_BETA = 10.06  # 100 dB of stop-band attenuation (Kaiser's formula, 0.1102 (A - 8.7))
@@ -39,6 +42,7 @@ class StereoSignal:
 
     samples: np.ndarray  # (2, n), float32, in -1 to 1: left, right
     rate_hz: int  # always FILE_RATE_HZ
+    notes: tuple[str, ...] = ()  # what is wrong with the file
 
     def channel(self, name: str) -> np.ndarray:
         """Samples of one channel, shape (n,), float32; a `SignalError` where it is silent."""
@@ -83,8 +87,14 @@ def decode(path: Path, *, max_s: float, channels: tuple[int, ...], rates_hz: tup
     _expect(n <= most, f"at most {max_s:g} s", "more")
     _expect(not n < promised < NO_FRAME_COUNT, f"{promised} frames", f"{n}: the file is truncated")
     _expect(n >= MIN_DURATION_S * rate_hz, f"at least {MIN_DURATION_S} s", f"{n} frames at {rate_hz} Hz")
-    _expect(np.isfinite(samples).all(), "finite samples", "NaN or infinity")
+    check_samples(samples)
     return samples, rate_hz
+
+
+def check_samples(samples: np.ndarray) -> None:
+    """A `SignalError` for samples that are not finite or on another scale than -1 to 1, such as that of integers."""
+    peak = np.abs(samples).max(initial=0)
+    _expect(peak <= MAX_PEAK, "finite samples in -1 to 1", f"{peak:g}")
 
 
 def _expect(holds: object, expected: str, found: object) -> None:
@@ -109,10 +119,11 @@ def resample_poly(samples: np.ndarray, rate_hz: int = FILE_RATE_HZ) -> np.ndarra
     return scipy.signal.resample_poly(samples, MODEL_RATE_HZ // common, rate_hz // common)
 
 
-def resample_kaiser(samples: np.ndarray, rate_hz: int) -> np.ndarray:
-    """Resample to 44.1 kHz: (..., n) float32 -> (..., ceil(n * 44100 / rate_hz)) float32."""
+def resample_kaiser(blocks: Iterable[np.ndarray], rate_hz: int) -> Iterator[np.ndarray]:
+    """Resample to 44.1 kHz in blocks: (c, n) float32 in sum -> (c, ceil(n * 44100 / rate_hz)) float32 in sum."""
     if rate_hz == FILE_RATE_HZ:
-        return samples
+        yield from blocks
+        return
     import scipy.signal
 
     common = gcd(rate_hz, FILE_RATE_HZ)
@@ -121,7 +132,26 @@ def resample_kaiser(samples: np.ndarray, rate_hz: int) -> np.ndarray:
     # The transition band ends at the lower Nyquist frequency; the cutoff is its middle.
     cutoff = (1 + PASS_BAND) / 2 / slower
     window = scipy.signal.firwin(2 * ZERO_CROSSINGS * slower + 1, cutoff, window=("kaiser", KAISER_BETA))
-    return scipy.signal.resample_poly(samples, up, down, axis=-1, window=window).astype(np.float32)
+    # What the filter reaches to each side, in whole periods of `down` samples, so that each part begins in phase.
+    context = -(-(ZERO_CROSSINGS * slower // up + 1) // down) * down
+
+    def resampled(part: np.ndarray, n: int) -> np.ndarray:
+        """Resample the `n` samples of a part that come after its context."""
+        skip = context // down * up
+        whole = scipy.signal.resample_poly(part, up, down, axis=-1, window=window)
+        return whole[:, skip : skip + -(-n * up // down)].astype(np.float32)
+
+    pending = None
+    for block in blocks:
+        if pending is None:
+            pending = np.zeros((len(block), context), dtype=np.float32)
+        pending = np.concatenate([pending, block], axis=1)
+        ready = (pending.shape[1] - 2 * context) // down * down
+        if ready >= BLOCK_SAMPLES:
+            yield resampled(pending[:, : ready + 2 * context], ready)
+            pending = pending[:, ready:]
+    if pending is not None:
+        yield resampled(pending, pending.shape[1] - context)
 
 
 def level_dbfs(samples: np.ndarray) -> float:

@@ -161,7 +161,8 @@ def predict_song(
 
 def _signal(audio: Path | str | StereoSignal) -> tuple[str, StereoSignal]:
     if isinstance(audio, StereoSignal):
-        return "signal", StereoSignal(resample_kaiser(audio.samples, audio.rate_hz), FILE_RATE_HZ)
+        blocks = list(resample_kaiser([audio.samples], audio.rate_hz))
+        return "signal", StereoSignal(np.concatenate(blocks, axis=1), FILE_RATE_HZ, audio.notes)
     return Path(audio).name, read_song(Path(audio))
 
 
@@ -221,9 +222,10 @@ def _cut(signal: StereoSignal, line: TimedLine) -> StereoSignal:
 
 
 def _audio_notes(signal: StereoSignal) -> list[str]:
-    notes = ["The recording is clipped: its peaks are cut off. It is used as it is."] if clipped(signal) else []
-    silent = [name for name, peak in zip(CHANNELS, np.abs(signal.samples).max(axis=1), strict=True) if peak <= ONE_BIT]
-    return [*notes, *(f"The {name} channel is silent." for name in silent)]
+    clips = ["The recording is clipped: its peaks are cut off. It is used as it is."] if clipped(signal) else []
+    peaks = np.maximum(signal.samples.max(axis=1), -signal.samples.min(axis=1))  # abs would copy a long song
+    silent = [name for name, peak in zip(CHANNELS, peaks, strict=True) if peak <= ONE_BIT]
+    return [*signal.notes, *clips, *(f"The {name} channel is silent." for name in silent)]
 
 
 def _outline(signal: StereoSignal) -> tuple[tuple[float, float], ...]:

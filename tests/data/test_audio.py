@@ -66,12 +66,14 @@ def test_read_stereo_refuses_other_forms_and_damaged_files_in_one_line(tmp_path,
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(("seconds", "value"), [(0.25, 0.1), (30, 0.1), (1, math.nan), (1, -math.inf)])
+@pytest.mark.parametrize(
+    ("seconds", "value"), [(0.25, 0.1), (30, 7.9), (1, math.nan), (1, -math.inf), (1, 1e20), (1, -8.1)]
+)
 def test_read_stereo_takes_0_25_to_30_s_of_finite_samples(tmp_path, seconds, value):
     samples = np.full((int(seconds * FILE_RATE_HZ), 2), 0.1, dtype=np.float32)
     samples[-1, 1] = value
     soundfile.write(tmp_path / "s.wav", samples, FILE_RATE_HZ, subtype="FLOAT")
-    if math.isfinite(value):
+    if abs(value) < 8:
         assert np.array_equal(read_stereo(tmp_path / "s.wav").samples, samples.T)
     else:
         with pytest.raises(SignalError, match="finite"):
@@ -114,8 +116,11 @@ def test_resample_kaiser_keeps_a_tone_and_removes_what_the_new_rate_cannot_hold(
     def tone(frequency_hz: float, at_hz: int) -> np.ndarray:
         return np.sin(2 * np.pi * frequency_hz * np.arange(at_hz) / at_hz).astype(np.float32)
 
+    def resampled(samples: np.ndarray) -> np.ndarray:
+        return np.concatenate(list(resample_kaiser(np.split(samples[None], [100, 5_000], axis=1), rate_hz)), axis=1)[0]
+
     middle = slice(2000, -2000)  # at the ends the filter meets the silence around the signal
-    kept = resample_kaiser(tone(3_000, rate_hz), rate_hz)
+    kept = resampled(tone(3_000, rate_hz))
     np.testing.assert_allclose(kept[middle], tone(3_000, FILE_RATE_HZ)[middle], rtol=0, atol=1e-4)
     if rate_hz > FILE_RATE_HZ:
-        assert level_dbfs(resample_kaiser(tone(22_200, rate_hz), rate_hz)[middle]) < -95
+        assert level_dbfs(resampled(tone(22_200, rate_hz))[middle]) < -95
