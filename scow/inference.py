@@ -28,11 +28,11 @@ from scow.data.metadata import metadata_beside, read_metadata
 from scow.data.provenance import differences
 from scow.data.scores import FORM_HEADER, write_rows, write_scores
 from scow.device import resolve_device
-from scow.errors import UserError, nearest
+from scow.errors import UserError, expect, nearest
 from scow.io import Output, check_outputs, portable_path
 from scow.metrics import Agreement, agreement
 from scow.models.checkpoint import load_checkpoint
-from scow.models.config import DataOptions, ModelConfig, data_options, expect, model_config
+from scow.models.config import DataOptions, ModelConfig, data_options, model_config
 from scow.models.facts import fingerprint
 from scow.models.inputs import load_input
 from scow.models.model import NO_WORDS, PERCENT, Model, to_scores

@@ -11,7 +11,9 @@ For scores s and true scores t in points of 0-100:
 RMSE and NCC are the measures of the CLIP1 challenge. Standard errors and intervals come from the cluster bootstrap
 (Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapters 6 and 13): tracks, or prompts, are drawn with
 replacement, each with all its signals, because the hearing losses of an excerpt belong together. The standard error is
-the standard deviation over the resamples, the 95 % interval the range between their 2.5th and 97.5th percentiles.
+the standard deviation over the resamples, the 95 % interval the range between their 2.5th and 97.5th percentiles. The
+draws are those of ``scipy.stats.bootstrap``, which is not called: its import
+would take half as long again as all of evaluate.py.
 
 With one listener per signal the target itself is noisy (docs/NOISE.md).
 """
@@ -167,14 +169,12 @@ def equal_bins(values: ArrayLike, n_bins: int = 10) -> list[np.ndarray]:
 
 def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
     """Area under the ROC curve; a label above 0.5 is a hit, so that the majority of listeners decides."""
+    from sklearn.metrics import roc_auc_score  # here: only scores with words beside them need it
+
     predicted, true = _checked(probabilities, labels)
-    hits = true > 0.5
-    n_pairs = hits.sum() * (~hits).sum()
-    if n_pairs == 0:
+    if len(np.unique(true > 0.5)) < 2:
         raise ValueError("expected hits and misses, found only one of them")
-    _, index, counts = np.unique(predicted, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[index]  # ties share the mean of their ranks
-    return float((ranks[hits].sum() - hits.sum() * (hits.sum() + 1) / 2) / n_pairs)
+    return float(roc_auc_score(true > 0.5, predicted))
 
 
 def _checked(scores: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

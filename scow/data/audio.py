@@ -58,37 +58,26 @@ class StereoSignal:
 
 
 def read_stereo(path: Path) -> StereoSignal:
-    """Read a stereo file at 44.1 kHz, 0.25 to 30 s long; anything else is a `SignalError`."""
-    samples, rate_hz = decode(path, max_s=MAX_DURATION_S, channels=(2,), rates_hz=(FILE_RATE_HZ, FILE_RATE_HZ))
-    return StereoSignal(samples=np.ascontiguousarray(samples.T), rate_hz=rate_hz)
-
-
-def decode(path: Path, *, max_s: float, channels: tuple[int, ...], rates_hz: tuple[int, int]) -> tuple[np.ndarray, int]:
-    """Samples of a whole file, shape (n, channels), float32, and their rate in hertz.
-
-    A `SignalError` where the file is missing, cannot be decoded or is truncated, has another number of channels or a
-    rate outside `rates_hz`, is shorter than 0.25 s or longer than `max_s`, or holds samples that are not finite.
-    """
+    """Read a whole stereo file at 44.1 kHz, 0.25 to 30 s long; anything else is a `SignalError`."""
     import soundfile  # here: infer.py and train.py read no audio
 
+    most = int(MAX_DURATION_S * FILE_RATE_HZ)
     try:
         _expect(path.is_file(), f"the file {path}", "none; check the dataset's folders and the download")
         with soundfile.SoundFile(path) as handle:
-            promised, rate_hz = handle.frames, handle.samplerate
-            _expect(handle.channels in channels, f"{' or '.join(map(str, channels))} channels", handle.channels)
-            expected_hz = " to ".join(map(str, sorted(set(rates_hz))))
-            _expect(rates_hz[0] <= rate_hz <= rates_hz[1], f"{expected_hz} Hz", f"{rate_hz} Hz")
-            most = int(max_s * rate_hz)
-            samples: np.ndarray = handle.read(most + 1, dtype="float32", always_2d=True)
+            promised = handle.frames
+            _expect(handle.channels == 2, "2 channels", handle.channels)
+            _expect(handle.samplerate == FILE_RATE_HZ, f"{FILE_RATE_HZ} Hz", f"{handle.samplerate} Hz")
+            samples: np.ndarray = handle.read(most + 1, dtype="float32")
     except (soundfile.SoundFileError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise SignalError(f"cannot be decoded ({reason}); expected a whole audio file") from error
     n = len(samples)
-    _expect(n <= most, f"at most {max_s:g} s", "more")
+    _expect(n <= most, f"at most {MAX_DURATION_S:g} s", "more")
     _expect(not n < promised < NO_FRAME_COUNT, f"{promised} frames", f"{n}: the file is truncated")
-    _expect(n >= MIN_DURATION_S * rate_hz, f"at least {MIN_DURATION_S} s", f"{n} frames at {rate_hz} Hz")
+    _expect(n >= MIN_DURATION_S * FILE_RATE_HZ, f"at least {MIN_DURATION_S} s", f"{n} frames")
     check_samples(samples)
-    return samples, rate_hz
+    return StereoSignal(np.ascontiguousarray(samples.T), FILE_RATE_HZ)
 
 
 def check_samples(samples: np.ndarray) -> None:

@@ -11,8 +11,6 @@ NumPy's global generator for each segment; here a generator of a fixed seed give
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
@@ -44,10 +42,9 @@ def stoi_and_estoi(reference: np.ndarray, degraded: np.ndarray) -> tuple[float, 
 
 def _bands(reference: np.ndarray, degraded: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Octave bands of both, each of shape (n_bands, n_frames), without frames that are silent in the reference."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)
-        from pystoi.stoi import FS, OBM
-        from pystoi.utils import resample_oct
+    from pystoi.stoi import FS, OBM
+    from pystoi.utils import resample_oct
+
     x, y = (_frames(resample_oct(samples, FS, MODEL_RATE_HZ)) for samples in (reference, degraded))
     level = 20 * np.log10(np.linalg.norm(x, axis=1) + EPS)
     loud = level > level.max(initial=-np.inf) - DYNAMIC_RANGE_DB

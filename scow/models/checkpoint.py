@@ -23,9 +23,9 @@ import torch
 
 from scow.config import unknown_keys
 from scow.data.tables import HEARING_LOSSES
-from scow.errors import UserError
+from scow.errors import UserError, expect
 from scow.io import atomic_write
-from scow.models.config import ModelConfig, expect, model_config
+from scow.models.config import ModelConfig, model_config
 from scow.models.facts import checked_facts, write_facts
 from scow.models.inputs import Excerpt, input_of
 from scow.models.model import Model, StateDict

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scow.models.config import expect
+from scow.errors import expect
 
 
 def split_by_group(groups: Sequence[str], share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from scow.data.tables import HEARING_LOSSES, MAX_WORDS, TEXT_COLUMNS, read_table, require_columns
-from scow.models.config import expect
+from scow.errors import expect
 
 FRONT_TOKENS = 2
 MAX_ROWS = FRONT_TOKENS + 1 + MAX_WORDS  # positions of the transformer: front tokens, sentence row, words

@@ -33,7 +33,7 @@ from scipy.sparse import csr_matrix, hstack
 
 from scow.data.metadata import SignalRecord
 from scow.data.tables import HEARING_LOSSES
-from scow.models.config import expect
+from scow.errors import expect
 from scow.models.groups import group_folds
 from scow.models.inputs import ModelInput
 from scow.models.word_features import FUNCTION_WORDS, word_text

@@ -26,8 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from scow.errors import expect
 from scow.metrics import agreement
-from scow.models.config import TransformerConfig, expect
+from scow.models.config import TransformerConfig
 from scow.models.groups import split_by_group
 from scow.models.inputs import FRONT_TOKENS, MAX_ROWS, ModelInput
 from scow.models.model import PERCENT, Epoch, FitSetup, Model, Prediction, StateDict, to_scores

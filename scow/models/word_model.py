@@ -30,7 +30,8 @@ import torch
 from scipy.special import expit
 
 from scow.data.tables import DNSMOS_COLUMNS, METRIC_COLUMNS, WHISPER_COLUMNS
-from scow.models.config import WordModelConfig, expect
+from scow.errors import expect
+from scow.models.config import WordModelConfig
 from scow.models.inputs import ModelInput
 from scow.models.model import FitSetup, Model, Prediction, StateDict
 from scow.models.text_prior import TextPrior, fit_logistic, standardisation

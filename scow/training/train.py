@@ -24,9 +24,10 @@ from scow.data.metadata import read_metadata
 from scow.data.provenance import sources_of
 from scow.data.tables import HEARING_LOSSES
 from scow.device import resolve_device
+from scow.errors import expect
 from scow.io import atomic_write
 from scow.models.checkpoint import MODELS, save_checkpoint
-from scow.models.config import DataOptions, ModelConfig, TrainOptions, data_options, expect, model_config
+from scow.models.config import DataOptions, ModelConfig, TrainOptions, data_options, model_config
 from scow.models.facts import fingerprint
 from scow.models.inputs import ModelInput, join_inputs, load_input
 from scow.models.intervals import calibrate

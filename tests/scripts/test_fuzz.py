@@ -16,14 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import (
-    DEMO,
-    ROOT,
-    load_whisper,
-    make_response_tables,
-    records_with_responses,
-    run_script,
-)
+from helpers import DEMO, ROOT, load_whisper, make_response_tables, records_with_responses, run_script
 
 from scow.data.provenance import write_provenance
 from scow.data.scores import write_scores
@@ -41,22 +34,8 @@ SONG = ("predict.py", "song.flac", "--model-dir", "models", "--lyrics")
 
 # File of the world -> the command that reads it.
 INPUTS = {
-    "m/metadata.json": (
-        "metadata_to_csv.py",
-        "--force",
-        "--json",
-        "m/metadata.json",
-        "--responses",
-        "m/responses.json",
-    ),
-    "m/responses.json": (
-        "metadata_to_csv.py",
-        "--force",
-        "--json",
-        "m/metadata.json",
-        "--responses",
-        "m/responses.json",
-    ),
+    "m/metadata.json": CONVERT,
+    "m/responses.json": CONVERT,
     "feature_config.yaml": ("whisper_inference.py", "--config", "feature_config.yaml", "--status"),
     "m/t_r.csv": INFER,
     "m/t_l.provenance.json": INFER,
