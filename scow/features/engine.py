@@ -88,6 +88,7 @@ class Engine:
         self, client: Client, function: Callable[[Any], Any], items: Sequence[Any], prepare: Callable[[Any], Any]
     ) -> Iterator[tuple[int, Any]]:
         from distributed import as_completed
+        from distributed.comm import CommClosedError
         from distributed.scheduler import KilledWorker
 
         def submit(index: int) -> Future:
@@ -121,7 +122,7 @@ class Engine:
                     yield index, submit(index).result()
                 except KilledWorker:
                     yield index, None
-        except CancelledError as error:
+        except (CancelledError, CommClosedError) as error:  # the latter while a result is on its way
             raise UserError(GONE) from error
 
 
