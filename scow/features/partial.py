@@ -5,14 +5,16 @@ A run that is killed loses at most the chunks in flight: the next one reads the 
 computes only what is missing. A chunk is kept whole or not at all, so that a resumed run computes the same chunks, and
 with them the same last bits, as one that was not killed.
 
-The first line is a heading that names what the values belong to (the words, the weights); a file with another heading
-is replaced. The file is removed when its values are in the table.
+A line is ``[CRC-32 of content, content]``. One whose content was changed is left out, and its signals are computed
+again. The content of the first line is a heading that names what the values belong to (the words, the weights); a file
+with another heading is replaced. The file is removed when its values are in the table.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -40,12 +42,14 @@ def read_partial(path: Path) -> tuple[dict[str, Any], list[ChannelResult]]:
     results: list[ChannelResult] = []
     with suppress(FileNotFoundError):
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:  # what follows is torn
-            with suppress(ValueError, TypeError):
-                entry = json.loads(line)
-                if isinstance(entry, dict):
-                    heading = entry
+            with suppress(ValueError, TypeError, RecursionError):
+                checksum, content = json.loads(line)
+                if checksum != _checksum(content):
+                    continue
+                if isinstance(content, dict):
+                    heading = content
                 else:
-                    results += [ChannelResult(**result) for result in entry]
+                    results += [ChannelResult(**result) for result in content]
     return heading, results
 
 
@@ -54,7 +58,7 @@ def start_partial(path: Path, heading: dict[str, Any]) -> list[ChannelResult]:
     earlier, results = read_partial(path)
     kept = results if earlier == heading else []
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(heading) + "\n" + _line(kept), encoding="utf-8")
+        temporary.write_text(_line(heading) + _line([vars(result) for result in kept]), encoding="utf-8")
     return kept
 
 
@@ -62,7 +66,7 @@ def append_partial(path: Path, results: Sequence[ChannelResult]) -> None:
     """Append the results of a chunk; returns when they are on the disk."""
     try:
         with path.open("a", encoding="utf-8") as handle:
-            handle.write(_line(results))
+            handle.write(_line([vars(result) for result in results]))
             handle.flush()
             os.fsync(handle.fileno())
     except OSError as error:
@@ -81,5 +85,9 @@ def merge_results(results: Iterable[ChannelResult]) -> dict[tuple[str, str], Cha
     return merged
 
 
-def _line(results: Sequence[ChannelResult]) -> str:
-    return json.dumps([vars(result) for result in results]) + "\n"
+def _line(content: object) -> str:
+    return json.dumps([_checksum(content), content]) + "\n"
+
+
+def _checksum(content: object) -> int:
+    return zlib.crc32(json.dumps(content).encode())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from scow.features.partial import ChannelResult, append_partial, merge_results, read_partial, start_partial
 
@@ -19,7 +23,12 @@ ALL = [result for chunk in CHUNKS for result in chunk]
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A file of three chunks."""
-    path = tmp_path / "t_l.both.metrics.partial.jsonl"
+    return three_chunks(tmp_path)
+
+
+def three_chunks(folder: Path) -> Path:
+    path = folder / "t_l.both.metrics.partial.jsonl"
+    path.unlink(missing_ok=True)
     assert start_partial(path, HEADING) == []
     for chunk in CHUNKS:
         append_partial(path, chunk)
@@ -36,13 +45,29 @@ def test_torn_last_line_is_cut_off_at_every_byte(path: Path) -> None:
         assert read_partial(path) == (HEADING, ALL)
 
 
-@pytest.mark.parametrize("damage", [b"\xff\xfe", b"\0" * 40, b"null", b'[{"signal": "x", "other": 1}]', b'["x"]'])
+DAMAGE = [b"\xff\xfe", b"\0" * 40, b"null", b"[" * 100_000, b"[0, []]", b'[{"signal": "x", "channel": "left"}]']
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_damaged_line_costs_only_its_own_results(path: Path, damage: bytes) -> None:
     heading, kept, first, second, third, _ = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([heading, kept, first, damage, third, b""]))
     assert start_partial(path, HEADING) == ALL[:2] + ALL[4:]
     path.write_bytes(b"\n".join([damage, kept, first, second, b""]))
     assert start_partial(path, HEADING) == []
+
+
+@given(st.data())
+def test_line_with_any_digit_changed_is_left_out(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = three_chunks(Path(folder))
+        content = path.read_bytes()
+        where = data.draw(st.sampled_from([found.start() for found in re.finditer(rb"\d", content)]))
+        digit = data.draw(st.sampled_from(sorted(set(b"0123456789") - {content[where]})))
+        path.write_bytes(content[:where] + bytes([digit]) + content[where + 1 :])
+        i_line = content[:where].count(b"\n")  # after the heading and what was kept, three chunks
+        chunks = CHUNKS[: max(0, i_line - 2)] + CHUNKS[max(0, i_line - 1) :] if i_line else []
+        assert start_partial(path, HEADING) == [result for chunk in chunks for result in chunk]
 
 
 def test_merge_keeps_the_last_value_and_a_reason_only_where_there_is_no_value() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -102,6 +103,13 @@ def test_ctrl_c_keeps_what_is_finished_for_the_next_run(six: Corpus, finished: F
     assert 1 <= kept < 6
     status = [int(line.split(",")[3]) for line in measure(corpus, "--status").stdout.splitlines()[1:]]
     assert kept - 2 <= min(status) <= max(status) <= kept, "signals 0005 and 0006 fail in part"
+
+    changed = corpus.copy(tmp_path / "changed")
+    content = changed.partial[0].read_bytes()
+    changed.partial[0].write_bytes(re.sub(rb'("stoi": 0\.)(\d)', lambda m: m[1] + bytes([m[2][0] ^ 1]), content))
+    assert content != changed.partial[0].read_bytes()
+    measure(changed)
+    assert changed.bytes() == finished[0].bytes(), "a value that was changed on disk is computed again"
 
     other_words = corpus.copy(tmp_path / "words")
     table = read_table(other_words.tables[0])
