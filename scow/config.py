@@ -1,8 +1,9 @@
 """From a section of a YAML config to a frozen dataclass of options, by way of OmegaConf structured configs.
 
 A value of the wrong type is an error that names section, key, type expected and value found; values out of range are
-refused by the dataclass, in ``__post_init__``. Unknown keys are passed over, because published configs hold others;
-`unknown_keys` finds them. A backslash in a path is read as a slash, and a single name as a list of one.
+refused by the dataclass, in ``__post_init__``; whole numbers have at most 64 bits. Unknown keys are passed over,
+because published configs hold others; `unknown_keys` finds them. A backslash in a path is read as a slash, and a single
+name as a list of one.
 
 A checkpoint's config comes from anywhere, so `read_config` takes it as data: it may not name code, read the environment
 or choose where hydra looks. Names in it stay in their folder (`plain_name`, `folder_inside`).
@@ -84,6 +85,9 @@ def options_from(cls: type[Options], section: object, where: str) -> Options:
     given = as_section(section, where)
     kinds = {field.name: str(field.type) for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     known = {key: _prepared(value, kinds[key]) for key, value in given.items() if key in kinds}
+    for key, value in known.items():
+        small = not isinstance(value, int) or abs(value) < 2**63
+        expect(small, f"{where}.{key}", "a number of at most 64 bits", "a larger one")
     try:
         options = OmegaConf.merge(OmegaConf.structured(cls), known)
         values = OmegaConf.to_container(options, resolve=True, throw_on_missing=True)

@@ -14,6 +14,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -21,6 +22,7 @@ from hydra.conf import HydraConf, RunDir, SweepDir
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import RangeSweep
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -30,6 +32,7 @@ from scow.config import plain_name, read_config
 from scow.errors import UserError, expect
 
 Result = TypeVar("Result")
+MAX_RUNS = 10_000
 chosen_config: list[Path] = []  # the file that hydra's values come from
 
 
@@ -64,6 +67,7 @@ def run_hydra(main: Callable[[], None], outcomes: Sequence[object]) -> int:
     def body() -> int:
         try:
             ConfigStore.instance().store("config", read_config(_take_config_file(main)))
+            _check_size_of_sweep()
             main()
         except (HydraException, OmegaConfBaseException, OSError, ValueError) as error:
             raise UserError(f"config or override: {' '.join(str(error).split())}") from error
@@ -73,6 +77,18 @@ def run_hydra(main: Callable[[], None], outcomes: Sequence[object]) -> int:
         return EXIT_OK
 
     return run_script(body)
+
+
+def _check_size_of_sweep() -> None:
+    """Refuse a sweep of more runs than anyone wants: hydra lists them all before the first one."""
+    texts = [text for text in sys.argv[1:] if "=" in text and not text.startswith("-")]
+    n_runs = 1
+    for override in OverridesParser.create().parse_overrides(texts):
+        if override.is_sweep_override():
+            value = override.value()
+            values = value.range() if isinstance(value, RangeSweep) else override.sweep_iterator()
+            n_runs *= sum(1 for _ in islice(values, MAX_RUNS + 1))
+    expect(n_runs <= MAX_RUNS, "command line", f"a sweep of at most {MAX_RUNS} runs", "more")
 
 
 def outcome_of(task: Callable[[], Result]) -> Result | Exception:

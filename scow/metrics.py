@@ -118,7 +118,7 @@ def bootstrap_estimates(
             return [None] * len(statistics)
         return [tau(times) if tau and of is kendall else of(*resample) for of in statistics.values()]
 
-    draws = rng.integers(len(names), size=(n_resamples, len(names)))
+    draws = (rng.integers(len(names), size=len(names)) for _ in range(n_resamples))
     drawn = np.array([values_of(np.bincount(draw, minlength=len(names))) for draw in draws], dtype=np.float64)
     values = values_of(np.ones(len(names), dtype=np.int64))
     return {name: _estimate(*found) for name, *found in zip(statistics, values, drawn.T, strict=True)}

@@ -30,6 +30,7 @@ from scow.models.facts import fingerprint, read_facts
 from scow.text.labels import word_labels
 from scow.text.normalize import prompt_words
 
+MAX_RESAMPLES = 100_000
 MEASURES = {"rmse": rmse, "ncc": pearson, "tau": kendall, "bias": bias}
 WORD_COLUMNS = ["signal", "position", "word", "probability"]
 Statistics = Mapping[str, Callable[..., "float | None"]]
@@ -66,8 +67,8 @@ def evaluate(
     resamples: int = 1000,
 ) -> Evaluation:
     """Compare a file of scores with labelled metadata; the parameters are the options of evaluate.py."""
-    expect(resamples >= 2, "--resamples", "at least 2", resamples)
-    expect(seed >= 0, "--seed", "at least 0", seed)
+    expect(2 <= resamples <= MAX_RESAMPLES, "--resamples", f"2 to {MAX_RESAMPLES}", resamples)
+    expect(0 <= seed < 2**63, "--seed", "0 or a positive number of at most 64 bits", seed)
     expect(train_metadata or not baseline_scores, "--baseline-scores", "--train-metadata too, to fit them to", "none")
     file = read_scores(scores, scale)
     everything = pd.DataFrame([asdict(record) for record in read_metadata(metadata, responses)])

@@ -21,12 +21,13 @@ from itertools import islice
 from multiprocessing import resource_tracker
 from typing import TYPE_CHECKING, Any
 
-from scow.errors import UserError
+from scow.errors import UserError, expect
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
 ITEMS_PER_THREAD = 2  # in flight, so that no worker waits for its next item
+MAX_JOBS = 512  # processes of this machine
 ANSWER_S = 10.0  # how long a scheduler may take to answer
 DIED = "the process that computed it died; is there enough memory?"
 GONE = "the scheduler is gone; finished signals are kept: start it and run the same command again"
@@ -48,8 +49,7 @@ def open_engine(
 
     `resources` is what a worker of the cluster must offer, such as ``{"GPU": 1}``.
     """
-    if jobs < 1:
-        raise UserError(f"--jobs: expected at least 1, found {jobs}")
+    expect(1 <= jobs <= MAX_JOBS, "--jobs", f"1 to {MAX_JOBS}", jobs)
     if scheduler and jobs > 1:
         raise UserError("expected --jobs or --scheduler, found both; the workers of a cluster are started separately")
     if resources and not scheduler:

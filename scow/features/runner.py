@@ -49,6 +49,7 @@ from scow.features.whisper import WhisperModel, load_transcriber, resolve_model,
 from scow.io import atomic_write, locked, portable_path, reading
 
 SIGNALS_PER_CHUNK = 8  # sixteen channels: the decoder gains little from more, and a killed run loses no more than these
+MAX_SIGNALS_PER_CHUNK = 256  # two chunks of excerpts of 30 s are 5 GB
 Settings = Mapping[str, Any]  # arguments of `open_engine`
 Sources = dict[str, dict[str, str | None]]  # definition, model and sha256, by column
 
@@ -107,8 +108,7 @@ def fill_whisper(
 
     engine = engine or {"jobs": options.jobs}
     size = SIGNALS_PER_CHUNK if options.batch_size is None else options.batch_size
-    if size < 1:
-        raise UserError(f"whisper.batch_size: expected at least 1, found {size}")
+    expect(1 <= size <= MAX_SIGNALS_PER_CHUNK, "whisper.batch_size", f"1 to {MAX_SIGNALS_PER_CHUNK}", size)
     if not engine.get("scheduler"):
         resolve_engine(options.engine, resolve_device(options.device))  # an error now; a worker may differ
     folder = options.model_dir.absolute() if options.model_dir else None

@@ -1,6 +1,7 @@
 """The sections of a checkpoint's ``config.yaml`` that describe a model, how it is trained, and its data.
 
-Each section is a dataclass whose fields are the keys of the section. Ranges are checked where an object is made.
+Each section is a dataclass whose fields are the keys of the section. Ranges are checked where an object is made; what
+makes a run long or large has an upper limit, far above any use, because checkpoints come from other people.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ class TransformerConfig:
     n_hearing: int = 3  # number of hearing losses
 
     def __post_init__(self) -> None:
-        expect(self.d_model >= 2 and self.d_model % 2 == 0, "model.d_model", "an even number from 2", self.d_model)
+        even = 2 <= self.d_model <= 1024 and self.d_model % 2 == 0
+        expect(even, "model.d_model", "an even number, 2 to 1024", self.d_model)
         divides = self.nhead >= 1 and self.d_model % self.nhead == 0
         expect(divides, "model.nhead", f"a divisor of d_model {self.d_model}", self.nhead)
-        expect(self.num_layers >= 1, "model.num_layers", "at least 1", self.num_layers)
+        expect(1 <= self.num_layers <= 24, "model.num_layers", "1 to 24", self.num_layers)
         expect(0 <= self.dropout < 1, "model.dropout", "a share from 0 to below 1", self.dropout)
-        expect(self.n_hearing >= len(HEARING_LOSSES), "model.n_hearing", "at least 3", self.n_hearing)
+        expect(len(HEARING_LOSSES) <= self.n_hearing <= 100, "model.n_hearing", "3 to 100", self.n_hearing)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         expect(2 <= self.batch_size <= 10**6, "train.batch_size", "2, for a correlation, to 1000000", self.batch_size)
-        expect(self.epochs >= 1, "train.epochs", "at least 1", self.epochs)
+        expect(1 <= self.epochs <= 10_000, "train.epochs", "1 to 10000", self.epochs)
         expect(0 < self.lr < math.inf, "train.lr", "a positive number", self.lr)
         expect(0 <= self.corr_lambda < math.inf, "train.corr_lambda", "0 or a positive number", self.corr_lambda)
         expect(0 < self.val_split < 1, "train.val_split", "a share between 0 and 1", self.val_split)

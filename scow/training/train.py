@@ -46,7 +46,7 @@ class CvOptions:
     repeats: int = 4
 
     def __post_init__(self) -> None:
-        expect(self.repeats >= 1, "cross_validation.repeats", "at least 1", self.repeats)
+        expect(1 <= self.repeats <= 100, "cross_validation.repeats", "1 to 100", self.repeats)
 
 
 @dataclass(frozen=True)

@@ -140,8 +140,8 @@ def test_missing_scores_are_refused_and_others_noted(files, records) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"resamples": 1}, "--resamples"),
-        ({"seed": -1}, "--seed"),
+        *[({"resamples": n}, "--resamples") for n in (1, 10**9)],
+        *[({"seed": n}, "--seed") for n in (-1, 10**400)],
     ],
 )
 def test_inconsistent_options_are_refused(files, options: dict, message: str) -> None:

@@ -24,6 +24,7 @@ def test_model_config():
     [
         *[{"nhead": 3}, {"nhead": 0}, {"d_model": 9, "nhead": 3}, {"d_model": 0}, {"num_layers": 0}, {"n_hearing": 2}],
         *[{"dropout": 2.0}, {"dropout": NAN}, {"name": "wrod"}],
+        *[{"d_model": 10**6}, {"num_layers": 10**6}, {"n_hearing": 10**9}, {"nhead": 10**400}, {"dropout": 10**400}],
         *[{"c": value, "name": "word"} for value in (0.0, NAN, INF)],
         *[{"prior_c": -1.0, "name": "word"}, {"ear": "middle", "name": "word"}, {"without": ["aggr"], "name": "word"}],
     ],
@@ -39,6 +40,7 @@ def test_model_config_out_of_range(section):
     [
         *[{"batch_size": 1}, {"epochs": 0}, {"val_split": 0.0}, {"val_split": 1.0}, {"val_split": NAN}],
         *[{"lr": 0.0}, {"lr": NAN}, {"lr": INF}, {"corr_lambda": NAN}, {"corr_lambda": -1.0}],
+        *[{"epochs": value} for value in (10**9, 10**400, 1e30, "1e30", INF, 2.5)],
     ],
     ids=str,
 )

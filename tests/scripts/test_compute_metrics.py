@@ -143,7 +143,7 @@ NOBODY = "tcp://127.0.0.1:1"
     [
         (METRICS, {"dnsmos_model": "gone.onnx"}, "", "metrics.dnsmos_model: expected an ONNX file at"),
         (METRICS, {"quality": False, "dns": False}, "", "expected metrics to compute"),
-        (METRICS, {"jobs": 0}, "", "--jobs: expected at least 1, found 0"),
+        (METRICS, {"jobs": 0}, "", "--jobs: expected 1 to 512, found 0"),
         (METRICS, {}, f"--jobs 2 --scheduler {NOBODY}", "expected --jobs or --scheduler, found both"),
         (METRICS, {}, "--resources GPU=1", "--resources: expected a --scheduler"),
         (METRICS, {}, f"--scheduler {NOBODY} --resources GPU=one", "NAME=NUMBER, such as GPU=1, found 'GPU=one'"),
@@ -151,7 +151,9 @@ NOBODY = "tcp://127.0.0.1:1"
         (WHISPER, {}, "--datasets mini_left,signal_mini_righ", "did you mean mini_right"),
         (WHISPER, {}, "--models tiny.eng", "'tiny.eng'; did you mean tiny.en"),
         (WHISPER, {}, "--device gpu", "'gpu'"),
-        (WHISPER, {}, "--batch-size 0", "whisper.batch_size: expected at least 1, found 0"),
+        (WHISPER, {}, "--batch-size 0", "whisper.batch_size: expected 1 to 256, found 0"),
+        (WHISPER, {}, "--batch-size 1000000000", "whisper.batch_size: expected 1 to 256, found 1000000000"),
+        (METRICS, {"jobs": 10**9}, "", "--jobs: expected 1 to 512, found 1000000000"),
     ],
 )
 def test_wrong_options_are_one_line_and_change_nothing(

@@ -93,7 +93,7 @@ def test_train_cross_validation(tmp_path):
         (["data.csv_path_l=gone.csv"], ["gone.csv", "metadata_to_csv.py"]),
         (["-cp", "checkpoints/finl"], ["checkpoints/finl"]),
         (["+train.folds=5"], ["train.folds"]),
-        (["cross_validation.repeats=0"], ["cross_validation.repeats"]),
+        *[([f"cross_validation.repeats={n}"], ["cross_validation.repeats", "1 to 100"]) for n in (0, 1000000000)],
         (["cv=true", "cross_validation.folds=40"], ["cross_validation.folds", "2 to 6"]),
     ],
     ids=str,
