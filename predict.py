@@ -54,6 +54,7 @@ def main() -> int:
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of text")
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write a report for a browser")
+    parser.add_argument("--no-audio", action="store_true", help="leave the audio of the lines out of the report")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="also write the report's figures, as PDF and SVG")
     return predict(parser.parse_args())
 
@@ -74,6 +75,7 @@ def predict(given: argparse.Namespace) -> int:
         already_simulated=given.already_simulated,
         level_db_spl=given.level_db_spl,
         cache_dir=given.cache_dir,
+        keep_audio=given.html is not None and not given.no_audio,
     )
 
     def load() -> Predictor:

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ addEventListener('load', () => {
   }), '*');
 });
 """
+OPTIONS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
+    "--disable-dev-shm-usage", "--enable-logging=stderr",
+]  # fmt: skip
 
 
 def chromium() -> str:
@@ -64,11 +70,8 @@ def browse(page: Path, folder: Path, width: int = 1200, *options: str, script: s
     )
     done = subprocess.run(
         [
-            chromium(), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-            "--disable-dev-shm-usage", f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr",
-            "--virtual-time-budget=10000", f"--window-size={max(width, 500) + 60},1000", *options, "--dump-dom",
-            outer.as_uri(),
+            chromium(), *OPTIONS, f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=10000",
+            f"--window-size={max(width, 500) + 60},1000", *options, "--dump-dom", outer.as_uri(),
         ],
         capture_output=True,
         text=True,
@@ -80,6 +83,32 @@ def browse(page: Path, folder: Path, width: int = 1200, *options: str, script: s
     assert found is not None, (done.stdout[-2000:], done.stderr[-2000:])
     console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return {"console": console, **json.loads(html.unescape(found[1]))}
+
+
+def listen(page: Path, folder: Path, script: str) -> list[str]:
+    """Console messages of a copy of a page in which `script`, an async function's body, runs until its end.
+
+    It is opened by itself and in real time, in which alone audio plays; `started()` waits until the time of it moves.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    started = """const started = async () => { const audio = document.querySelector("audio");
+        while (!(audio.currentTime > 0.2)) await new Promise((done) => setTimeout(done, 20)); };"""
+    text = page.read_text(encoding="utf-8")
+    script = f"<script>(async () => {{ {started} {script} }})().finally(() => console.log('the end'));</script>"
+    copy = folder / "copy.html"
+    copy.write_text(text.replace("</body>", f"{script}</body>"), encoding="utf-8")
+    options = [*OPTIONS, f"--user-data-dir={folder / 'profile'}", "--autoplay-policy=no-user-gesture-required"]
+    messages: list[str] = []
+    with subprocess.Popen([chromium(), *options, copy.as_uri()], stderr=subprocess.PIPE, text=True) as browser:
+        limit = threading.Timer(60, browser.kill)
+        limit.start()
+        for line in browser.stderr or ():
+            messages += re.findall(r'CONSOLE:\d+\] "(.*)", source: ', line)
+            if "the end" in messages:
+                break
+        limit.cancel()
+        browser.terminate()
+    return messages
 
 
 def assert_clean(seen: dict[str, Any]) -> None:

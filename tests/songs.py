@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
+import numpy as np
+
+from scow.data.audio import FILE_RATE_HZ, StereoSignal
 from scow.data.tables import HEARING_LOSSES
 from scow.song.results import (
     ChannelTranscript,
@@ -47,3 +51,11 @@ def song(
         notes=("The recording is clipped.",),
         outline=tuple((-0.1 - 0.001 * (i % 50), 0.1 + 0.002 * (i % 70)) for i in range(200)),
     )
+
+
+def with_audio(prediction: SongPrediction, seconds: float = 10.0) -> SongPrediction:
+    """The same with a tone for each line and hearing loss, above full scale."""
+    t = np.arange(round(seconds * FILE_RATE_HZ)) / FILE_RATE_HZ
+    tones = [np.tile(np.sin(2 * np.pi * f * t), (2, 1)).astype(np.float32) for f in 300.0 + 100 * np.arange(4)]
+    signals = [StereoSignal(1.5 * tone, FILE_RATE_HZ) for tone in tones[: len(prediction.lines)]]
+    return replace(prediction, audio=dict.fromkeys(prediction.hearing_losses, signals))

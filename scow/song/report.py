@@ -4,14 +4,23 @@ A switch shows one hearing loss at a time. Its links carry the hearing loss in t
 (``report.html#moderate``, ``#all`` for all at once; ``#moderate-line-3`` is a line), so that a view can be sent to
 someone else. Without scripts, and in print, all hearing losses are shown one below another.
 
+If the prediction kept the audio of its lines, the page plays them, as they are and as presented for each hearing loss.
+The audio is MP3 inside the file: 96 kbit/s, which as base64 is 1 MB per minute and hearing loss.
+
 The colours are those of `scow.reports.plots.heat_colour`; every number is also there as text.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import soundfile
+
+from scow.data.audio import StereoSignal
 from scow.reports.plots import Interval, Plot, intervals, lines, waveform
 from scow.reports.render import render, write_figures, write_text
 from scow.song.results import INTERVAL, SongPrediction
@@ -19,6 +28,7 @@ from scow.song.terminal import HARDEST, clock
 
 WAVE_WIDTH = 1000.0  # units of the waveform's picture, which is stretched to the page; its height is 100
 TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300)
+KBIT_PER_S = 96
 
 
 def write_song_report(path: Path, song: SongPrediction) -> None:
@@ -31,6 +41,7 @@ def write_song_report(path: Path, song: SongPrediction) -> None:
         percent=f"{INTERVAL:.0%}",
         n_hardest=min(HARDEST, len(song.lines) - 1) if len(song.lines) > 2 else 0,
         wave=_wave(song),
+        sounds=_sounds(song),
         clock=clock,
         anchor=anchor,
     )
@@ -78,6 +89,21 @@ def _score_table(song: SongPrediction) -> list[tuple[str, ...]]:
         scores = song.line_scores(name)
         rows.append((name, *(f"{score:.1f}" for score in (song.score(name), min(scores), max(scores)))))
     return [("hearing loss", "score", "hardest line", "easiest line"), *rows]
+
+
+def _sounds(song: SongPrediction) -> dict[str, list[str]]:
+    """Each line as base64 MP3, by name of the hearing loss; one gain for all, so that none is clipped."""
+    signals = [signal for lines in song.audio.values() for signal in lines]
+    gain = 1 / max([1.0, *(float(np.abs(signal.samples).max()) for signal in signals)])
+    return {name: [_mp3(signal, gain) for signal in lines] for name, lines in song.audio.items()}
+
+
+def _mp3(signal: StereoSignal, gain: float) -> str:
+    buffer = io.BytesIO()
+    level = (320 - KBIT_PER_S) / (320 - 32)  # libsndfile's scale between the bit rates of MP3
+    samples = gain * signal.samples.T
+    soundfile.write(buffer, samples, signal.rate_hz, format="MP3", bitrate_mode="CONSTANT", compression_level=level)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def _wave(song: SongPrediction) -> dict[str, Any]:

@@ -10,7 +10,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from scow.data.audio import StereoSignal
 
 INTERVAL = 0.8
 
@@ -87,6 +92,8 @@ class SongPrediction:
     failed: tuple[FailedLine, ...]
     notes: tuple[str, ...]
     outline: tuple[tuple[float, float], ...] = dataclasses.field(repr=False)  # (min, max) of equal parts: the waveform
+    # Lines as presented, by hearing loss, and as they are (No Loss); empty unless `PredictOptions.keep_audio`.
+    audio: Mapping[str, Sequence[StereoSignal]] = dataclasses.field(default_factory=dict, repr=False, compare=False)
 
     def score(self, hearing_loss: str) -> float:
         """Mean score of all lines in 0-100, each weighted by its number of words."""
@@ -102,10 +109,10 @@ class SongPrediction:
         return tuple(sorted(self.lines, key=lambda line: line.at(hearing_loss).score)[:n])
 
     def plain(self) -> dict[str, Any]:
-        """All but the outline, and the scores of the song, as values for JSON, rounded to 4 decimals."""
-        text = json.dumps(dataclasses.asdict(self))
+        """All but outline and audio, and the scores of the song, as values for JSON, rounded to 4 decimals."""
+        text = json.dumps(dataclasses.asdict(dataclasses.replace(self, audio={})))
         values: dict[str, Any] = json.loads(text, parse_float=lambda number: round(float(number), 4))
-        del values["outline"]
+        del values["outline"], values["audio"]
         scores = {name: round(self.score(name), 4) for name in self.hearing_losses}
         return {"interval": INTERVAL, "scores": scores, **values}
 

@@ -53,6 +53,7 @@ class PredictOptions:
     level_db_spl: float = DEFAULT_LEVEL_DB_SPL  # of the song, as it is played to the simulation
     cache_dir: Path | None = None  # folder that keeps simulations; None keeps nothing
     jobs: int | None = None  # processes that simulate; None: one per core, fewer for short songs
+    keep_audio: bool = False  # whether the result holds the audio of its lines
 
     def validate(self) -> None:
         """A `UserError` for values that make no sense."""
@@ -156,6 +157,7 @@ def predict_song(
         failed=tuple(failed),
         notes=(*read.notes, *notes, *_audio_notes(signal)),
         outline=_outline(signal),
+        audio=({} if options.already_simulated else {"No Loss": cuts}) | by_hearing_loss if options.keep_audio else {},
     )
 
 

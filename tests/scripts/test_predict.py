@@ -29,15 +29,18 @@ def test_excerpt_with_its_hearing_loss(tmp_path):
     assert "\x1b" not in done.stdout
     names = {f"{name}.{suffix}" for name in ("scores", "waveform-moderate") for suffix in ("pdf", "svg")}
     assert {path.name for path in figures.iterdir()} == names
-    assert "33.0" in report.read_text(encoding="utf-8")
+    page = report.read_text(encoding="utf-8")
+    assert "33.0" in page
+    assert set(re.findall('data-sound="(.*?)"', page)) == {"Moderate"}
 
 
 @pytest.mark.slow
 def test_song_with_all_hearing_losses(tmp_path):
     pytest.importorskip("clarity")
-    options = ("--hearing-loss", "all", "--cache-dir", tmp_path)
+    options = ("--hearing-loss", "all", "--cache-dir", tmp_path, "--html", tmp_path / "report.html", "--no-audio")
     done = run_script("predict.py", SONG, "--lyrics", SONG.with_suffix(".lrc"), *options)
     assert done.returncode == 0, done.stderr
+    assert "<audio" not in (tmp_path / "report.html").read_text(encoding="utf-8")
     scores = dict(re.findall(r"^(No Loss|Mild|Moderate) +([\d.]+)$", done.stdout, re.MULTILINE))
     expected = {"No Loss": 81.6, "Mild": 70.4, "Moderate": 45.9}  # as in README.md
     assert {name: float(score) for name, score in scores.items()} == pytest.approx(expected, abs=0.3)

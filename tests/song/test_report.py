@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
-from browser import assert_clean, browse
-from songs import song
+import soundfile
+from browser import assert_clean, browse, listen
+from songs import LINES, song, with_audio
 
 from scow.reports.plots import heat_colour
 from scow.song.report import write_song_report
@@ -36,7 +41,7 @@ def page_of(prediction, path: Path) -> str:
     ],
 )
 def test_switch_of_the_hearing_loss(tmp_path: Path, width: int, script: str, visible: list[str]) -> None:
-    page_of(song(failed=True), tmp_path / "report.html")
+    page_of(with_audio(song(failed=True), 0.5), tmp_path / "report.html")
     found = browse(tmp_path / "report.html", tmp_path / "browser", width, script=script)
     assert_clean(found)
     assert found["title"] == "What a listener catches of song & <dance>.flac"
@@ -67,3 +72,40 @@ def test_page_escapes_lyrics(tmp_path: Path) -> None:
     page = page_of(song(("the <b>sun</b> & moon \x00\udc80",)), tmp_path / "report.html")
     assert "<b>sun" not in page
     assert "the &lt;b&gt;sun&lt;/b&gt; &amp; moon \N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}" in page
+
+
+PLAYS = """
+const playing = () => [...document.querySelectorAll('.play[aria-pressed="true"]')].map(
+  (button) => `${button.closest(".line").id} ${button.textContent}`);
+for (const place of %s) {
+  document.querySelector(place).dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true }));
+  await started();
+  console.log(playing());
+}
+document.body.dispatchEvent(new KeyboardEvent("keydown", { key: " ", bubbles: true }));
+console.log("stopped", document.querySelector("audio").paused, playing());
+"""
+
+
+@pytest.mark.slow
+def test_click_plays_a_line_and_space_stops(tmp_path: Path) -> None:
+    """On its words, in the waveform, and on a button of another hearing loss."""
+    page_of(with_audio(song()), tmp_path / "report.html")
+    places = ["#no-loss-line-2 .heat", '.wave a[href="#mild-line-3"] rect', "#no-loss-line-1 [data-sound=Moderate]"]
+    messages = listen(tmp_path / "report.html", tmp_path / "browser", PLAYS % json.dumps(places))
+    lines = ["no-loss-line-2 ▶ No Loss", "mild-line-3 ▶ Mild", "no-loss-line-1 ▶ Moderate"]
+    assert messages == [*lines, "stopped true ", "the end"]
+
+
+def test_audio_of_the_page_is_small_and_unclipped(tmp_path: Path) -> None:
+    plain = song(LINES[:2], ("No Loss",))
+    prediction = with_audio(plain)
+    page, silent = page_of(prediction, tmp_path / "a.html"), page_of(plain, tmp_path / "b.html")
+    assert len(page) - len(silent) <= 1e6 / 3  # 20 s
+    sounds = json.loads(re.findall(r"const sounds = (.*);", page)[0])
+    assert "<audio" not in silent
+    assert prediction.plain() == plain.plain()
+    for signal, sound in zip(prediction.audio["No Loss"], sounds["No Loss"], strict=True):
+        samples, _ = soundfile.read(io.BytesIO(base64.b64decode(sound)))
+        assert samples.T.shape == signal.samples.shape
+        assert np.abs(samples.T - signal.samples / 1.5).max() < 0.1
