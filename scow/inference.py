@@ -35,7 +35,7 @@ from scow.models.checkpoint import load_checkpoint
 from scow.models.config import DataOptions, ModelConfig, data_options, model_config
 from scow.models.facts import fingerprint
 from scow.models.inputs import load_input
-from scow.models.model import NO_WORDS, PERCENT, Model, to_scores
+from scow.models.model import PERCENT, Model, to_scores
 
 FORM_NAMES = {"clip1": "ICASSP2026_{split}_{team}.csv"}  # of each track of the challenge
 FORM_SPLITS = ("valid", "eval")
@@ -143,8 +143,8 @@ def infer(config: InferConfig) -> tuple[list[SplitScores], list[str]]:
     inputs = [path for split in present for path in config.data.tables[split]]
     check_outputs(outputs, [config.folder / "model.pt", config.folder / "config.yaml", *inputs])
     model, facts = load_checkpoint(config.folder / "model.pt", config.model, config.data.feature_cols)
-    if config.infer.details and not model.predicts_words:
-        raise UserError(f"infer.details: {NO_WORDS}; use -cp checkpoints/final")
+    detailed = model.predicts_words or not config.infer.details
+    expect(detailed, "infer.details", "a word model, such as -cp checkpoints/final", "a transformer")
     return [_infer_split(config, model, facts, split, device) for split in present], missing
 
 

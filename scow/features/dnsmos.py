@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.signal import resample
 
 from scow.data.audio import FILE_RATE_HZ, MODEL_RATE_HZ
 from scow.data.tables import DNSMOS_COLUMNS
@@ -82,6 +81,8 @@ class Dnsmos:
 
     def __call__(self, channel: np.ndarray, rate_hz: int = FILE_RATE_HZ) -> dict[str, float]:
         """Raw outputs for one channel of shape (n,): ``dns_sig``, ``dns_bak``, ``dns_ovrl``, about 1 to 5."""
+        from scipy.signal import resample  # here: stage 2 need not wait for it
+
         samples = resample(channel.astype(np.float64), int(len(channel) * MODEL_RATE_HZ / rate_hz))
         outputs = [self._rate(samples[i : i + PIECE_SAMPLES]) for i in range(0, len(samples), PIECE_SAMPLES)]
         means = np.mean(np.asarray(outputs, dtype=np.float64), axis=0)

@@ -20,7 +20,6 @@ from scow.models.text_prior import PriorCorpus
 
 PERCENT = 100.0
 StateDict = dict[str, Tensor]
-NO_WORDS = "expected a word model for words and intervals, found a transformer"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ variable SCOW_HOME names, or else of the clone that this package is in.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -27,16 +26,15 @@ from scow.errors import SignalError, UserError, expect, nearest
 from scow.features.dnsmos import Dnsmos
 from scow.features.extract import loaded_transcriber, transcribe_channels, word_and_sentence_scores
 from scow.features.whisper import Segment, Transcriber, Transcript, resolve_model, weights_path
-from scow.io import read_json
 from scow.models.checkpoint import load_checkpoint
 from scow.models.config import model_config
 from scow.models.inputs import Excerpt, input_of
-from scow.models.model import NO_WORDS, PERCENT, Model, to_scores
+from scow.models.model import PERCENT, Model, to_scores
 from scow.song.hearing_loss import Progress
 from scow.song.results import INTERVAL, ChannelTranscript, HearingLossPrediction, WordProbability
 
 CHANNELS_AT_ONCE = 8
-log = logging.getLogger(__name__)
+SHIPPED = ("final", "turbo", "small", "lite")  # the lowest cross-validated RMSE first
 Key = tuple[int, str]  # index of an excerpt, channel
 Transcripts = dict[tuple[str, int, str], Transcript]  # by Whisper column, index of an excerpt, channel
 
@@ -63,18 +61,16 @@ class Predictor:
     ) -> Predictor:
         """Load a checkpoint, by name in `checkpoint_dir` or as a folder, and the largest of its Whisper models.
 
-        By default it is the checkpoint with the lowest cross-validated RMSE among those whose Whisper weights are in
-        `model_dir`. Weights that a named checkpoint lacks are downloaded. The device is ``auto``, ``cpu`` or ``cuda``.
+        By default it is the best of the shipped checkpoints (`SHIPPED`) whose Whisper weights are in `model_dir`.
+        Weights that a named checkpoint lacks are downloaded. The device is ``auto``, ``cpu`` or ``cuda``.
         """
         device = resolve_device(device)
         weights = Path(model_dir or home() / "models")
         if checkpoint is None:
-            folder, model = _best_checkpoint(Path(checkpoint_dir or home() / "checkpoints"), weights)
+            folder = _best_checkpoint(Path(checkpoint_dir or home() / "checkpoints"), weights)
         else:
             folder = _checkpoint_folder(checkpoint, checkpoint_dir)
-            model, reason = _load_model(folder)
-            if reason:
-                raise UserError(f"checkpoint {folder.name}: {reason}; choose another --checkpoint")
+        model = _load_model(folder)
         columns = tuple(column for column in model.feature_cols if column in WHISPER_COLUMNS)
         for whisper_model in map(resolve_model, columns):
             if whisper_model.column == columns[-1] or not weights_path(whisper_model, weights).is_file():
@@ -184,43 +180,30 @@ def _checkpoint_folder(checkpoint: str | Path, checkpoint_dir: Path | None) -> P
     raise UserError(f"no checkpoint {str(checkpoint)!r} in {known}; {nearest(str(checkpoint), names)}")
 
 
-def _load_model(folder: Path) -> tuple[Model, str]:
-    """The model of a checkpoint, and why it cannot predict the words of a song, empty if it can."""
+def _load_model(folder: Path) -> Model:
+    """The model of a checkpoint that can predict the words of a song."""
     config = read_config(folder / "config.yaml")
     columns = as_section(config.get("data"), "data").get("feature_cols") or ()
     model, _ = load_checkpoint(folder / "model.pt", model_config(config.get("model")), columns)
     needed = set(model.feature_cols) & set(INTRUSIVE_COLUMNS)
-    if not model.predicts_words:
-        return model, NO_WORDS
-    if needed:
-        return model, f"expected features of the signal alone, found {', '.join(sorted(needed))}"
-    return model, "" if model.quantiles is not None else "expected an interval calibration, found none"
+    where = f"--checkpoint {folder.name}"
+    expect(model.predicts_words, where, "a word model, for words and intervals", "a transformer")
+    expect(not needed, where, "features of the signal alone", ", ".join(sorted(needed)))
+    expect(model.quantiles is not None, where, "an interval calibration", "none")
+    return model
 
 
-def _best_checkpoint(checkpoint_dir: Path, model_dir: Path) -> tuple[Path, Model]:
-    """The usable checkpoint with the lowest cross-validated RMSE whose Whisper weights are in `model_dir`."""
-    ranked: list[tuple[float, Path]] = []
-    for path in sorted(checkpoint_dir.glob("*/cross_validation.json")):
-        try:
-            rmse = read_json(path, "figures of train.py cv=true")["rmse"]
-            expect(0 <= rmse <= PERCENT, path, "an rmse in points", rmse)
-            ranked.append((rmse, path.parent))
-        except (UserError, LookupError, TypeError) as error:
-            log.warning("note: checkpoint %s is skipped: %s", path.parent.name, error)
-    missing_files: list[list[str]] = []
-    for _, folder in sorted(ranked):
-        try:
-            model, reason = _load_model(folder)
-        except UserError as error:
-            log.warning("note: checkpoint %s is skipped: %s", folder.name, error)
-            continue
-        names = [resolve_model(column).openai_name for column in model.feature_cols if column in WHISPER_COLUMNS]
-        missing = [name for name in names if not (model_dir / f"{name}.pt").is_file()]
-        if not missing and not reason:
-            return folder, model
-        if not reason:
-            missing_files.append(missing)
-    fewest = min(missing_files, key=len, default=["tiny.en"])
+def _best_checkpoint(checkpoint_dir: Path, model_dir: Path) -> Path:
+    """The best of the shipped checkpoints whose Whisper weights are in `model_dir`."""
+    fewest = ["tiny.en"]
+    for name in SHIPPED:
+        config = checkpoint_dir / name / "config.yaml"
+        columns = as_section(read_config(config).get("data"), "data")["feature_cols"] if config.is_file() else ()
+        models = [resolve_model(column) for column in columns if column in WHISPER_COLUMNS]
+        missing = [model.openai_name for model in models if not weights_path(model, model_dir).is_file()]
+        if models and not missing:
+            return checkpoint_dir / name
+        fewest = missing or fewest
     raise UserError(
         f"expected Whisper weights in {model_dir}, found none for any checkpoint of {checkpoint_dir}; "
         f"get them with: python tools/offline_whisper.py {' '.join(fewest)} --official-first"
