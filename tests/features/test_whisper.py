@@ -163,7 +163,7 @@ def load(name: str, engine: str) -> Transcriber:
 
 @pytest.mark.slow
 def test_looping_channel_in_a_batch_is_greedy() -> None:
-    paths = sorted((DEMO / "demo" / "signals").glob("*.flac"))
+    paths = sorted((DEMO / "demo" / "signals").glob("twinkle_*.flac"))
     waves = [resample_sinc(read_stereo(path).channel("left")) for path in paths]
     transcriber = load("base", "torch")
     passes: list[int] = []
@@ -178,12 +178,12 @@ def test_looping_channel_in_a_batch_is_greedy() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny.en", "base"])
 def test_engines_agree_also_on_hard_cuts(name: str) -> None:
-    """On the demo, and on the challenge's excerpts where they are; hard cuts begin and end inside words."""
+    """40 channels of the demo and, where they are, the challenge's excerpts; hard cuts begin and end inside words."""
     pytest.importorskip("openvino")
     paths = sorted((DEMO / "demo" / "signals").glob("*.flac"))[-2:]
     paths += sorted((Path(__file__).parents[3] / "shared" / "clip1").glob("cadenza_data_*/*/signals/*.flac"))
     whole = [resample_sinc(read_stereo(path).channel(c)) for path in paths for c in ("left", "right")]
-    cuts = [wave[MODEL_RATE_HZ * k // 2 : MODEL_RATE_HZ * (k + 3) // 2] for wave in whole for k in (1, 2, 4)]
+    cuts = [wave[MODEL_RATE_HZ * k // 2 : MODEL_RATE_HZ * (k + 3) // 2] for wave in whole[1::2] for k in (1, 2, 4)]
     waves = [wave for wave in whole + cuts if len(wave)]
     assert_alike(load(name, "openvino").transcribe(waves), load(name, "torch").transcribe(waves))
 
