@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import torch
-from helpers import make_tables, write_features
+from helpers import ROOT, make_tables, write_features
 from scipy.special import softmax
 
 from scow.data.metadata import SignalRecord, metadata_table
@@ -19,33 +20,8 @@ from scow.models.inputs import ModelInput, load_input
 from scow.models.transformer import Transformer
 
 # The published state dict, as its documentation has it: 19 features, 64 dimensions, one layer per channel.
-PUBLISHED_SHAPES = {
-    "cls_token": (1, 1, 64),
-    "linear_in.weight": (64, 19),
-    "linear_in.bias": (64,),
-    "hearing_embedding.weight": (3, 64),
-    "pos_encoder.pe": (1, 512, 64),
-    **{
-        f"transformer_{ear}.layers.0.{name}": shape
-        for ear in "lr"
-        for name, shape in {
-            "self_attn.in_proj_weight": (192, 64),
-            "self_attn.in_proj_bias": (192,),
-            "self_attn.out_proj.weight": (64, 64),
-            "self_attn.out_proj.bias": (64,),
-            "linear1.weight": (2048, 64),
-            "linear1.bias": (2048,),
-            "linear2.weight": (64, 2048),
-            "linear2.bias": (64,),
-            "norm1.weight": (64,),
-            "norm1.bias": (64,),
-            "norm2.weight": (64,),
-            "norm2.bias": (64,),
-        }.items()
-    },
-    "fc_out.weight": (1, 128),
-    "fc_out.bias": (1,),
-}
+SHAPES_FILE = ROOT / "tests" / "golden" / "published_shapes.json"
+PUBLISHED_SHAPES = {name: tuple(shape) for name, shape in json.loads(SHAPES_FILE.read_text(encoding="utf-8")).items()}
 
 # float32 against float64 through some 2,000-wide sums: differences of about 3e-7 are measured; a wrong mask, order,
 # scale or activation is off by more than 1e-3.

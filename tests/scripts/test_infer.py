@@ -7,47 +7,20 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 import yaml
-from helpers import assert_user_error, make_records, make_tables, run_script, write_metadata
+from helpers import ROOT, assert_user_error, make_records, make_tables, run_script, write_metadata
 from reference_transformer import FLOAT32, random_state, reference_share
 
+from scow.data.tables import read_table, write_table
 from scow.metrics import agreement
 from scow.models.inputs import load_input
 
 pytestmark = pytest.mark.slow
 
-# As the published system has it: no hydra section, no target, paths from Windows, an exp_name that is not the folder's.
-PUBLISHED_CONFIG = r"""exp_name: stereo_chorus_final
-device: cpu
-data:
-  csv_path_l: data\cadenza_data_train\metadata\train_metadata_l.csv
-  csv_path_r: data\cadenza_data_train\metadata\train_metadata_r.csv
-  valid_path_l: data\cadenza_data_valid\metadata\valid_metadata_l.csv
-  valid_path_r: data\cadenza_data_valid\metadata\valid_metadata_r.csv
-  eval_path_l: data\cadenza_data_eval\metadata\eval_metadata_l.csv
-  eval_path_r: data\cadenza_data_eval\metadata\eval_metadata_r.csv
-  feature_cols: [n_words, tiny, tiny.en, base, base.en, small, small.en, medium, medium.en, large, large-v2, large-v3,
-    large-v3-turbo, stoi, estoi, pesq, dns_sig, dns_bak, dns_ovrl]
-model: {d_model: 64, nhead: 4, num_layers: 1, dropout: 0.1, n_hearing: 3}
-train: {batch_size: 1024, lr: 1e-4, corr_lambda: 0.4, save_dir: "checkpoints/${exp_name}"}
-infer:
-  splits: [valid, eval]
-  clamp_scores: true
-  scale_to_percentage: true
-  output_name: {train: train_inference.csv, valid: valid_inference.csv, eval: eval_inference.csv}
-"""
-FEATURES = yaml.safe_load(PUBLISHED_CONFIG)["data"]["feature_cols"]
-
-
-def split_tables(folder: Path, split: str, n_signals: int, *, labelled: bool = False) -> tuple[Path, Path]:
-    """Tables in the challenge's layout."""
-    metadata = folder / "data" / f"cadenza_data_{split}" / "metadata"
-    metadata.mkdir(parents=True)
-    left, right = make_tables(metadata, n_signals, labelled=labelled, seed=int(not labelled))
-    return left.rename(metadata / f"{split}_metadata_l.csv"), right.rename(metadata / f"{split}_metadata_r.csv")
+CONFIG = (ROOT / "tests" / "golden" / "published_config.yaml").read_text(encoding="utf-8")
+FEATURES = yaml.safe_load(CONFIG)["data"]["feature_cols"]
 
 
 def read_lines(path: Path) -> list[list[str]]:
@@ -70,16 +43,20 @@ def published(tmp_path_factory) -> SimpleNamespace:
     folder = tmp_path_factory.mktemp("published")
     checkpoint = folder / "anything" / "t045"
     checkpoint.mkdir(parents=True)
-    (checkpoint / "config.yaml").write_text(PUBLISHED_CONFIG, encoding="utf-8")
+    (checkpoint / "config.yaml").write_text(CONFIG, encoding="utf-8")
     state = random_state(21)
     state["fc_out.weight"] *= 16  # scores on both sides of 0 and of 100
     state["fc_out.bias"] += 5.8
     torch.save(state, checkpoint / "model.pt")
-    tables = {"valid": split_tables(folder, "valid", 18, labelled=True), "eval": split_tables(folder, "eval", 12)}
+    tables = {}
+    for split, n_signals in (("valid", 18), ("eval", 12)):
+        metadata = folder / "data" / f"cadenza_data_{split}" / "metadata"
+        metadata.mkdir(parents=True)
+        pair = make_tables(metadata, n_signals, labelled=split == "valid", seed=n_signals)
+        tables[split] = tuple(path.rename(metadata / f"{split}_metadata{path.stem[1:]}.csv") for path in pair)
     for path in tables["valid"]:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        table.loc[table["signal"] > "0011", "correctness"] = ""
-        table.to_csv(path, index=False)
+        table = read_table(path)
+        write_table(table.assign(correctness=table["correctness"].where(table["signal"] < "0012")), path)
     return SimpleNamespace(cwd=folder, folder=checkpoint, tables=tables)
 
 
