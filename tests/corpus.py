@@ -60,7 +60,7 @@ class Corpus:
 
 
 def make_corpus(root: Path, prompts: Mapping[str, str]) -> Corpus:
-    """Metadata, tables and config for the signals of `prompts`; no audio yet."""
+    """Metadata, tables, config and audio for the signals of `prompts`."""
     corpus = Corpus(root)
     records = [
         {"signal": signal, "prompt": prompt, "response": "you", "n_words": len(prompt.split()), "words_correct": 1,
@@ -79,13 +79,10 @@ def make_corpus(root: Path, prompts: Mapping[str, str]) -> Corpus:
     whisper = {"splits": ["mini"], "models": ["tiny.en"], "model_dir": str(MODELS), "device": "cpu", "batch_size": 1}
     content = {"datasets": datasets, "whisper": whisper, "metrics": {}}
     corpus.config.write_text(yaml.safe_dump(content), encoding="utf-8")
+    for seed, signal in enumerate(prompts):  # two different channels, and an unprocessed file that is a little longer
+        write_stereo(corpus.signal(signal), 0.8, seed=seed)
+        write_stereo(corpus.unprocessed(signal), 0.82, seed=seed + 100)
     return corpus
-
-
-def write_signal(corpus: Corpus, name: str, seed: int, seconds: float = 0.8) -> None:
-    """A signal with two different channels, and an unprocessed file that is a little longer."""
-    write_stereo(corpus.signal(name), seconds, seed=seed)
-    write_stereo(corpus.unprocessed(name), seconds + 0.02, seed=seed + 100)
 
 
 def edit_channels(path: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None:

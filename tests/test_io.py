@@ -1,23 +1,18 @@
-"""Atomic writes killed at every line, locks between processes, and the readers of JSON and YAML."""
+"""Atomic writes (killed ones: scripts/test_kills.py), locks between processes, and the readers of JSON and YAML."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import pathlib
 import resource
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
 
 import pytest
 
-import scow.io
 from scow.errors import UserError
 from scow.io import atomic_write, locked, read_json, read_yaml
 
@@ -60,49 +55,15 @@ def child_inside(block: Callable[[], contextmanager]) -> Iterator[BaseProcess]:
     process.join()
 
 
-def killed_at(step: int, body: Callable[[], None]) -> bool:
-    """Run `body` and kill it before its nth line in scow.io or pathlib; False where it has fewer."""
-
-    remaining = step  # each child counts in its own copy
-
-    def body_with_kill() -> None:
-        def trace(frame: FrameType, event: str, _: object) -> Callable | None:
-            nonlocal remaining
-            remaining -= event == "line"
-            if remaining == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            here, caller = frame.f_code.co_filename, frame.f_back and frame.f_back.f_code.co_filename
-            return trace if here == scow.io.__file__ or (here == pathlib.__file__ != caller) else None
-
-        sys.settrace(trace)
-        body()
-
-    return run_child(body_with_kill) == -signal.SIGKILL
-
-
-@pytest.mark.slow
-def test_atomic_write_killed_at_any_line_leaves_a_whole_file_and_the_next_write_no_litter(tmp_path):
-    path = tmp_path / "t[1].txt"
-    littered, step = 0, 0
-    write(path, "old")
-    while killed_at(step := step + 1, lambda: write(path, "new")):
-        assert path.read_text() in ("old", "new")
-        littered += len(names_in(tmp_path)) > 1
-        write(path, "old")
-        assert names_in(tmp_path) == [path.name]
-    assert path.read_text() == "new"
-    assert littered >= 5  # else the kills came at the wrong moments
-
-
 def test_atomic_write_spares_the_temporary_file_of_a_running_writer_or_of_another_host_for_a_day(tmp_path):
-    path = tmp_path / "t.txt"
-    for name, age_s in {".t.txt.1-1-a.tmp": 1e5, ".t.txt.1-2-a.tmp": 10, ".u.txt.1-1-a.tmp": 1e6}.items():
+    path = tmp_path / "t[1].txt"
+    for name, age_s in {".t[1].txt.1-1-a.tmp": 1e5, ".t[1].txt.1-2-a.tmp": 10, ".u.txt.1-1-a.tmp": 1e6}.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (0, time.time() - age_s))
     with child_inside(lambda: atomic_write(path)):
         write(path, "of the parent")
     assert path.read_text() == "of the child"  # it ended last
-    assert names_in(tmp_path) == [".t.txt.1-2-a.tmp", ".u.txt.1-1-a.tmp", "t.txt"]
+    assert names_in(tmp_path) == [".t[1].txt.1-2-a.tmp", ".u.txt.1-1-a.tmp", "t[1].txt"]
 
 
 def test_atomic_write_keeps_a_symbolic_link_and_the_mode_of_the_file(tmp_path):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpus import Corpus, edit_channels, make_corpus, write_signal
+from corpus import Corpus, edit_channels, make_corpus
 
 from scow.data.audio import read_stereo, resample_poly, resample_sinc
 from scow.data.tables import METRIC_COLUMNS
@@ -21,8 +21,6 @@ from scow.features.whisper import Transcriber
 def corpus(tmp_path: Path) -> Corpus:
     """Signal 0001 has two different channels, 0002 two identical ones and a silent unprocessed file."""
     corpus = make_corpus(tmp_path / "c", dict.fromkeys(["0001", "0002"], "you know you"))
-    for i, name in enumerate(["0001", "0002"]):
-        write_signal(corpus, name, seed=i)
     edit_channels(corpus.signal("0002"), lambda samples: samples[:, [0, 0]])
     edit_channels(corpus.unprocessed("0002"), np.zeros_like)
     return corpus

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from corpus import Corpus, edit_channels, make_corpus, write_signal
+from corpus import Corpus, edit_channels, make_corpus
 from helpers import MODELS, ROOT
 
 from scow.data.feature_config import MetricOptions, WhisperOptions, read_feature_config
@@ -52,8 +52,6 @@ def spoil(path: Path, column: str, signal: str, value: float, words: tuple[int, 
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Two good signals after stage 1; never changed, only copied. The channels of 0002 are identical."""
     corpus = make_corpus(tmp_path_factory.mktemp("runner") / "fresh", {"0002": "nan you null", "0001": "you know you"})
-    write_signal(corpus, "0001", seed=1)
-    write_signal(corpus, "0002", seed=2)
     edit_channels(corpus.signal("0002"), lambda samples: samples[:, [0, 0]])
     return corpus
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from corpus import Corpus, edit_channels, make_corpus, write_signal
+from corpus import Corpus, edit_channels, make_corpus
 from engine_jobs import children, is_gone
 from helpers import assert_user_error, run_script, start_script, wait_until
 
 from scow.data.provenance import read_provenance
-from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, METRIC_COLUMNS, read_table, write_table
+from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, METRIC_COLUMNS, read_table
 from scow.features.partial import read_partial, start_partial
 from scow.io import locked
 
@@ -32,8 +31,6 @@ def measure(corpus: Corpus, *arguments: object) -> subprocess.CompletedProcess:
 def six(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """Four good signals, one without unprocessed file, one with a silent right channel; never changed, only copied."""
     corpus = make_corpus(tmp_path_factory.mktemp("stage3") / "six", dict.fromkeys(NAMES, "you know you"))
-    for i, name in enumerate(NAMES):
-        write_signal(corpus, name, seed=i)
     corpus.unprocessed("0005").unlink()
     edit_channels(corpus.signal("0006"), lambda samples: samples * [1, 0])
     return corpus
@@ -64,23 +61,22 @@ def test_failures_are_listed_by_their_columns(finished: Finished) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", [2])  # one job: test_kills.py
 @pytest.mark.parametrize("moment", ["a finished chunk", "a written table"])
-def test_resume_after_sigkill(six: Corpus, finished: Finished, tmp_path: Path, moment: str, jobs: int) -> None:
+def test_resume_after_sigkill_of_two_jobs(six: Corpus, finished: Finished, tmp_path: Path, moment: str) -> None:
     corpus = six.copy(tmp_path / "c")
     left, _ = corpus.tables
     happened = {
         "a finished chunk": lambda: corpus.n_chunks >= 1,
         "a written table": lambda: left.read_bytes() != six.tables[0].read_bytes(),
     }[moment]
-    with start_script("compute_metrics.py", "--config", corpus.config, "--jobs", jobs) as process:
+    with start_script("compute_metrics.py", "--config", corpus.config, "--jobs", 2) as process:
         wait_until(lambda: happened() or process.poll() is not None, moment)
         workers = children(process.pid)
         process.kill()
         process.wait()
         wait_until(lambda: all(map(is_gone, workers)), "the end of the workers", timeout=30)
     assert left.read_bytes() in (six.tables[0].read_bytes(), finished[0].tables[0].read_bytes())
-    assert measure(corpus, "--jobs", jobs).returncode == 1
+    assert measure(corpus, "--jobs", 2).returncode == 1
     assert corpus.bytes() == finished[0].bytes()
     for path, expected in zip(corpus.tables, finished[0].tables, strict=True):
         assert read_provenance(path).keys() == read_provenance(expected).keys()
@@ -104,18 +100,9 @@ def test_ctrl_c_keeps_what_is_finished_for_the_next_run(six: Corpus, finished: F
     status = [int(line.split(",")[3]) for line in measure(corpus, "--status").stdout.splitlines()[1:]]
     assert kept - 2 <= min(status) <= max(status) <= kept, "signals 0005 and 0006 fail in part"
 
-    changed = corpus.copy(tmp_path / "changed")
-    content = changed.partial[0].read_bytes()
-    changed.partial[0].write_bytes(re.sub(rb'("stoi": 0\.)(\d)', lambda m: m[1] + bytes([m[2][0] ^ 1]), content))
-    assert content != changed.partial[0].read_bytes()
-    measure(changed)
-    assert changed.bytes() == finished[0].bytes(), "a value that was changed on disk is computed again"
-
     other_words = corpus.copy(tmp_path / "words")
-    table = read_table(other_words.tables[0])
-    write_table(
-        table.replace({"prompt": {"you know you": "you now you"}, "word": {"know": "now"}}), other_words.tables[0]
-    )
+    left = other_words.tables[0]
+    left.write_text(left.read_text().replace("know", "now"))
     assert "mini metrics: 6/6 " in measure(other_words, "--dns").stderr, "partial results of other words are dropped"
 
     heading, _ = read_partial(path)

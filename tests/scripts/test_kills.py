@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from corpus import Corpus, make_corpus, write_signal
+from corpus import make_corpus
 from helpers import ROOT, load_whisper, make_response_tables, run_script
 
 pytestmark = pytest.mark.slow
@@ -45,8 +45,7 @@ EVERY = int(os.environ.get("KILL_EVERY", "8"))  # operation that is tried; 1 for
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One signal with its audio, and tables to train on."""
     load_whisper("tiny.en")
-    corpus: Corpus = make_corpus(tmp_path_factory.mktemp("kills") / "start", {"0001": "you know you"})
-    write_signal(corpus, "0001", seed=1)
+    corpus = make_corpus(tmp_path_factory.mktemp("kills") / "start", {"0001": "you know you"})
     make_response_tables(corpus.root / "t", n_signals=12)
     (corpus.root / "killer.py").write_text(KILLER, encoding="utf-8")
     return corpus.root
@@ -54,12 +53,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(stage: str, root: Path) -> list[str]:
     left, right, config = root / "t" / "t_l.csv", root / "t" / "t_r.csv", root / "feature_config.yaml"
-    data = [
-        f"data.csv_path_l={left}",
-        f"data.csv_path_r={right}",
-        f"data.valid_path_l={left}",
-        f"data.valid_path_r={right}",
-    ]
+    data = [f"data.{split}_path_{s}={path}" for split in ("csv", "valid") for s, path in (("l", left), ("r", right))]
     return {
         "1": ["metadata_to_csv.py", "--json", str(root / "t" / "metadata.json")],
         "2": ["whisper_inference.py", "--config", str(config), "--transcripts", str(root / "transcripts.csv")],
