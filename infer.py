@@ -4,7 +4,7 @@ python infer.py                              # the shipped checkpoint, splits va
 python infer.py infer.splits=[eval]          # one split
 python infer.py -cp checkpoints/lite         # another checkpoint
 python infer.py infer.details=true           # also words, and intervals for one listener's score
-python infer.py infer.submission.track=clip1 infer.submission.team=T045    # also the file for the challenge's form
+python infer.py infer.submission.track=clip2 infer.submission.team=T001    # also the file for the challenge's form
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@
 3. ``<split>_inference.csv`` has two columns and no header, as the challenge's leaderboard takes it: signal id, score.
 4. With ``infer.details``: ``<split>_words.csv`` (signal, position, word, probability) and ``<split>_details.csv``
    (signal, score, low, high), the interval of one listener's score.
-5. With ``infer.submission``: the file for the challenge's e-mail form, ``ICASSP2026_<split>_<team>.csv``, with the
-   header ``signal_id,intelligibility_score``. Nothing is written unless every signal of the split's metadata has one
-   score, finite and in 0-100, and no other signal has one.
+5. With ``infer.submission``: the file for the challenge's e-mail form, ``ICASSP2026_<split>_<team>.csv`` of the track
+   clip1 or ``ICASSP2027_<split>_<team>.csv`` of clip2, with the header ``signal_id,intelligibility_score``. Nothing is
+   written unless every signal of the split's metadata has one score, finite and in 0-100, and no other signal has one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from scow.models.facts import fingerprint
 from scow.models.inputs import load_input
 from scow.models.model import PERCENT, Model, to_scores
 
-FORM_NAMES = {"clip1": "ICASSP2026_{split}_{team}.csv"}  # of each track of the challenge
+FORM_NAMES = {"clip1": "ICASSP2026_{split}_{team}.csv", "clip2": "ICASSP2027_{split}_{team}.csv"}  # by challenge
 FORM_SPLITS = ("valid", "eval")
 
 

@@ -6,6 +6,8 @@
 - **Responses** of CLIP2 are a separate file: signal to a list of `{response, hits, correctness, ...}`, one per
   listener. They fill what a record lacks: `correctness` and `words_correct` with the mean over the listeners,
   `response` with all of them, ``|`` between them.
+- **The release** of a record is told by its fields: CLIP1 has `fma`, CLIP2 has `phoneme_correctness` or responses in a
+  separate file. A record with both or neither is of no known release.
 - **Stage 1** (`convert_metadata`) writes two equal feature tables, one per channel, with a row per word of a prompt.
 
 Files are checked here and nowhere else, by `RECORD` and `ANSWER`, which declare the fields and what each may hold.
@@ -48,6 +50,7 @@ class SignalRecord:
     words_correct: float = math.nan
     correctness: float = math.nan  # share of words that the listener got, 0 to 1
     track: str = ""  # the recording (`fma`), only to group signals in cross-validation
+    release: str = ""  # clip1 or clip2; empty where unknown
 
 
 class Conversion(NamedTuple):
@@ -57,7 +60,8 @@ class Conversion(NamedTuple):
     n_signals: int
     n_rows: int  # per table
     miscounted: list[str]  # signals whose number of prompt words differs from `n_words`
-    n_answered: int  # signals that the file of responses names
+    responses: Path | None  # file of responses that was joined
+    n_answered: int  # signals that this file names
 
 
 def is_file_name(signal: object) -> bool:
@@ -110,7 +114,9 @@ ANSWER: Fields = {"response": TEXT, "hits": COUNT, "correctness": SHARE}
 
 def read_metadata(path: Path, responses: Path | None = None) -> tuple[SignalRecord, ...]:
     """Read and check a metadata file, and join CLIP2's responses; these may name further signals."""
-    return _read(path, responses)[0]
+    records, n_answered = _read(path, responses)
+    expect(n_answered or not responses, responses, f"responses to signals of {path}", "none")
+    return records
 
 
 def _read(path: Path, responses: Path | None) -> tuple[tuple[SignalRecord, ...], int]:
@@ -124,10 +130,11 @@ def _read(path: Path, responses: Path | None) -> tuple[tuple[SignalRecord, ...],
         values = _checked(raw, RECORD, ("signal", "prompt", "hearing_loss"), f"{path}, record {i}")
         signal, track, response = values["signal"], values.pop("fma"), values.pop("response").replace("|", " ")
         expect(signal not in records, path, "one record per signal", f"{signal} twice")
-        records[signal] = SignalRecord(track=track, response=response, **values)
+        has_phonemes = raw.get("phoneme_correctness") is not None
+        release = "" if bool(track) == has_phonemes else "clip1" if track else "clip2"
+        records[signal] = SignalRecord(track=track, response=response, release=release, **values)
     answers = _read_responses(responses) if responses else {}
     answered = records.keys() & answers.keys()
-    expect(answered or not responses, responses, f"responses to signals of {path}", "none")
     records |= {signal: _joined(records[signal], answers[signal]) for signal in answered}
     return tuple(records.values()), len(answered)
 
@@ -167,6 +174,7 @@ def _joined(record: SignalRecord, answers: Sequence[Mapping[str, Any]]) -> Signa
         # The mean of the counts is NaN where the count of one listener is unknown.
         words_correct=sum(hits) / len(hits) if math.isnan(record.words_correct) else record.words_correct,
         correctness=sum(known) / len(known) if known and math.isnan(record.correctness) else record.correctness,
+        release=record.release or ("" if record.track else "clip2"),
     )
 
 
@@ -180,12 +188,26 @@ def metadata_table(records: Sequence[SignalRecord]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(BASE_COLUMNS))
 
 
-def convert_metadata(path: Path, *, responses: Path | None = None, force: bool = False) -> Conversion:
-    """Stage 1: write ``<path minus .json>_l.csv`` and ``_r.csv``; with `force` over tables that hold features."""
-    records, n_answered = _read(path, responses)
+def responses_beside(metadata: Path) -> Path | None:
+    """CLIP2's ``<split>_responses.json`` beside ``<split>_metadata.json``, if there is one."""
+    path = metadata.with_name(f"{metadata.stem.removesuffix('_metadata')}_responses.json")
+    return path if path.is_file() else None
+
+
+def convert_metadata(
+    path: Path, *, responses: Path | None = None, optional: bool = False, force: bool = False
+) -> Conversion:
+    """Stage 1: write ``<path minus .json>_l.csv`` and ``_r.csv``; with `force` over tables that hold features.
+
+    Without `responses`, those beside the metadata are joined, if there are any. Responses to none of the signals are
+    refused, unless they are `optional` or were found beside.
+    """
+    found = responses or responses_beside(path)
+    records, n_answered = _read(path, found)
+    expect(n_answered or optional or not responses, responses, f"responses to signals of {path}", "none")
     table = metadata_table(records)
     tables = (path.with_name(f"{path.stem}_l.csv"), path.with_name(f"{path.stem}_r.csv"))
-    check_outputs([(new, "a table", rb"[^\n]*\bsignal\b") for new in tables], [path, *filter(None, [responses])])
+    check_outputs([(new, "a table", rb"[^\n]*\bsignal\b") for new in tables], [path, *filter(None, [found])])
     with locked(tables):
         for old in [] if force else filter(Path.exists, tables):
             features = [column for column in read_table(old).columns if column not in BASE_COLUMNS]
@@ -195,7 +217,7 @@ def convert_metadata(path: Path, *, responses: Path | None = None, force: bool =
             provenance_path(new).unlink(missing_ok=True)  # of features that are gone
     counts = {record.signal: len(prompt_words(record.prompt)) for record in records}
     miscounted = [r.signal for r in records if not math.isnan(r.n_words) and r.n_words != counts[r.signal]]
-    return Conversion(tables, len(records), len(table), miscounted, n_answered)
+    return Conversion(tables, len(records), len(table), miscounted, found, n_answered)
 
 
 def metadata_beside(table: Path) -> Path:

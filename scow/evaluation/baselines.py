@@ -3,7 +3,8 @@
 ``correctness = 1 / (1 + exp(-(a x + b)))``, with a and b fitted by least squares to labelled train signals. x is one
 number for each signal: the hit rate of Whisper base.en in the better ear, or STOI against separated vocals.
 
-The scores are JSON lines, ``{"signal": "...", "<name>": 0.6}``, in files named ``<split>.<name>.jsonl``.
+The scores are JSON lines, ``{"signal": "...", "<name>": 0.6}``, in files named ``<split>.<name>.jsonl``, or with a
+prefix as the challenge's own code writes them, ``cadenza_data.<split>.<name>.jsonl``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from scipy.special import expit
 
 from scow.errors import expect
 from scow.io import reading
+
+SPLITS = ("train", "valid", "eval")
 
 
 def fit_curve(x: np.ndarray, correctness: np.ndarray) -> tuple[float, float]:
@@ -48,8 +51,9 @@ def find_baselines(paths: Sequence[Path]) -> dict[str, tuple[Path, Path]]:
     expect(files, f"--baseline-scores {paths[0]}", "files <split>.<name>.jsonl", "none")
     found: dict[str, tuple[list[Path], list[Path]]] = {}
     for file in files:
-        split, _, name = file.name.removesuffix(".jsonl").partition(".")
-        found.setdefault(name, ([], []))[split != "train"].append(file)
+        parts = file.name.removesuffix(".jsonl").split(".")
+        at = next((i for i, part in enumerate(parts) if part in SPLITS), 0)  # behind a prefix, if there is one
+        found.setdefault(".".join(parts[at + 1 :]), ([], []))[parts[at] != "train"].append(file)
     for name, (train, other) in found.items():
         expected = "two files for each baseline, train.<name>.jsonl and one of another split"
         is_pair = name and len(train) == len(other) == 1

@@ -5,8 +5,10 @@
 2. RMSE, NCC, Kendall's tau-b and bias (`scow.metrics`) of all labelled signals and for each hearing loss. Standard
    errors and 95 % intervals come from resampling tracks, or prompts where some track is unknown.
 3. The same resamples serve all statistics, so that the difference between two files is paired.
-4. Baselines are fitted to train labels and scored on the same signals (`scow.evaluation.baselines`).
-5. Word probabilities, if there are any, against the words of the response: area under the ROC curve.
+4. Mean absolute error and Spearman's rank correlation are given without intervals.
+5. Baselines are fitted to train labels and scored on the same signals (`scow.evaluation.baselines`). Official results
+   are those of the release that all records are of, none where that is unknown.
+6. Word probabilities, if there are any, against the words of the response: area under the ROC curve.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from scow.data.metadata import read_metadata
 from scow.data.scores import ScoreFile, read_rows, read_scores
 from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError, expect
-from scow.evaluation.clip1_results import CLIP1_FIELDS, CLIP1_RESULTS
+from scow.evaluation.official_results import OFFICIAL_RESULTS
 from scow.metrics import Estimate, bias, bootstrap_estimates, kendall, pearson, rmse, roc_auc
 from scow.models.facts import fingerprint, read_facts
 from scow.text.labels import word_labels
@@ -83,9 +85,12 @@ def evaluate(
     masks |= {name: (signals["hearing_loss"] == name).to_numpy() for name in HEARING_LOSSES}
     agreement = {
         name: {"n_signals": int(mask.sum()), **estimate(MEASURES, signals["predicted"], signals["true"], where=mask)}
+        | _plain_measures(signals[mask])
         for name, mask in masks.items()
         if mask.any()
     }
+    releases = set(everything["release"])
+    release = releases.pop() if len(releases) == 1 else ""
     difference, more = _difference(against, scale, signals, seed, resamples)
     notes += more
     trained_on = fingerprint(everything["signal"])
@@ -109,7 +114,8 @@ def evaluate(
         "agreement": agreement,
         "against": difference,
         "baselines": _baselines(baseline_scores, train_metadata, signals, estimate),
-        "published": [dict(zip(CLIP1_FIELDS, row, strict=True)) for row in CLIP1_RESULTS],
+        "release": release,  # clip1, clip2, or empty where it is unknown
+        "published": OFFICIAL_RESULTS.get(release, []),
         "word_auc": None if word_table is None else _auc(word_table.dropna(subset="label")),
         "notes": notes + more,
     }
@@ -123,6 +129,13 @@ def estimator(groups: pd.Series, seed: int, n_resamples: int) -> Estimator:
         return bootstrap_estimates(statistics, data, groups, np.random.default_rng(seed), n_resamples, where)
 
     return estimate
+
+
+def _plain_measures(signals: pd.DataFrame) -> dict[str, Estimate]:
+    """Mean absolute error in points, and Spearman's rank correlation, without intervals."""
+    predicted, true = signals["predicted"], signals["true"]
+    mae, spearman = float((predicted - true).abs().mean()), pearson(predicted.rank(), true.rank())
+    return {"mae": Estimate(mae), "spearman": Estimate(spearman)}
 
 
 def _labelled(file: ScoreFile, everything: pd.DataFrame, metadata: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -251,6 +264,12 @@ def agreement_table(figures: dict[str, Any]) -> Table:
     return rows
 
 
+def plain_line(figures: dict[str, Any]) -> str:
+    """The measures of all signals that have no intervals."""
+    mae, spearman = (figures["agreement"]["all"][name] for name in ("mae", "spearman"))
+    return f"mean absolute error {cells(mae, 2)[0]}, Spearman's rank correlation {cells(spearman, 3)[0]}"
+
+
 def systems_table(figures: dict[str, Any]) -> Table:
     """The file and the recomputed baselines, on the same signals."""
     everything = figures["agreement"]["all"]
@@ -260,10 +279,29 @@ def systems_table(figures: dict[str, Any]) -> Table:
     return [("scores", "signals", "RMSE ± s.e.", "95 %", "NCC", "95 %"), *rows]
 
 
-def published_table() -> Table:
-    """The official CLIP1 results."""
-    rows = [(name, f"{v:.2f}", f"{e:.2f}", f"{r:.2f}", inputs) for name, v, e, r, inputs in CLIP1_RESULTS]
-    return [("system", "valid RMSE", "eval RMSE", "eval NCC", "inputs"), *rows]
+def published_table(figures: dict[str, Any]) -> Table:
+    """The official results of the release; no rows where it is unknown."""
+    rows = [tuple(_official(value) for value in row.values()) for row in figures["published"]]
+    names = list(figures["published"][0]) if rows else []
+    heads = (name.replace("_rmse", " RMSE").replace("_r", " NCC") for name in names)
+    return [tuple(heads), *rows]
+
+
+def _official(value: str | float) -> str:
+    """RMSE with two decimals, NCC with as many as were published."""
+    if isinstance(value, str):
+        return value
+    return f"{value:.2f}" if value > 1 else f"{value:g}"
+
+
+def error_table(signals: pd.DataFrame) -> Table:
+    """Each signal with its predicted and true score and the error, predicted minus true, in points."""
+    rows: Table = [("signal", "hearing_loss", "predicted", "true", "error")]
+    for signal, loss, predicted, true in signals[["signal", "hearing_loss", "predicted", "true"]].itertuples(
+        index=False
+    ):
+        rows.append((signal, loss, f"{predicted:.6f}", f"{true:.6f}", f"{predicted - true:.6f}"))
+    return rows
 
 
 def method_line(figures: dict[str, Any]) -> str:

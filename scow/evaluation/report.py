@@ -15,7 +15,6 @@ import pandas as pd
 
 from scow.data.tables import HEARING_LOSSES
 from scow.evaluation import evaluate as text
-from scow.evaluation.clip1_results import CLIP1_FIELDS, CLIP1_RESULTS
 from scow.evaluation.evaluate import Evaluation, Table, baseline_name, error_cells, estimator, short
 from scow.metrics import bias, equal_bins, rmse
 from scow.reports.plots import Interval, Plot, boxes, calibration, histogram, intervals, scatter
@@ -94,9 +93,8 @@ def _systems(found: Evaluation) -> Plot:
     systems += [(baseline_name(baseline), baseline["rmse"], 1) for baseline in figures["baselines"]]
     rows = [Interval(name, of.value or 0.0, of.low, of.high, series) for name, of, series in systems]
     column = f"{found.split}_rmse"
-    if column in CLIP1_FIELDS:
-        official = [(row[0].partition(",")[0], row[CLIP1_FIELDS.index(column)]) for row in CLIP1_RESULTS]
-        rows += [Interval(f"{name}, official", float(value), series=2) for name, value in official]
+    official = [(row["system"].partition(",")[0], row[column]) for row in figures["published"] if column in row]
+    rows += [Interval(f"{name}, official", value, series=2) for name, value in official]
     description = "; ".join(f"{row.name} {row.value:.2f}" for row in rows)
     return Plot(intervals(rows, "RMSE (points)"), "RMSE beside other systems", description)
 

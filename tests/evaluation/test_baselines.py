@@ -37,7 +37,7 @@ def test_unlabelled_train_signals_are_left_out() -> None:
 
 
 def test_find_baselines_pairs_files_by_name(tmp_path: Path) -> None:
-    names = ("train.stoi", "valid.stoi", "train.whisper.base", "eval.whisper.base")
+    names = ("train.stoi", "valid.stoi", "cadenza_data.train.whisper.base", "cadenza_data.eval.whisper.base")
     paths = [tmp_path / f"{name}.jsonl" for name in names]
     for path in paths:
         path.touch()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import records_with_responses, write_metadata
-from scipy.stats import kendalltau, pearsonr
+from scipy.stats import kendalltau, pearsonr, spearmanr
 
 from scow.data.scores import write_scores
 from scow.errors import UserError
@@ -19,6 +19,7 @@ from scow.evaluation.evaluate import (
     difference_line,
     error_cells,
     evaluate,
+    published_table,
     systems_table,
 )
 from scow.io import write_json
@@ -54,6 +55,8 @@ def test_figures_are_those_of_plain_formulas(files, records) -> None:
             "tau": kendalltau(x, y).statistic,
             "bias": np.mean(x - y),
         }
+        assert agreement["mae"] == Estimate(pytest.approx(np.mean(np.abs(x - y))))
+        assert agreement["spearman"] == Estimate(pytest.approx(spearmanr(x, y).statistic))
         assert agreement["n_signals"] == len(mine)
         for key, value in values.items():
             assert agreement[key].value == pytest.approx(value)
@@ -78,6 +81,23 @@ def test_groups_are_prompts_where_a_track_is_unknown(files, records) -> None:
     assert (found["grouped_by"], found["n_groups"]) == ("prompt", len({r.prompt for r in records}))
     write_metadata(files["metadata"], [dataclasses.replace(r, track="one") for r in records])
     assert "all signals are of one track" in figures(files)["notes"][0]
+
+
+def test_official_results_are_those_of_the_release(files) -> None:
+    content = json.loads(files["metadata"].read_text(encoding="utf-8"))
+
+    def release(**changes) -> str:
+        records = [{key: value for key, value in {**raw, **changes}.items() if value is not None} for raw in content]
+        write_json(files["metadata"], records)
+        found = figures(files)
+        assert bool(published_table(found)[1:]) == bool(found["release"])
+        return found["release"]
+
+    assert release() == "clip1"
+    assert release(fma=None, phoneme_correctness=0.5) == "clip2"
+    assert (release(fma=None), release(phoneme_correctness=0.5)) == ("", "")
+    write_json(files["metadata"], [content[0] | {"fma": ""}, *content[1:]])
+    assert figures(files)["release"] == ""
 
 
 def test_order_header_and_scale_do_not_matter(files) -> None:
@@ -231,4 +251,4 @@ def test_json_has_the_figures_and_no_signals(files, records, tmp_path: Path) -> 
     assert (content["against"]["path"], len(content["published"])) == (str(files["scores"]), 8)
     assert not any(f'"{r.signal}"' in text for r in records)
     keys = "scores scale header metadata grouped_by n_groups interval seed resamples agreement against baselines"
-    assert list(content) == [*keys.split(), "published", "word_auc", "notes"]
+    assert list(content) == [*keys.split(), "release", "published", "word_auc", "notes"]

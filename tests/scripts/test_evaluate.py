@@ -23,10 +23,10 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_evaluate_prints_figures_and_writes_files(files) -> None:
     scores, metadata = files
-    page, figures = scores.with_name("r.html"), scores.with_name("r.json")
+    page, figures, table = (scores.with_name(name) for name in ("r.html", "r.json", "errors.csv"))
     done = run_script(
         "evaluate.py", scores, "--metadata", metadata, "--against", scores, "--resamples", 50,
-        "--html", page, "--json", figures, "--figures", scores.with_name("figures"),
+        "--html", page, "--json", figures, "--csv", table, "--figures", scores.with_name("figures"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -36,6 +36,9 @@ def test_evaluate_prints_figures_and_writes_files(files) -> None:
         assert f"{found[name]['rmse']['value']:.2f} ± {found[name]['rmse']['error']:.2f}" in row
     assert any("RMSE 0.00 (0.00 to 0.00)" in line for line in lines)
     assert page.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    header, first, *others = table.read_text(encoding="utf-8").splitlines()
+    assert (header, len(others)) == ("signal,hearing_loss,predicted,true,error", 59)
+    assert first == "0000,No Loss,0.000000,60.000000,-60.000000"
     assert len(list(scores.with_name("figures").glob("*.pdf"))) == 6
 
 
@@ -56,5 +59,6 @@ def test_figures_of_final_and_the_baselines(clip1: Path, tmp_path: Path) -> None
     assert "trained on just these signals" in done.stderr
     rows = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "all 1175 25.37 ± 0.56 24.18 to 26.45 0.716 0.683 to 0.747 0.533 0.503 to 0.562 -0.16 -2.07 to +1.66" in rows
+    assert "mean absolute error 20.31, Spearman's rank correlation 0.712" in rows
     assert "whisper baseline, recomputed 1175 29.12 ± 0.62 27.90 to 30.33 0.603 0.559 to 0.643" in rows
     assert "stoi baseline, recomputed 1175 35.99 ± 0.66 34.75 to 37.32 0.158 0.053 to 0.260" in rows

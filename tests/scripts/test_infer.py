@@ -93,13 +93,14 @@ def test_infer_overrides_and_a_missing_split(published):
     assert "split train: expected data/cadenza_data_train/metadata/train_metadata_l.csv" in line
 
 
-def test_infer_submission_of_a_config_without_that_section(published):
+@pytest.mark.parametrize(("track", "team", "year"), [("clip1", "T045", 2026), ("clip2", "T001a", 2027)])
+def test_infer_submission_of_a_config_without_that_section(published, track, team, year):
     metadata = published.cwd / "data" / "cadenza_data_eval" / "metadata" / "eval_metadata.json"
     write_metadata(metadata, make_records(12)[::-1])
-    form = ["+infer.submission.track=clip1", "+infer.submission.team=T045", "infer.splits=[eval]"]
+    form = [f"+infer.submission.track={track}", f"+infer.submission.team={team}", "infer.splits=[eval]"]
     done = run_script("infer.py", "-cp", published.folder, *form, cwd=published.cwd)
     assert done.returncode == 0, done.stderr
-    board, emailed = (published.folder / name for name in ("eval_inference.csv", "ICASSP2026_eval_T045.csv"))
+    board, emailed = (published.folder / name for name in ("eval_inference.csv", f"ICASSP{year}_eval_{team}.csv"))
     assert str(emailed) in done.stdout
     header, *lines = read_lines(emailed)
     assert header == ["signal_id", "intelligibility_score"]

@@ -33,6 +33,22 @@ def test_metadata_to_csv_reports_each_file_and_loses_features_only_if_forced(tmp
     assert list(read_table(table).columns) == list(BASE_COLUMNS)
 
 
+def test_metadata_to_csv_joins_responses_that_are_named_or_beside(tmp_path):
+    train, valid = tmp_path / "train_metadata.json", tmp_path / "valid_metadata.json"
+    answers = tmp_path / "train_responses.json"
+    for signal, path in (("1", train), ("2", valid)):
+        write_json(path, [{"signal": signal, "prompt": "nan or null", "hearing_loss": "Mild"}])
+    write_json(answers, {"1": [{"response": "or", "correctness": 0.25}]})
+    for options in (["--responses", answers], []):
+        done = run_script("metadata_to_csv.py", "--json", train, valid, *options)
+        assert (done.returncode, f"responses of {answers} joined: 1 of 1" in done.stdout) == (0, True)
+        assert done.stderr == (f"note: {valid}: no responses in {answers}; converted without\n" if options else "")
+        assert set(read_table(tmp_path / "train_metadata_r.csv")["correctness"]) == {0.25}
+        assert read_table(tmp_path / "valid_metadata_r.csv")["correctness"].isna().all()
+    assert run_script("metadata_to_csv.py", "--json", valid, valid, "--responses", answers).returncode == 1
+    assert_user_error(run_script("metadata_to_csv.py", "--json", valid, "--responses", answers), "train_responses.json")
+
+
 def test_metadata_to_csv_of_wrong_input_is_one_line(tmp_path):
     write_json(tmp_path / "m.json", [7])
     assert_user_error(run_script("metadata_to_csv.py", "--json", tmp_path / "m.json"), "m.json", "record 1")
