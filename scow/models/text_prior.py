@@ -8,7 +8,7 @@ Its features are
   the prompt's smallest Zipf frequency, log of the number of words, the prompt's length in characters,
   (position - 1/2)^2, Zipf^2;
 - identities, 0/1 columns: the word, the previous and the next word, both bigrams, and the word's character bi- and
-  trigrams with its ends marked; only those that occur in at least three tracks.
+  trigrams (of its first 16 letters) with its ends marked; only those that occur in at least three tracks.
 
 An identity is known by a 64-bit hash, so that the model consists of tensors alone. Its logit per word, and the logit's
 mean over the sentence, are two features of the word model.
@@ -36,7 +36,7 @@ from scow.data.tables import HEARING_LOSSES
 from scow.errors import expect
 from scow.models.groups import group_folds
 from scow.models.inputs import ModelInput
-from scow.models.word_features import FUNCTION_WORDS, word_text
+from scow.models.word_features import FUNCTION_WORDS, MAX_LETTERS, word_text
 from scow.text.labels import word_labels
 from scow.text.normalize import prompt_words
 
@@ -164,7 +164,7 @@ def _prompt_features(prompt: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     function = np.mean([word in FUNCTION_WORDS for word in words])
     sentence = [n, frequency.mean(), length.mean(), function, *(0.0 for _ in HEARING_LOSSES)]
     neighbours = np.stack([np.append(EDGE_ZIPF, frequency[:-1]), np.append(frequency[1:], EDGE_ZIPF)], axis=1)
-    last = [frequency.min(), np.log(n), len(prompt)]
+    last = [frequency.min(), np.log(n), min(len(prompt), n * (MAX_LETTERS + 1))]
     squares = np.stack([(position - 0.5) ** 2, frequency**2], axis=1)
     dense = np.concatenate([text, np.tile(sentence, (n, 1)), neighbours, np.tile(last, (n, 1)), squares], axis=1)
     of_word = [_identities(*three) for three in zip(("<s>", *words), words, (*words[1:], "</s>"), strict=False)]
@@ -173,7 +173,7 @@ def _prompt_features(prompt: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _identities(previous: str, word: str, following: str) -> list[int]:
-    marked = f"^{word}$"
+    marked = f"^{word[:MAX_LETTERS]}$"
     pieces = [marked[start : start + size] for size in (2, 3) for start in range(len(marked) - size + 1)]
     names = (f"w={word}", f"p={previous}", f"n={following}", f"b={previous} {word}", f"c={word} {following}")
     return [_hash(name) for name in (*names, *(f"ch={piece}" for piece in pieces))]

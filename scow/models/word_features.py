@@ -10,8 +10,8 @@ order:
   hit share;
 - `n`: number of words; `hearing_loss`: one-hot;
 - `text`: Zipf frequency in English (wordfreq; log10 of occurrences per billion words, 0 where unknown), length in
-  characters, whether it is a function word, whether it occurs more than once in the prompt, its position (0 first to
-  1 last), and whether it is the first or the last;
+  characters (at most 16, as in the train prompts), whether it is a function word, whether it occurs more than once in
+  the prompt, its position (0 first to 1 last), and whether it is the first or the last;
 - `prior`: the text prior's logit, and its mean over the sentence (`scow.models.text_prior`);
 - `dns` and `quality`, where the input has their columns: DNSMOS and STOI, eSTOI, PESQ, mean over channels, then
   largest;
@@ -32,9 +32,11 @@ from scow.data.audio import CHANNELS
 from scow.data.tables import DNSMOS_COLUMNS, HEARING_LOSSES, INTRUSIVE_COLUMNS, WHISPER_COLUMNS
 from scow.models.config import WordModelConfig
 from scow.models.inputs import ModelInput
+from scow.text import zipf
 
 SENTENCE_KNOT = 0.3
 WORD_KNOTS = (0.5, 0.7)
+MAX_LETTERS = 16  # a stretched word (yeeeeeah) is no easier to understand than the longest one of the train prompts
 TEXT_NAMES = ("zipf", "length", "function", "repeated", "position", "first", "last")
 FUNCTION_WORDS = frozenset(
     """
@@ -112,22 +114,15 @@ def mean_per_signal(of_words: np.ndarray, inputs: ModelInput) -> np.ndarray:
 def word_text(words: tuple[str, ...]) -> np.ndarray:
     """Text features of each word of one prompt, shape (n_words, 7), in the order of `TEXT_NAMES`."""
     lower = [word.lower() for word in words]
+    lengths = [min(len(word), MAX_LETTERS) for word in lower]
     last = len(lower) - 1
     return np.array(
         [
-            (zipf(word), len(word), word in FUNCTION_WORDS, lower.count(word) > 1, i / max(1, last), i == 0, i == last)
-            for i, word in enumerate(lower)
+            (zipf(word), length, word in FUNCTION_WORDS, lower.count(word) > 1, i / max(1, last), i == 0, i == last)
+            for i, (word, length) in enumerate(zip(lower, lengths, strict=True))
         ],
         dtype=np.float64,
     )
-
-
-@functools.cache
-def zipf(word: str) -> float:
-    """Zipf frequency of an English word, about 1 (rare) to 8 (the); 0 where unknown."""
-    from wordfreq import zipf_frequency
-
-    return float(zipf_frequency(word, "en"))
 
 
 def _neighbours(values: np.ndarray, signal: np.ndarray, reach: int) -> np.ndarray:

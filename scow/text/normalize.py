@@ -3,13 +3,14 @@
 1. **Words of a prompt** (`prompt_words`): ``*`` and ``,`` are removed, every kind of apostrophe becomes a straight one,
    and the rest is split at white space. A ``?`` stands for a word that nobody could make out; it is a word of the
    prompt that no transcript can hit.
-2. **Normalisation** (`normalize_word`, `normalize_text`): lower case, contractions expanded, numbers spelt out,
-   punctuation removed. A hyphen or dash separates words.
+2. **Normalisation** (`normalize_word`, `normalize_text`): lower case, contractions expanded, numbers spelt out as they
+   are sung (years, decades, decimals, clock times, money), punctuation removed. A hyphen or dash separates words.
 3. **Contractions** follow the challenge's normalised prompts, counted over the train metadata, because a transcript is
    compared with those: ``can't`` is one word (cannot), ``gotta`` is "go to", ``i'd`` "i had"; 's is "is" only after it,
-   that, there, he, she, what and who (``seattle's`` and ``where's`` stay). ``contractions.csv`` lists the irregular
-   ones and those written without an apostrophe; the regular endings are rules. Words that mean something else without
-   an apostrophe (were, well, id, shell) are left alone.
+   that, there, he, she, what and who (``seattle's`` and ``where's`` stay). A dropped g returns (``livin'``), unless the
+   word without it is the more frequent one, in quotes (``'come again'``). ``contractions.csv`` lists the irregular ones
+   and those written without an apostrophe; the regular endings are rules. Words that mean something else without an
+   apostrophe (were, well, id, shell) are left alone.
 
 Two errors of the published code are corrected: it removed digits before numbers were spelt ("99 problems" became
 "problems"), and it removed the curly apostrophe before contractions were expanded.
@@ -22,7 +23,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from scow.text import word_table
+from scow.text import word_table, zipf
 
 if TYPE_CHECKING:
     import inflect
@@ -33,6 +34,14 @@ ENDINGS = {"'m": "am", "'re": "are", "'ve": "have", "'ll": "will"}
 BEFORE_IS = ("it", "that", "there", "he", "she", "what", "who")  # elsewhere 's is a possessive
 BEFORE_HAD = ("i", "he", "she")  # elsewhere 'd is "would"
 MAX_DIGITS = 12  # nobody sings a longer number
+ORDINALS = ("st", "nd", "rd", "th")
+UNITS = {"$": "dollar", "£": "pound", "€": "euro", "¢": "cent", "%": "percent"}
+HALF = re.compile(r"((?<=\d)|\b(?=[ap]\.))([ap])\.?m\b(?!')")  # of the day: 6pm, p.m.; the challenge writes "six p m"
+CLOCK = re.compile(r"\W*([01]?\d|2[0-3]):([0-5]\d)( [ap] m)?\W*")
+NUMBER = re.compile(
+    r"[^\w$£€]*(?P<before>[$£€]?)(?P<digits>\d[\d,]*)(?:\.(?P<decimals>\d+))?"
+    r"(?P<ending>st|nd|rd|th|'?s|[$£€¢%]| [ap] m)?\W*"
+)
 
 
 def prompt_words(prompt: str) -> tuple[str, ...]:
@@ -49,6 +58,8 @@ def expand_contraction(word: str) -> tuple[str, ...]:
     """Parts of a contraction (``i'm`` is i, am), given as `bare_word` makes it; another word is returned alone."""
     if word in CONTRACTIONS:
         return tuple(CONTRACTIONS[word].split())
+    if word.endswith("in'") and len(word) > 3 and zipf(f"{word[:-1]}g") >= zipf(word[:-1]):
+        return (f"{word[:-1]}g",)
     if word.endswith("n't") and word != "ain't" and len(word) > 3:
         return (word[:-3], "not")
     for ending, part in ENDINGS.items():
@@ -84,20 +95,44 @@ def normalize_prompt(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def _spell_number(piece: str) -> str:
-    """``99`` becomes "ninety nine", ``1st`` "first", ``1999`` "nineteen ninety nine"; other text is left alone."""
-    match = re.fullmatch(r"\W*(\d[\d,]*)(st|nd|rd|th)?\W*", piece.lower())
-    if match is None:
-        return piece
-    digits, ordinal = match[1].replace(",", ""), match[2] or ""
-    if len(digits) > MAX_DIGITS:
-        return piece
-    speller = _inflect()
-    if not ordinal and "," not in match[1] and 1100 <= int(digits) <= 1999:  # a year: nineteen oh five
-        century, rest = str(speller.number_to_words(digits[:2])), digits[2:]
-        spelt = f"{century} {'hundred' if rest == '00' else speller.number_to_words(rest, group=2, zero='oh')}"
+    """Numbers in words, other text unchanged.
+
+    ``99`` becomes "ninety nine", ``1st`` "first", ``1999`` "nineteen ninety nine", ``'90s`` "nineties", ``3.5`` "three
+    point five", ``7:05`` "seven oh five", ``$5`` "five dollars", ``6pm`` "six p m".
+    """
+    text = HALF.sub(r" \2 m", piece.lower())
+    if not re.search(r"\d", text):
+        return text
+    if clock := CLOCK.fullmatch(text):
+        hours, minutes, half = clock.groups(default="")
+        return f"{_in_words(hours)} {_pair(minutes) if int(minutes) else ''}{half}"
+    number = NUMBER.fullmatch(text) or NUMBER.fullmatch(bare_word(text))
+    if number is None or max(map(len, number.groups(default=""))) > MAX_DIGITS:
+        return text
+    before, digits, decimals, ending = number.groups(default="")
+    unit, whole, is_ordinal = UNITS.get(before or ending), digits.replace(",", ""), ending in ORDINALS
+    if unit and not decimals.strip("0"):
+        decimals = ""
+    if 1100 <= int(whole) <= 1999 and not (unit or is_ordinal or decimals or "," in digits):  # a year: nineteen oh five
+        spelt = f"{_in_words(whole[:2])} {'hundred' if whole.endswith('00') else _pair(whole[2:])}"
+    elif before and len(decimals) == 2:  # a price: four ninety nine
+        return f"{_in_words(whole)} {_pair(decimals)}"
     else:
-        spelt = str(speller.number_to_words(digits + ordinal, andword=""))
-    return re.sub(r"[^a-z]+", " ", spelt)
+        spelt = _in_words(whole + f".{decimals}" * bool(decimals) + ending * is_ordinal)
+    if ending.endswith("s"):  # a decade
+        return str(_inflect().plural_noun(spelt.removeprefix("one ")))
+    if unit:
+        return f"{spelt} {unit if spelt == 'one' or unit == 'percent' else f'{unit}s'}"
+    return spelt if is_ordinal else spelt + ending
+
+
+def _in_words(digits: str) -> str:
+    return re.sub(r"[^a-z]+", " ", str(_inflect().number_to_words(digits, andword=""))).strip()
+
+
+def _pair(digits: str) -> str:
+    """Two digits as the end of a year, a clock time or a price: thirty, oh five."""
+    return f"oh {_in_words(digits[1])}" if digits[0] == "0" else _in_words(digits)
 
 
 @functools.lru_cache(maxsize=1)

@@ -15,7 +15,8 @@ from scipy.special import expit
 from scow.data.metadata import SignalRecord
 from scow.models.inputs import ModelInput, load_input
 from scow.models.text_prior import PriorCorpus, TextPrior, fit_logistic
-from scow.models.word_features import FUNCTION_WORDS, zipf
+from scow.models.word_features import FUNCTION_WORDS
+from scow.text import zipf
 
 C = 0.02
 N = 60  # signals of ten tracks

@@ -7,10 +7,14 @@ import statistics
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 
-from scow.models.config import BLOCKS, WordModelConfig
-from scow.models.inputs import ModelInput
-from scow.models.word_features import TEXT_NAMES, word_features, word_text, zipf
+from scow.config import read_config
+from scow.models.checkpoint import load_checkpoint
+from scow.models.config import BLOCKS, WordModelConfig, model_config
+from scow.models.inputs import Excerpt, ModelInput, input_of
+from scow.models.word_features import TEXT_NAMES, word_features, word_text
+from scow.text import zipf
 
 COLUMNS = ("stoi", "tiny", "dns_sig", "base", "dns_bak", "dns_ovrl", "pesq")
 WHISPER = (1, 3)  # places of tiny and base
@@ -128,3 +132,20 @@ def test_word_text():
     ]
     assert zipf("the") > 7 > 4.5 > zipf("hills") > 3.5
     assert word_text(("sing",))[0, 4:].tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["small", "lite"])
+def test_stretched_word_is_no_likelier_than_a_long_one(name):
+    """Of a shipped checkpoint; uncapped, 5,000 letters reach probability 1."""
+    folder = ROOT / "checkpoints" / name
+    config = read_config(folder / "config.yaml")
+    model, _ = load_checkpoint(folder / "model.pt", model_config(config["model"]), ())
+    features = np.full((2, 4, len(model.feature_cols)), 0.5)
+
+    def probability(word: str) -> float:
+        words = model.predict(input_of([Excerpt((word, "row", "row"), "Mild", features)], model.feature_cols)).words
+        assert words is not None
+        return float(words[0])
+
+    assert probability("a" * 5000) < probability("misunderstanding")
+    assert probability("a" * 5000) == pytest.approx(probability("a" * 20), abs=0.01)
