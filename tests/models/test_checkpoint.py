@@ -96,11 +96,9 @@ class Malice:
         return (os.mkdir, (str(self.target),))
 
 
-@pytest.mark.parametrize(
-    "write", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, protocol=2))]
-)
+@pytest.mark.parametrize("as_zip", [True, False])
 @pytest.mark.parametrize("where", ["top", "state", "facts"])
-def test_code_in_a_checkpoint_does_not_run(tmp_path, write, where):
+def test_code_in_a_checkpoint_does_not_run(tmp_path, as_zip, where):
     target = tmp_path / "executed"
     trap = Malice(target)
     contents = {
@@ -108,7 +106,10 @@ def test_code_in_a_checkpoint_does_not_run(tmp_path, write, where):
         "state": {**random_state(0, n_features=3), "fc_out.bias": trap},
         "facts": {**content(), "facts": {"x": trap}},
     }
-    write(contents[where], tmp_path / "model.pt")
+    if as_zip:
+        torch.save(contents[where], tmp_path / "model.pt")
+    else:
+        (tmp_path / "model.pt").write_bytes(pickle.dumps(contents[where], protocol=2))
     refused(tmp_path / "model.pt", "expected a checkpoint of tensors and plain values", TransformerConfig())
     assert not target.exists()
     pickle.loads(pickle.dumps(contents[where]))  # the trap is live: any other way of loading springs it
@@ -147,22 +148,28 @@ def published(**changes: object) -> dict:
     return {name: tensor for name, tensor in state.items() if tensor is not None}
 
 
+BIAS = torch.zeros(1)
+STRANGE_TENSORS = (BIAS.bool(), BIAS.to(torch.complex64), BIAS.to_sparse(), BIAS.expand(10**12), 3)
+WORD = WordModelConfig()
+
+
 @pytest.mark.parametrize(
     ("saved", "config", "words"),
     [
-        *[(saved, SMALL, "fits the config") for saved in ({}, [1, 2], torch.zeros(3), {"cls_token": 1})],
+        *[(saved, SMALL, "fits the config") for saved in ({}, [1, 2], BIAS, {"cls_token": 1})],
         *[(changed(**{part: None}), SMALL, part) for part in ("model", "feature_cols", "state_dict", "facts")],
         *[(changed(**{part: 3}), SMALL, "fits the config") for part in ("model", "feature_cols", "state_dict")],
         (changed(feature_cols=["tiny", "n_words", "stoi"]), SMALL, "data.feature_cols"),
         (described(name="deeper"), SMALL, "deeper"),
         (described(dropout=2.0), SMALL, "dropout"),
-        (published(), TransformerConfig(d_model=32), "fits the config"),
-        (published(), TransformerConfig(num_layers=2), "fits the config"),
-        (published(), WordModelConfig(), "model.name: expected published"),
+        *[(published(), TransformerConfig(d_model=size), "fits the config") for size in (32, 1024)],
+        *[(published(), TransformerConfig(num_layers=n), "fits the config") for n in (2, 16)],
+        (published(), WORD, "model.name: expected published"),
         (random_state(0, n_features=2), TransformerConfig(), "expected 2 features, found 3"),
         (published(fc_out_bias=None), TransformerConfig(), r"fc_out\.bias"),
-        (published(extra=torch.zeros(1)), TransformerConfig(), "extra"),
-        (published(fc_out_bias=torch.tensor([torch.nan])), TransformerConfig(), "finite numbers"),
+        (published(extra=BIAS), TransformerConfig(), "extra"),
+        (published(fc_out_bias=BIAS * torch.nan), TransformerConfig(), "finite numbers"),
+        *[(published(fc_out_bias=tensor), TransformerConfig(), "fits the config") for tensor in STRANGE_TENSORS],
     ],
 )
 def test_load_refuses_other_content(tmp_path, saved, config, words):
@@ -170,34 +177,40 @@ def test_load_refuses_other_content(tmp_path, saved, config, words):
     refused(tmp_path / "model.pt", words, config)
 
 
-@pytest.mark.parametrize("share", [0, 1e-3, 0.5, 0.99])
+@pytest.mark.parametrize("part", ["full.mean", "prior.dense_scale", "prior.identities"])
+def test_load_refuses_a_word_model_of_other_shapes_and_types(tmp_path, part):
+    whole = torch.load(ROOT / "checkpoints" / "lite" / "model.pt", weights_only=True)
+    tensor = whole["state_dict"][part]
+    whole["state_dict"][part] = tensor.double() if part == "prior.identities" else tensor[:1]
+    torch.save(whole, tmp_path / "model.pt")
+    refused(tmp_path / "model.pt", "fits the config", WORD, ("tiny.en",))
+
+
 @pytest.mark.parametrize("new_format", [True, False])
-def test_load_refuses_damaged_files(tmp_path, share, new_format):
+def test_load_refuses_damaged_files(tmp_path, new_format):
     path = tmp_path / "model.pt"
     refused(path, "found none")
     torch.save(published(), path, _use_new_zipfile_serialization=new_format)
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)] or b"<!DOCTYPE html>\n")
-    refused(path, "expected a checkpoint")
-    assert checkpoint_facts(path) == {}
+    for content in (b"", b"<!DOCTYPE html>\n", path.read_bytes()[:1000], path.read_bytes()[:-1000]):
+        path.write_bytes(content)
+        refused(path, "expected a checkpoint")
+        assert checkpoint_facts(path) == {}
 
 
 def mutants(whole: bytes, rng: np.random.Generator) -> Iterator[bytes]:
-    """Files with a few flipped bits, cut off, or with two members swapped or replaced, under right checksums too."""
+    """Files with a flipped bit, cut off, or with two members swapped or one left out, under right checksums."""
     for place in rng.integers(len(whole), size=150):
-        flipped = bytearray(whole)
-        for near in range(place, min(place + rng.integers(1, 4), len(whole))):
-            flipped[near] ^= 1 << rng.integers(8)
-        yield bytes(flipped)
+        yield whole[:place] + bytes([whole[place] ^ 1 << rng.integers(8)]) + whole[place + 1 :]
         if place % 5 == 0:
             yield whole[:place]
     with zipfile.ZipFile(io.BytesIO(whole)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     for _ in range(80):
         name, other = rng.choice(list(members), 2, replace=False)
-        swapped = members | {name: members[other], other: members[name]}
-        for content in (swapped, {key: value for key, value in members.items() if key != name}):
+        fewer = {key: value for key, value in members.items() if key != name}
+        for content in (members | {name: members[other], other: members[name]}, fewer):
             buffer = io.BytesIO()
-            with zipfile.ZipFile(buffer, "w", rng.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
+            with zipfile.ZipFile(buffer, "w") as archive:
                 for member, data in content.items():
                     archive.writestr(member, data)
             yield buffer.getvalue()
@@ -234,23 +247,6 @@ def test_load_refuses_facts_of_other_kinds(tmp_path, facts):
     assert read_facts(tmp_path / "model.pt") == {}
     (tmp_path / "model.json").write_text(json.dumps({"sha256": sha256_of(tmp_path / "model.pt"), "facts": facts}))
     assert read_facts(tmp_path / "model.pt") == {}
-
-
-def test_load_refuses_strange_tensors(tmp_path):
-    path = tmp_path / "model.pt"
-    zeros = torch.zeros(1)
-    for tensor in (zeros.bool(), zeros.to(torch.complex64), zeros.to_sparse(), zeros.expand(10**12), 3):
-        torch.save(published(fc_out_bias=tensor), path)
-        refused(path, "fits the config", TransformerConfig())
-    whole = torch.load(ROOT / "checkpoints" / "lite" / "model.pt", weights_only=True)
-    for part, change in {"full.mean": slice(1), "prior.dense_scale": slice(1), "prior.identities": None}.items():
-        state = whole["state_dict"]
-        changed_state = {**state, part: state[part][change] if change else state[part].double()}
-        torch.save({**whole, "state_dict": changed_state}, path)
-        refused(path, "fits the config", WordModelConfig(), ("tiny.en",))
-    torch.save(published(), path)
-    refused(path, "fits the config", TransformerConfig(num_layers=24))
-    refused(path, "fits the config", TransformerConfig(d_model=1024))
 
 
 def test_load_verifies_the_checksums_of_a_published_file(tmp_path):

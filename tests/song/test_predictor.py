@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import shutil
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-import yaml
-from helpers import (
-    DEMO,
-    MODELS,
-    ROOT,
-    load_whisper,
-    make_response_tables,
-    records_with_responses,
-    run_python,
-    run_script,
-    write_metadata,
-)
+from corpus import make_corpus
+from helpers import DEMO, MODELS, ROOT, load_whisper, make_response_tables, run_python, run_script
 
 from scow.data.audio import FILE_RATE_HZ, StereoSignal, read_stereo
 from scow.errors import UserError
 from scow.song.predictor import Predictor
-from scow.song.song import PredictOptions, predict_excerpt
+from scow.song.song import predict_excerpt
 
-SIGNAL, LYRICS = "row_mild", "row row row your boat gently down the stream"
-FLAC = DEMO / "demo" / "signals" / f"{SIGNAL}.flac"
+LYRICS = "row row row your boat gently down the stream"
+SIGNALS = DEMO / "demo" / "signals"
+COLUMNS = ("tiny.en", "dns_sig", "dns_bak", "dns_ovrl")
 POINTS = 1e-3  # six decimals of the word scores in the tables, through a logistic regression, in points of 0-100
 
 
@@ -38,71 +26,35 @@ def stage(script: str, *arguments: object) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def make_checkpoint(folder: Path, feature_cols: Sequence[str], **data: object) -> Path:
-    """A word model, fitted to invented listeners by train.py."""
-    (left, right), _ = make_response_tables(folder / "train", 60, feature_cols)
-    prior = write_metadata(folder / "prior.json", records_with_responses(60, 50, "p")[0])
-    config = yaml.safe_load((ROOT / "checkpoints" / "lite" / "config.yaml").read_text(encoding="utf-8"))
-    config["data"] |= {"csv_path_l": str(left), "csv_path_r": str(right), "metadata": None, **data}
-    config["data"] |= {"prior_metadata": str(prior), "feature_cols": list(feature_cols)}
-    config["train"]["save_dir"] = str(folder)
-    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    stage("train.py", "-cp", folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tables(tmp_path_factory) -> dict[str, str]:
-    """Tables of one demo signal, made by stages 1 to 3, as the section data of a config names them."""
-    load_whisper("tiny.en")
-    folder = tmp_path_factory.mktemp("stages")
-    records = json.loads((DEMO / "metadata" / "demo_metadata.json").read_text(encoding="utf-8"))
-    metadata = folder / "demo_metadata.json"
-    metadata.write_text(json.dumps([record for record in records if record["signal"] == SIGNAL]), encoding="utf-8")
-    datasets = [
-        {
-            "name": f"demo_{channel}",
-            "split": "demo",
-            "channel": channel,
-            "csv_path": f"demo_metadata_{channel[0]}.csv",
-            "signal_dir": str(FLAC.parent),
-        }
-        for channel in ("left", "right")
-    ]
-    config = folder / "feature_config.yaml"
-    config.write_text(yaml.safe_dump({"datasets": datasets}), encoding="utf-8")
-    on = ["--config", config, "--splits", "demo"]
-    stage("metadata_to_csv.py", "--json", metadata)
-    stage("whisper_inference.py", *on, "--models", "tiny.en", "--model-dir", MODELS, "--device", "cpu")
-    stage("compute_metrics.py", *on, "--dns")
-    return {f"demo_path_{side}": str(folder / f"demo_metadata_{side}.csv") for side in "lr"}
-
-
 @pytest.mark.slow
-def test_predict_excerpt_equals_the_stages(tables, tmp_path):
-    columns = ("tiny.en", "dns_sig", "dns_bak", "dns_ovrl")
-    folder = make_checkpoint(tmp_path / "mine", columns, **tables)
+def test_predict_excerpt_equals_the_stages(tmp_path):
+    """With a model of one's own, fitted to invented responses, that also takes DNSMOS."""
+    load_whisper("tiny.en")
+    (left, right), metadata = make_response_tables(tmp_path / "train", 60, COLUMNS)
+    corpus, folder = make_corpus(tmp_path / "stages", {"row": LYRICS}), tmp_path / "mine"
+    shutil.copy(SIGNALS / "row_mild.flac", corpus.signal("row"))
+    data = {"csv_path_l": left, "csv_path_r": right, "metadata": metadata, "prior_metadata": metadata}
+    data |= {"feature_cols": f"[{','.join(COLUMNS)}]", "demo_path_l": corpus.tables[0], "demo_path_r": corpus.tables[1]}
+    stage("whisper_inference.py", "--config", corpus.config)
+    stage("compute_metrics.py", "--config", corpus.config, "--dns")
+    overrides = [f"data.{key}={value}" for key, value in data.items()]
+    stage("train.py", "-cp", "checkpoints/lite", f"train.save_dir={folder}", *overrides)
     stage("infer.py", "-cp", folder, "infer.splits=[demo]", "infer.details=true", "device=cpu")
     predictor = Predictor.load(folder, model_dir=MODELS, device="cpu")
-    options = PredictOptions(("Mild",), already_simulated=True)
-    ours = predict_excerpt(FLAC, LYRICS, options, predictor=predictor).at("Mild")
-    with (folder / "demo_details.csv").open(encoding="utf-8") as file:
-        (row,) = csv.DictReader(file)
+    ours = predict_excerpt(SIGNALS / "row_mild.flac", LYRICS, predictor=predictor).at("No Loss")
+    (row,) = pd.read_csv(folder / "demo_details.csv").to_dict("records")
     assert [ours.score, ours.low, ours.high] == pytest.approx(
-        [float(row[key]) for key in ("score", "low", "high")], abs=POINTS
+        [row[key] for key in ("score", "low", "high")], abs=POINTS
     )
-    with (folder / "demo_words.csv").open(encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert [word.word for word in ours.words] == [row["word"] for row in rows] == LYRICS.split()
-    assert [word.probability for word in ours.words] == pytest.approx(
-        [float(row["probability"]) for row in rows], abs=POINTS / 100
-    )
+    words = pd.read_csv(folder / "demo_words.csv")
+    assert [word.word for word in ours.words] == words["word"].tolist() == LYRICS.split()
+    assert [word.probability for word in ours.words] == pytest.approx(words["probability"].tolist(), abs=POINTS / 100)
     assert [(heard.model, heard.ear) for heard in ours.heard] == [("tiny.en", "left"), ("tiny.en", "right")]
 
 
 @pytest.mark.slow
 def test_predict_transcribes_equal_channels_once_and_silent_ones_never(lite):
-    left = read_stereo(DEMO / "demo" / "signals" / "row_none.flac").samples[0]
+    left = read_stereo(SIGNALS / "row_none.flac").samples[0]
     calls = []
     excerpts = [
         (StereoSignal(np.stack([left, right]), FILE_RATE_HZ), tuple(LYRICS.split()), "No Loss")
