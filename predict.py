@@ -70,12 +70,14 @@ def predict(given: argparse.Namespace) -> int:
     from scow.song.song import PredictOptions, predict_song
     from scow.song.terminal import clock, song_text, takes_colours
 
+    listen = given.html is not None and not given.no_audio
     options = PredictOptions(
         hearing_losses=HEARING_LOSSES.get(given.hearing_loss.lower(), (given.hearing_loss,)),
         already_simulated=given.already_simulated,
         level_db_spl=given.level_db_spl,
         cache_dir=given.cache_dir,
-        keep_audio=given.html is not None and not given.no_audio,
+        keep_audio=listen,
+        word_times=listen or given.json,
     )
 
     def load() -> Predictor:

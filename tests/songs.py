@@ -54,8 +54,21 @@ def song(
 
 
 def with_audio(prediction: SongPrediction, seconds: float = 10.0) -> SongPrediction:
-    """The same with a tone for each line and hearing loss, above full scale."""
+    """The same with a tone for each line and hearing loss, above full scale, and times for every second word."""
     t = np.arange(round(seconds * FILE_RATE_HZ)) / FILE_RATE_HZ
     tones = [np.tile(np.sin(2 * np.pi * f * t), (2, 1)).astype(np.float32) for f in 300.0 + 100 * np.arange(4)]
     signals = [StereoSignal(1.5 * tone, FILE_RATE_HZ) for tone in tones[: len(prediction.lines)]]
-    return replace(prediction, audio=dict.fromkeys(prediction.hearing_losses, signals))
+    timed = tuple(
+        replace(line, severities=tuple(_with_times(line.start_s, found) for found in line.severities))
+        for line in prediction.lines
+    )
+    return replace(prediction, lines=timed, audio=dict.fromkeys(prediction.hearing_losses, signals))
+
+
+def _with_times(start_s: float, prediction: HearingLossPrediction) -> HearingLossPrediction:
+    starts = [start_s + 0.3 * k if k % 2 == 0 else None for k in range(len(prediction.words))]
+    words = [
+        replace(word, start_s=start, end_s=None if start is None else start + 0.3)
+        for word, start in zip(prediction.words, starts, strict=True)
+    ]
+    return replace(prediction, words=tuple(words))

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from scow.data.tables import WHISPER_COLUMNS
 from scow.errors import UserError, nearest
@@ -95,6 +96,19 @@ def prompt_word_scores(words: Sequence[str], transcript: Transcript) -> tuple[fl
     """Score of each prompt word in a transcript, in 0 to 1: steps 5 and 6 of the definition."""
     scores = {part: score for text, score in transcript.words for part in expand_contraction(text)}
     return tuple(scores.get(_as_transcribed(word), 0.0) for word in words)
+
+
+def prompt_word_times(
+    words: Sequence[str], timed: Sequence[tuple[str, float, float]]
+) -> tuple[tuple[float, float] | None, ...]:
+    """Start and end of each prompt word among the words of `Transcriber.word_times`, None where absent.
+
+    A word is the same as in step 6; the words of both are aligned in order, as for the hit rate.
+    """
+    parts = [(part, (start, end)) for text, start, end in timed for part in expand_contraction(text)]
+    aligned = Levenshtein.opcodes([_as_transcribed(word) for word in words], [part for part, _ in parts])
+    found = {a + k: parts[b + k][1] for a, b, size in aligned.as_matching_blocks() for k in range(size)}
+    return tuple(found.get(i) for i in range(len(words)))
 
 
 def _as_transcribed(word: str) -> str:
@@ -181,6 +195,27 @@ class Transcriber:
                 torch.set_num_threads(threads)
         decode, piece_of = self._tokenizer.decode, self._tokenizer.encoding.decode_single_token_bytes
         return [Transcript(decode(t).strip(), group_tokens([*map(piece_of, t)], p)) for t, p in emitted]
+
+    def word_times(self, channel: np.ndarray, transcript: str) -> tuple[tuple[str, float, float], ...]:
+        """Words of a channel's transcript, each with start and end in s, by the decoder's attention to the encoder.
+
+        The channel is as in `transcribe`, and goes through the encoder once more. The attention is that of all heads of
+        the upper half of the layers, openai-whisper's default for weights from a file.
+        """
+        import torch
+        from whisper.audio import HOP_LENGTH, log_mel_spectrogram, pad_or_trim
+        from whisper.timing import find_alignment
+
+        mel = log_mel_spectrogram(pad_or_trim(channel), self.model.dims.n_mels)
+        mel = mel.to(self.device, getattr(torch, self.dtype))
+        room = self.model.dims.n_text_ctx - len(self._tokenizer.sot_sequence_including_notimestamps) - 1
+        tokens = self._tokenizer.encode(f" {transcript}")[:room]
+        words: list[tuple[str, float, float]] = []
+        for piece in find_alignment(self.model, self._tokenizer, tokens, mel, len(channel) // HOP_LENGTH):
+            begins = piece.word.startswith(" ") or not words
+            text, start, end = ("", piece.start, piece.end) if begins else words.pop()
+            words.append((text + piece.word, start, piece.end if bare_word(piece.word) else end))
+        return tuple((bare_word(text), float(start), float(end)) for text, start, end in words if bare_word(text))
 
     def segments(self, wave: np.ndarray) -> tuple[Segment, ...]:
         """Transcribe a recording of any length at 16 kHz, with times; greedy, window by window."""

@@ -25,7 +25,7 @@ from scow.device import resolve_device
 from scow.errors import SignalError, UserError, expect, nearest
 from scow.features.dnsmos import Dnsmos
 from scow.features.extract import loaded_transcriber, transcribe_channels, word_and_sentence_scores
-from scow.features.whisper import Segment, Transcriber, Transcript, resolve_model, weights_path
+from scow.features.whisper import Segment, Transcriber, Transcript, prompt_word_times, resolve_model, weights_path
 from scow.models.checkpoint import load_checkpoint
 from scow.models.config import model_config
 from scow.models.inputs import Excerpt, input_of
@@ -127,6 +127,24 @@ class Predictor:
             )
             for i, (_, words, hearing_loss) in enumerate(excerpts)
         )
+
+    def word_times(
+        self, signal: StereoSignal, prediction: HearingLossPrediction
+    ) -> tuple[tuple[float, float] | None, ...]:
+        """Start and end of each word of an excerpt in s, None for a word that the largest Whisper model did not catch.
+
+        Times are those of the left channel, or of the right channel for words that only its transcript has.
+        """
+        words = [word.word for word in prediction.words]
+        times: tuple[tuple[float, float] | None, ...] = (None,) * len(words)
+        transcriber = self._transcriber(self.whisper_columns[-1])
+        left, right = prediction.heard[-len(CHANNELS) :]
+        for heard in [left, right] if left.transcript != right.transcript else [left]:
+            if heard.transcript and None in times:
+                timed = transcriber.word_times(resample_sinc(signal.channel(heard.ear)), heard.transcript)
+                found = prompt_word_times(words, timed)
+                times = tuple(known or new for known, new in zip(times, found, strict=True))
+        return times
 
     def _transcribe(self, channels: Mapping[Key, np.ndarray], progress: Progress | None) -> Transcripts:
         keys, total = list(channels), len(channels) * len(self.whisper_columns)

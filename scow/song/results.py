@@ -26,6 +26,8 @@ class WordProbability:
 
     word: str  # normalized
     probability: float  # 0-1
+    start_s: float | None = None  # in the file, as end_s; None unless `PredictOptions.word_times` and Whisper caught it
+    end_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@
 3. The song is cut into its lines. Each is an excerpt by itself, as in the challenge.
 4. Each line is simulated with each hearing loss (`scow.song.hearing_loss`).
 5. Each result is predicted (`scow.song.predictor`).
+6. If asked, words get the times at which they are sung, from the attention of the largest Whisper model, for each line
+   as it is, or, where that is not predicted, with the first hearing loss. Words that Whisper did not catch have none.
 
 A line that cannot be predicted is listed with its reason and the others are computed. Nothing here prints.
 """
@@ -14,7 +16,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
@@ -37,7 +39,7 @@ from scow.song.audio import clipped, read_song
 from scow.song.hearing_loss import DEFAULT_LEVEL_DB_SPL, INSTALL, MAX_SAMPLES, SIMULATED, Progress, simulate
 from scow.song.lyrics_files import Lyrics, TimedLine, check_words, parse_lyrics, read_lyrics, split_long
 from scow.song.predictor import Predictor
-from scow.song.results import ExcerptPrediction, FailedLine, SongPrediction
+from scow.song.results import ExcerptPrediction, FailedLine, HearingLossPrediction, SongPrediction
 
 LEVEL_RANGE_DB_SPL = (40.0, 90.0)
 OUTLINE_PARTS = 600
@@ -54,6 +56,7 @@ class PredictOptions:
     cache_dir: Path | None = None  # folder that keeps simulations; None keeps nothing
     jobs: int | None = None  # processes that simulate; None: one per core, fewer for short songs
     keep_audio: bool = False  # whether the result holds the audio of its lines
+    word_times: bool = False  # whether the words that Whisper caught get times
 
     def validate(self) -> None:
         """A `UserError` for values that make no sense."""
@@ -141,6 +144,12 @@ def predict_song(
     ]
     predictions = predictor.predict(excerpts, progress=progress)
     n = len(options.hearing_losses)
+    by_line = [predictions[i * n : (i + 1) * n] for i in range(len(lines))]
+    for i, line in enumerate(lines if options.word_times else ()):
+        signals = {name: by_hearing_loss[name][i] for name in options.hearing_losses}
+        by_line[i] = _with_word_times(line, signals, by_line[i], predictor)
+        if progress:
+            progress("timing words", i + 1, len(lines))
     return SongPrediction(
         name=name,
         duration_s=duration_s,
@@ -151,8 +160,8 @@ def predict_song(
         level_db_spl=options.level_db_spl if options.simulated else None,
         approximate=bool(notes),
         lines=tuple(
-            ExcerptPrediction(line.start_s, line.end_s, line.text, predictions[i * n : (i + 1) * n])
-            for i, line in enumerate(lines)
+            ExcerptPrediction(line.start_s, line.end_s, line.text, severities)
+            for line, severities in zip(lines, by_line, strict=True)
         ),
         failed=tuple(failed),
         notes=(*read.notes, *notes, *_audio_notes(signal)),
@@ -221,6 +230,28 @@ def _checked(line: TimedLine, signal: StereoSignal) -> TimedLine | FailedLine:
 def _cut(signal: StereoSignal, line: TimedLine) -> StereoSignal:
     start, end = round(line.start_s * signal.rate_hz), round(line.end_s * signal.rate_hz)
     return StereoSignal(signal.samples[:, start : min(end, start + MAX_SAMPLES)], signal.rate_hz)
+
+
+def _with_word_times(
+    line: TimedLine,
+    signals: Mapping[str, StereoSignal],
+    predictions: tuple[HearingLossPrediction, ...],
+    predictor: Predictor,
+) -> tuple[HearingLossPrediction, ...]:
+    """Predictions of a line, for each hearing loss, with the times of its words."""
+    chosen = min(predictions, key=lambda prediction: prediction.hearing_loss != "No Loss")
+    spans = predictor.word_times(signals[chosen.hearing_loss], chosen)
+    times = [(line.start_s + span[0], line.start_s + span[1]) if span else (None, None) for span in spans]
+    return tuple(
+        replace(
+            prediction,
+            words=tuple(
+                replace(word, start_s=start, end_s=end)
+                for word, (start, end) in zip(prediction.words, times, strict=True)
+            ),
+        )
+        for prediction in predictions
+    )
 
 
 def _audio_notes(signal: StereoSignal) -> list[str]:

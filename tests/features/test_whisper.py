@@ -21,6 +21,7 @@ from scow.features.whisper import (
     group_tokens,
     load_transcriber,
     prompt_word_scores,
+    prompt_word_times,
     resolve_model,
 )
 
@@ -63,6 +64,37 @@ def test_group_tokens(tokens: str, end: list[float], words: str) -> None:
 def test_prompt_word_scores(transcript: str, prompt: str, scores: tuple[float, ...]) -> None:
     words = tuple((text, float(score)) for text, score in (word.split(":") for word in transcript.split()))
     assert prompt_word_scores(prompt.split(), Transcript("", words)) == scores
+
+
+@pytest.mark.parametrize(
+    ("transcript", "prompt", "places"),
+    [
+        ("la you la", "la la la", (0, None, 2)),  # each once, in order
+        ("are you", "you are you", (None, 0, 1)),
+        ("i'm here", "i am near here", (0, 0, None, 1)),  # parts of a contraction share its time
+        ("", "you are", (None, None)),
+    ],
+)
+def test_prompt_word_times(transcript: str, prompt: str, places: tuple[int | None, ...]) -> None:
+    timed = [(word, i, i + 0.5) for i, word in enumerate(transcript.split())]
+    expected = tuple(None if i is None else (i, i + 0.5) for i in places)
+    assert prompt_word_times(prompt.split(), timed) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tiny.en", "base"])
+def test_word_times_move_with_the_audio(name: str) -> None:
+    transcriber = load_whisper(name)
+    wave = resample_sinc(read_stereo(DEMO / "demo" / "signals" / "twinkle_none.flac").mono)
+    text = "Twinkle, twinkle, little star, how I wonder what you are."
+    early, late = (transcriber.word_times(np.pad(wave, (n, 0)), text) for n in (0, 2 * MODEL_RATE_HZ))
+    assert [word for word, _, _ in early] == "twinkle twinkle little star how i wonder what you are".split()
+    times = np.array([(start, end) for _, start, end in early])
+    assert (np.diff(times.flatten()) >= 0).all()
+    assert times[0, 0] >= 0
+    assert times[-1, 1] <= len(wave) / MODEL_RATE_HZ
+    assert np.median(np.array([(start, end) for _, start, end in late]) - times) == pytest.approx(2, abs=0.1)
+    assert transcriber.word_times(wave, "la " * 1000)[0][0] == "la"  # as a model that repeats itself writes
 
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:

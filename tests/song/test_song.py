@@ -11,6 +11,7 @@ from scow.errors import UserError
 from scow.song.audio import read_song
 from scow.song.lyrics_files import TimedLine, read_lyrics
 from scow.song.song import PredictOptions, predict_excerpt, predict_song
+from scow.text.normalize import normalize_text
 
 SONG = DEMO / "song" / "demo_song.flac"
 TIMED = SONG.with_suffix(".lrc")
@@ -61,6 +62,18 @@ def test_predict_song_aligns_text_and_notes_it(lite):
     # Whisper times segments to within a second or so on singing, and lines get half a second on either side.
     assert [line.start_s for line in song.lines] == pytest.approx([line.start_s for line in true], abs=1.5)
     assert song.lines[0].end_s == pytest.approx(true[0].end_s, abs=1.5)
+
+
+@pytest.mark.slow
+def test_predict_song_times_the_words_that_whisper_caught(lite):
+    song = predict_song(SONG, TIMED, PredictOptions(word_times=True), predictor=lite)
+    for line in song.lines:
+        (prediction,) = line.severities
+        caught = set(normalize_text(" ".join(heard.transcript for heard in prediction.heard)))
+        timed = [word for word in prediction.words if word.start_s is not None]
+        assert len(timed) > len(prediction.words) / 2
+        assert {word.word for word in timed} <= caught
+        assert all(line.start_s <= word.start_s <= word.end_s <= line.end_s for word in timed)
 
 
 SILENT_END = StereoSignal(np.repeat([[0.1] * FILE_RATE_HZ + [0.0] * 2 * FILE_RATE_HZ], 2, 0), FILE_RATE_HZ)
