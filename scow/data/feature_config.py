@@ -1,5 +1,10 @@
 """``feature_config.yaml``: the datasets of stages 2 and 3, one per split and channel, and the options of these stages.
 
+A dataset is an entry of ``datasets:``, or stands in a release of the challenge's data, an entry of ``releases:``, which
+is a name, a folder `root` and a layout of `LAYOUTS`. A release has the splits train, valid, eval, and those whose
+metadata or tables are in it. Its datasets are called ``<release>_<split>_<channel>``, those of the layout clip1
+``<split>_<channel>``. Splits of a release whose tables are missing are passed over where another release has them.
+
 Paths are relative to the folder of the file; a backslash in them is taken for a slash, as Windows writes it.
 """
 
@@ -17,7 +22,11 @@ from scow.data.metadata import metadata_beside
 from scow.errors import UserError, expect, nearest
 from scow.io import read_yaml
 
-Options = TypeVar("Options", "Dataset", "WhisperOptions", "MetricOptions")
+Options = TypeVar("Options", "Dataset", "Release", "WhisperOptions", "MetricOptions")
+LAYOUTS = {  # of a release: folder of the metadata and tables, folder of the audio, names of the datasets
+    "clip1": ("cadenza_data_{split}/metadata", "cadenza_data_{split}/{split}", "{split}_{channel}"),
+    "clip2": ("metadata", "{split}", "{name}_{split}_{channel}"),
+}
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,16 @@ class Dataset:
     degraded_dir: Path | None = None  # signals for the intrusive metrics, if not in signal_dir
     audio_dir: Path | None = None  # signals for DNSMOS, if not in signal_dir
     is_train: bool = False  # as published; not used, the split says it
+    release: str | None = None  # that it stands in
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release of the challenge's data."""
+
+    name: str  # for instance clip2
+    root: Path  # folder of the release
+    layout: str = "clip2"  # one of LAYOUTS
 
 
 @dataclass(frozen=True)
@@ -87,21 +106,52 @@ class FeatureConfig:
 def read_feature_config(path: Path) -> FeatureConfig:
     """Read and check ``feature_config.yaml``."""
     content = read_yaml(path)
-    entries: Any = content.get("datasets")
-    found = f"{entries!r}; see the shipped feature_config.yaml"
-    expect(isinstance(entries, list) and entries, path, "a list `datasets:`", found)
+    entries: dict[str, Any] = {key: content[key] for key in ("datasets", "releases") if content.get(key)}
+    listed = entries and all(isinstance(of, list) for of in entries.values())
+    found = f"{entries or 'none'}; see the shipped feature_config.yaml"
+    expect(listed, path, "a list `datasets:` or `releases:`", found)
     sections = {section: as_section(content.get(section), f"{path}: {section}") for section in ("whisper", "metrics")}
     datasets: list[Dataset] = []
     unknown: list[str] = []
-    for i, raw in enumerate(entries):
+    for i, raw in enumerate(entries.get("datasets", ())):
         dataset = _resolved(options_from(Dataset, raw, f"{path}: datasets[{i}]"), path.parent)
         expect(dataset.channel in CHANNELS, f"{path}: datasets[{i}].channel", "left or right", repr(dataset.channel))
-        expect(dataset.name not in (d.name for d in datasets), path, "each dataset once", f"{dataset.name} twice")
         datasets.append(dataset)
         unknown += [f"{dataset.name}.{key}" for key in unknown_keys(Dataset, raw)]
+    for i, raw in enumerate(entries.get("releases", ())):
+        release = _resolved(options_from(Release, raw, f"{path}: releases[{i}]"), path.parent)
+        expect(release.layout in LAYOUTS, f"{path}: releases[{i}].layout", " or ".join(LAYOUTS), repr(release.layout))
+        datasets += _datasets_of(release)
+        unknown += [f"{release.name}.{key}" for key in unknown_keys(Release, raw)]
+    names = [dataset.name for dataset in datasets]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    expect(not twice, path, "each dataset once", f"{', '.join(twice)} twice")
     unknown += [f"whisper.{key}" for key in unknown_keys(WhisperOptions, sections["whisper"]) if key != "models"]
     unknown += [f"metrics.{key}" for key in unknown_keys(MetricOptions, sections["metrics"])]
     return FeatureConfig(path=path, datasets=tuple(datasets), unknown=tuple(unknown), **sections)
+
+
+def _datasets_of(release: Release) -> list[Dataset]:
+    """Both channels of the splits of a release."""
+    tables, audio, dataset_name = LAYOUTS[release.layout]
+    there = [
+        found.name.removesuffix(ending)
+        for ending in ("_metadata.json", "_metadata_l.csv")
+        for found in sorted(release.root.glob(f"{tables.format(split='*')}/*{ending}"))
+    ]
+    return [
+        Dataset(
+            name=dataset_name.format(name=release.name, split=split, channel=channel),
+            split=split,
+            channel=channel,
+            csv_path=release.root / tables.format(split=split) / f"{split}_metadata_{channel[0]}.csv",
+            signal_dir=release.root / audio.format(split=split) / "signals",
+            reference_dir=release.root / audio.format(split=split) / "unprocessed",
+            release=release.name,
+        )
+        for split in dict.fromkeys(("train", "valid", "eval", *there))
+        for channel in CHANNELS
+    ]
 
 
 def _resolved(options: Options, folder: Path) -> Options:
@@ -119,7 +169,10 @@ def present_datasets(
     default_names: Sequence[str] = (),
     default_splits: Sequence[str] = (),
 ) -> tuple[Dataset, ...]:
-    """Datasets asked for, whose tables must exist; where none is asked for, those of the defaults with a table."""
+    """Datasets asked for, whose tables must exist; where none is asked for, those of the defaults with a table.
+
+    Of a split that is asked for, one of several releases is enough.
+    """
     asked = bool(names or splits)
     if not asked:
         names, splits = default_names, default_splits
@@ -141,7 +194,10 @@ def present_datasets(
     expect(chosen, config.path, "a dataset that fits all of --datasets, --splits and --channel", "none")
     present = tuple(dataset for dataset in chosen if dataset.csv_path.is_file())
     absent = [dataset for dataset in chosen if dataset not in present]
-    if absent and (asked or not present):
+    if present:  # a split that is asked for may be in one release alone
+        with_table = {dataset.split for dataset in present}
+        absent = [d for d in absent if asked and (names or not d.release or d.split not in with_table)]
+    if absent:
         command = f"python metadata_to_csv.py --json {metadata_beside(absent[0].csv_path)}"
         raise UserError(
             f"{absent[0].csv_path}: expected the table of {absent[0].name}, found none; make it with: {command}"

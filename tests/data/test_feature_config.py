@@ -26,11 +26,40 @@ def config_of(folder: Path, datasets: object, **sections: Any) -> FeatureConfig:
 
 def test_read_feature_config_of_the_shipped_file():
     shipped = read_feature_config(ROOT / "feature_config.yaml")
-    assert [dataset.split for dataset in shipped.datasets[::2]] == ["train", "valid", "eval", "demo"]
-    base = ROOT / "data" / "cadenza_data_valid"
-    assert shipped.datasets[3].csv_path == base / "metadata" / "valid_metadata_r.csv"
-    assert shipped.datasets[3].reference_dir == base / "valid" / "unprocessed"
+    by_name = {dataset.name: dataset for dataset in shipped.datasets}
+    of_clip1 = [f"{split}_{channel}" for split in ("train", "valid", "eval", "demo") for channel in ("left", "right")]
+    assert list(by_name) == [*(f"clip2_{name}" for name in of_clip1[:6]), *of_clip1]
+    for name, tables, audio in (
+        ("valid_right", "data/cadenza_data_valid/metadata", "data/cadenza_data_valid/valid"),
+        ("clip2_valid_right", "cadenza_data/clip2/metadata", "cadenza_data/clip2/valid"),
+    ):
+        found = by_name[name]
+        assert found.csv_path == ROOT / tables / "valid_metadata_r.csv"
+        assert (found.signal_dir, found.reference_dir) == (ROOT / audio / "signals", ROOT / audio / "unprocessed")
     assert not shipped.unknown
+
+
+def test_releases_of_which_one_has_a_split(tmp_path):
+    releases = [{"name": "clip2", "root": "new"}, {"name": "clip1", "root": "data", "layout": "clip1", "rot": 1}]
+    mine = entry("valid_left", csv_path="data/cadenza_data_valid/metadata/valid_metadata_l.csv") | {"name": "mine"}
+    for table in ("data/cadenza_data_valid/metadata/valid_metadata_l.csv", "new/metadata/extra_metadata_r.csv"):
+        (tmp_path / table).parent.mkdir(parents=True)
+        (tmp_path / table).touch()
+    (tmp_path / "new" / "metadata" / "extra_metadata.json").touch()
+    config = config_of(tmp_path, [mine], releases=releases)
+    assert config.unknown == ("clip1.rot",)
+
+    def names(**asked: Any) -> list[str]:
+        return [dataset.name for dataset in present_datasets(config, **asked)]
+
+    assert names() == ["mine", "clip2_extra_right", "valid_left"]
+    assert names(splits=["valid"]) == ["mine", "valid_left"]
+    assert names(splits=["extra"]) == ["clip2_extra_right"]
+    for asked in ({"names": ["clip2_valid_left"]}, {"splits": ["valid", "eval"]}):
+        with pytest.raises(UserError, match=r"expected the table of clip2_(valid|eval)_left, found none.*--json .*new"):
+            names(**{key: [*value] for key, value in asked.items()})
+    with pytest.raises(UserError, match="found valid_left twice"):
+        config_of(tmp_path, [entry("valid_left")], releases=releases)
 
 
 def test_read_feature_config_resolves_paths_and_notes_unknown_keys(tmp_path):
@@ -49,6 +78,9 @@ def test_read_feature_config_resolves_paths_and_notes_unknown_keys(tmp_path):
         ([entry(), entry()], {}, "found eval_left twice"),
         ([entry(), entry("eval_right", channel="middle")], {}, r"datasets\[1\]\.channel"),
         ([entry()], {"whisper": ["tiny"]}, "whisper: expected a mapping"),
+        ([], {"releases": "data"}, "expected a list"),
+        ([], {"releases": [{"name": "x"}]}, r"releases\[0\]\.root"),
+        ([], {"releases": [{"name": "x", "root": ".", "layout": "mine"}]}, "expected clip1 or clip2, found 'mine'"),
     ],
 )
 def test_read_feature_config_refuses_what_is_malformed_in_one_line(tmp_path, datasets, sections, message):
