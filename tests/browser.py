@@ -1,7 +1,5 @@
 """A page in headless Chromium: what its console says, what it loads, and how it fits a screen."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

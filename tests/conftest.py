@@ -1,7 +1,5 @@
 """Fixtures: real Whisper, real challenge excerpts."""
 
-from __future__ import annotations
-
 import json
 import signal
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A small corpus for the tests of the feature stages: metadata, tables, config and audio of invented signals."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -51,7 +49,7 @@ class Corpus:
     def datasets(self, *names: str) -> tuple[Dataset, ...]:
         return present_datasets(read_feature_config(self.config), names=names)
 
-    def copy(self, folder: Path) -> Corpus:
+    def copy(self, folder: Path) -> "Corpus":
         shutil.copytree(self.root, folder)
         return Corpus(folder)
 
@@ -59,7 +57,7 @@ class Corpus:
         return [path.read_bytes() for path in self.tables]
 
 
-def make_corpus(root: Path, prompts: Mapping[str, str]) -> Corpus:
+def make_corpus(root: Path, prompts: Mapping[str, str]) -> "Corpus":
     """Metadata, tables, config and audio for the signals of `prompts`."""
     corpus = Corpus(root)
     records = [

@@ -1,7 +1,5 @@
 """Functions for the tests of engines, in a module that workers can import."""
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path

@@ -8,8 +8,6 @@ The server has a single thread, so that it can fork; onnxruntime is left out bec
 is read at import time (PYTHONPATH, OMP_NUM_THREADS) cannot be changed by `env`: such tests need a fresh process.
 """
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import gc

@@ -1,7 +1,5 @@
 """What several test files need: scripts run as a user runs them, small tables and metadata, invented signals."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -100,7 +98,7 @@ class Process:
         request |= {file.name: str(file) for file in self._files}
         self.pid, self._ended = fork_server().start(request)
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> "Process":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """The published network for tests: its state dict with random weights, a second implementation in float64, inputs."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A song's prediction made by hand, for tests of how it is shown."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Atomic writes (killed ones: scripts/test_kills.py), locks between processes, and the readers of JSON and YAML."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import resource

@@ -1,7 +1,5 @@
 """Measures against hand values, SciPy and plain loops; the bootstrap against enumeration and formulas."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

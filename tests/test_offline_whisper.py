@@ -1,7 +1,5 @@
 """tools/offline_whisper.py, with a second implementation that writes CTranslate2 files, and real wheels for pip."""
 
-from __future__ import annotations
-
 import hashlib
 import struct
 import zipfile

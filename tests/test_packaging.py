@@ -1,7 +1,5 @@
 """`pip install .` installs the package with its data; nothing imports it by way of the repository's folder."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """Real audio files: what is read, what is refused, and the three resamplers against their definitions."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

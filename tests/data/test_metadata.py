@@ -1,7 +1,5 @@
 """Metadata and responses to records and tables."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

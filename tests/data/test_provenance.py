@@ -1,7 +1,5 @@
 """Provenance beside a table: an earlier format is read, and mismatches are named."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Score files, as this project writes them and as others do."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """Feature tables: nothing changes on the way to disk and back, and what is wrong is named."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

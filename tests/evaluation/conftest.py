@@ -1,7 +1,5 @@
 """Invented signals, and scores that are near their labels."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The challenge's baselines: the curve, its files, and the challenge's figures."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path

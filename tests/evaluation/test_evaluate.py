@@ -1,7 +1,5 @@
 """Evaluation: the figures against plain formulas, the pairing, and what is refused or noted."""
 
-from __future__ import annotations
-
 import csv
 import dataclasses
 import json

@@ -1,7 +1,5 @@
 """The report of an evaluation, as HTML and in a browser."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -1,7 +1,5 @@
 """A real Dask scheduler and real workers on this machine: the same tables, a worker that dies, and error lines."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """DNSMOS with the real model, against a loop written out by hand over onnxruntime."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The engine on this machine: order, one thread per worker, and workers that die."""
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """From audio and words to features: identical channels once, and what fails costs only what needs it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

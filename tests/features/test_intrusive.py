@@ -1,7 +1,5 @@
 """STOI, eSTOI and PESQ: the definition step by step, and reasons where one is not defined."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from helpers import run_python

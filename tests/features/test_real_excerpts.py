@@ -4,8 +4,6 @@ No part of the challenge's data is here: ids, prompts and expected values are re
 these tests skip.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The loop of stages 2 and 3 as functions: what is in the tables, and what is computed again."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import Any

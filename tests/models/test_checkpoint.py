@@ -1,7 +1,5 @@
 """scow.models.checkpoint: our own files, published state dicts, and files that are neither."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """scow.models.groups: groups stay whole."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

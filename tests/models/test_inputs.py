@@ -1,7 +1,5 @@
 """scow.models.inputs: two tables become tensors; the referee reads the same files row by row with csv."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """scow.models.intervals on data whose distribution is known."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """scow.models.config: the sections model, train and data, and values out of range."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """scow.models.text_prior: logits against the specification written out here; no word's label behind its own logit."""
 
-from __future__ import annotations
-
 import dataclasses
 import hashlib
 from collections import defaultdict

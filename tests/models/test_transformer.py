@@ -1,7 +1,5 @@
 """scow.models.transformer: scores against float64 NumPy and torch's own encoder; fits on small networks."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

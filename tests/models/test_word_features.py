@@ -1,7 +1,5 @@
 """scow.models.word_features against a slow second implementation, word by word in plain Python."""
 
-from __future__ import annotations
-
 import statistics
 
 import numpy as np

@@ -1,7 +1,5 @@
 """scow.models.word_model: fits on invented signals whose true chances are known."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Figures and pages: text alternatives, escaping, colours, and a file that loads nothing."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import xml.etree.ElementTree as ET

@@ -1,7 +1,5 @@
 """scow.cli: exit codes, one-line errors, progress."""
 
-from __future__ import annotations
-
 import io
 import sys
 import time

@@ -4,8 +4,6 @@ They lack `fma`, `response` and `words_correct`; labels of several listeners are
 responses are invented.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

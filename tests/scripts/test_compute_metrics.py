@@ -1,7 +1,5 @@
 """Stage 3 as a user runs it: partial failure, two jobs, Ctrl-C, kills, a second run on a table, and wrong options."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

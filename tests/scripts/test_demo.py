@@ -1,7 +1,5 @@
 """`make demo`: stages 1 to 5 on the demo, each in a fresh process."""
 
-from __future__ import annotations
-
 import pytest
 from helpers import MODELS, load_whisper, run_script
 

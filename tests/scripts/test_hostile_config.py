@@ -1,7 +1,5 @@
 """Configs of checkpoints from elsewhere: they are data, and their outputs stay in the checkpoint's folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """infer.py as a user runs it: a published checkpoint in a folder of any name, submissions, mistakes."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from types import SimpleNamespace

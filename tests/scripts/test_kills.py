@@ -4,8 +4,6 @@ After the kill every file under a final name is whole: absent, the old one or th
 those of a run that was not killed, byte by byte but for dates in the provenance, and there are no others.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

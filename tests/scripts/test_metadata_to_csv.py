@@ -1,7 +1,5 @@
 """Stage 1 as a user runs it."""
 
-from __future__ import annotations
-
 from helpers import assert_user_error, run_script
 
 from scow.data.tables import BASE_COLUMNS, read_table, write_table

@@ -1,7 +1,5 @@
 """No output replaces an input of its run, another output, or a file of another kind; said before the long work."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """predict.py: what a user types, reads and gets back as exit code."""
 
-from __future__ import annotations
-
 import json
 import re
 

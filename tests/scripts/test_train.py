@@ -1,7 +1,5 @@
 """train.py as a user runs it: both models, cross-validation, mistakes, kills."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Stage 2 as a user runs it: bad files among good ones (kills: test_kills.py, two jobs: test_compute_metrics.py)."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

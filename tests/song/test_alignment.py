@@ -1,7 +1,5 @@
 """scow.song.alignment: times for lyrics without times, from invented segments of a transcript."""
 
-from __future__ import annotations
-
 import pytest
 
 from scow.errors import UserError

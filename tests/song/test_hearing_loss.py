@@ -1,7 +1,5 @@
 """scow.song.hearing_loss: against pyclarity itself and the demo's files, levels, the cache."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from helpers import DEMO

@@ -1,7 +1,5 @@
 """scow.song.msbg: equal to plain pyclarity, on the demo song."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from helpers import DEMO

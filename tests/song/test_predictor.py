@@ -1,7 +1,5 @@
 """scow.song.predictor: equal to the stages, which checkpoint is loaded, where it is looked for."""
 
-from __future__ import annotations
-
 import shutil
 
 import numpy as np

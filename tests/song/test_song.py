@@ -1,7 +1,5 @@
 """scow.song.song: an excerpt or a song in one call, with a real Whisper, on the demo song."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from helpers import DEMO

@@ -1,7 +1,5 @@
 """scow.song.audio: any file as stereo at 44.1 kHz."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """scow.song.terminal and scow.song.results: a prediction on a terminal, and as values."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

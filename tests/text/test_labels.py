@@ -1,7 +1,5 @@
 """Hit rates and word labels: cases worked out by hand, and the official correctness."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Normalisation of words: cases worked out by hand, and the challenge's prompts."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """scow.training.cross_validation: held-out groups, places of scores and words, figures against a second computation."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import ClassVar
 

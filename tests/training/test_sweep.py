@@ -1,7 +1,5 @@
 """train.py -m: one folder per run, one table, failed runs, runs that are done."""
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path

@@ -1,7 +1,5 @@
 """scow.training.train: configs, training tables, checkpoints of the word model, cross-validation of a config."""
 
-from __future__ import annotations
-
 import dataclasses
 from pathlib import Path
 
