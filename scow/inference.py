@@ -193,9 +193,10 @@ def _infer_split(config: InferConfig, model: Model, facts: dict[str, Any], split
         lines = zip(inputs.signals, scores, *ends, strict=True)
         rows = [(signal, *(f"{value:.6f}" for value in values)) for signal, *values in lines]
         write_rows(details[1], [("signal", "score", "low", "high"), *rows])
-    labelled, truth = inputs.labelled.numpy(), to_scores(inputs.target.double().numpy())
+    labelled = inputs.labelled.numpy()
     points = scores if options.scale_to_percentage else scores * PERCENT
-    found = agreement(points[labelled], truth[labelled]) if labelled.any() else None
+    truth = to_scores(inputs.target.double().numpy()[labelled])
+    found = agreement(points[labelled], truth) if labelled.any() else None
     trained_on = facts.get("trained_on") == fingerprint(inputs.signals)
     return SplitScores(split, path, scores, found, trained_on, details, form, tuple(notes))
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from scow.errors import expect
 from scow.models.config import TrainOptions
 from scow.models.inputs import ModelInput
 from scow.models.intervals import interval
@@ -91,6 +92,10 @@ class Model(ABC):
 
 
 def to_scores(correctness: np.ndarray, *, clamp: bool = True, percentage: bool = True) -> np.ndarray:
-    """Scores from predicted correctness: clamped to 0-1, then in points of 0-100."""
+    """Scores from predicted correctness: clamped to 0-1, then in points of 0-100; UserError where one is not finite."""
+    finite = np.isfinite(correctness).all()
+    expect(
+        finite, "model", "finite predictions", "NaN or infinity; its weights are damaged, or made for other features"
+    )
     clamped = np.clip(correctness, 0.0, 1.0) if clamp else correctness
     return clamped * PERCENT if percentage else clamped

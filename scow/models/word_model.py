@@ -143,10 +143,16 @@ class WordModel(Model):
             expect(prior.identities.dtype == np.int64, "prior.identities", "int64", prior.identities.dtype)
             vectors += [[prior.dense_weights, prior.dense_mean, prior.dense_scale]]
             vectors += [[prior.identities, prior.identity_weights]]
+            ascending = (prior.identities[1:] > prior.identities[:-1]).all()
+            expect(ascending, "prior.identities", "ascending numbers", "another order")
         for arrays in vectors:
             found = [array.shape for array in arrays]
             expect({len(shape) for shape in found} == {1} and len({*found}) == 1, "weights", "vectors of a size", found)
+        scales = [one.scale for one in regressions.values()] + ([prior.dense_scale] if prior else [])
+        expect(all((scale > 0).all() for scale in scales), "scale", "positive numbers", "others")
         expect(quantiles is None or quantiles.shape == (3, 99), "interval.quantiles", "shape (3, 99)", "another")
+        rising = quantiles is None or ((quantiles >= 0) & (np.diff(quantiles, prepend=0) >= 0)).all()
+        expect(rising, "interval.quantiles", "rising from 0", "others")
         return cls(config, feature_cols, regressions, prior, quantiles)
 
 

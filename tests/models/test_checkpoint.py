@@ -175,13 +175,20 @@ def test_load_refuses_other_content(tmp_path, saved, config, words):
     refused(tmp_path / "model.pt", words, config)
 
 
-@pytest.mark.parametrize("part", ["full.mean", "prior.dense_scale", "prior.identities"])
-def test_load_refuses_a_word_model_of_other_shapes_and_types(tmp_path, part):
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        *[(part, lambda tensor: tensor[:1]) for part in ("full.mean", "prior.dense_scale")],
+        *[(part, lambda tensor: 0 * tensor) for part in ("full.scale", "prior.dense_scale")],
+        *[("prior.identities", change) for change in (torch.Tensor.double, lambda tensor: tensor.flip(0))],
+        ("interval.quantiles", lambda tensor: tensor.flip(1)),
+    ],
+)
+def test_load_refuses_a_word_model_of_other_shapes_types_and_values(tmp_path, part, change):
     whole = torch.load(ROOT / "checkpoints" / "lite" / "model.pt", weights_only=True)
-    tensor = whole["state_dict"][part]
-    whole["state_dict"][part] = tensor.double() if part == "prior.identities" else tensor[:1]
-    torch.save(whole, tmp_path / "model.pt")
-    refused(tmp_path / "model.pt", "fits the config", WORD, ("tiny.en",))
+    whole["state_dict"][part] = change(whole["state_dict"][part])
+    torch.save(whole | {"sha256": None}, tmp_path / "model.pt")
+    refused(tmp_path / "model.pt", "fits the config.*(shape|size|int64|positive|rising|ascending)", WORD, ("tiny.en",))
 
 
 @pytest.mark.parametrize("new_format", [True, False])
