@@ -13,7 +13,6 @@ from scow.metrics import (
     agreement,
     bias,
     bootstrap_estimates,
-    equal_bins,
     group_standard_error,
     kendall,
     pearson,
@@ -79,11 +78,6 @@ def test_unusable_lists_are_refused(function, scores, truth):
         function(scores, truth)
 
 
-def test_roc_auc_of_one_class_is_refused():
-    with pytest.raises(ValueError, match="expected hits and misses"):
-        roc_auc([0.2, 0.3], [1, 1])
-
-
 def test_bootstrap_against_plain_loop():
     """Same draws, resamples written out signal by signal."""
     rng = np.random.default_rng(7)
@@ -124,12 +118,3 @@ def test_bootstrap_of_undefined_statistics():
     assert half == Estimate(pytest.approx(-1)) or (half.low, half.high) == pytest.approx((-1, -1))
     one_group = estimate([1, 2, 4], [0, 0, 0], ["a"] * 3)["rmse"]
     assert (one_group.error, one_group.low) == pytest.approx((0.0, one_group.value), abs=1e-12)
-
-
-def test_bins_have_equal_size_in_order():
-    values = np.random.default_rng(0).random(47)
-    bins = equal_bins(values)
-    assert sorted(np.concatenate(bins)) == list(range(47))
-    assert {len(members) for members in bins} == {4, 5}
-    assert all(values[one].max() <= values[other].min() for one, other in itertools.pairwise(bins))
-    assert [members.tolist() for members in equal_bins([3, 1], 10)] == [[1], [0]]

@@ -11,10 +11,13 @@ import yaml
 from corpus import Corpus, edit_channels, make_corpus
 from helpers import MODELS, ROOT
 
+from scow.data.audio import read_stereo, resample_poly
 from scow.data.feature_config import MetricOptions, WhisperOptions, read_feature_config
 from scow.data.provenance import read_provenance, write_provenance
 from scow.data.tables import BASE_COLUMNS, DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, METRIC_COLUMNS, read_table, write_table
 from scow.errors import UserError
+from scow.features.dnsmos import Dnsmos
+from scow.features.intrusive import intrusive_metrics
 from scow.features.runner import (
     StageResult,
     add_transcripts,
@@ -104,6 +107,17 @@ def test_add_transcripts_to_those_of_earlier_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_metrics_are_those_of_the_channel(measured: Corpus) -> None:
+    reference = resample_poly(read_stereo(measured.unprocessed("0001")).mono)
+    for path, samples in zip(measured.tables, read_stereo(measured.signal("0001")).samples, strict=True):
+        rows = read_table(path).set_index("signal").loc["0001", list(METRIC_COLUMNS)]
+        expected = intrusive_metrics(reference, resample_poly(samples)) | Dnsmos()(samples)
+        assert rows.iloc[0].to_dict() == pytest.approx(expected, abs=1e-6)
+    left, right = (read_table(path).set_index("signal").loc["0002", list(METRIC_COLUMNS)] for path in measured.tables)
+    pd.testing.assert_frame_equal(left, right)  # the channels are identical
+
+
+@pytest.mark.slow
 def test_one_group_of_metrics_then_both(fresh: Corpus, measured: Corpus, tmp_path: Path) -> None:
     corpus = fresh.copy(tmp_path / "c")
     measure(corpus, dns=False)
@@ -173,36 +187,36 @@ def test_provenance_and_what_is_refused(measured: Corpus, tmp_path: Path) -> Non
     assert (corpus.bytes(), corpus.partial) == (before, [])
 
 
-def test_options_and_models_of_the_config(tmp_path: Path) -> None:
-    entry = {"name": "x", "split": "x", "channel": "left", "csv_path": "t.csv", "signal_dir": "s"}
-    path = tmp_path / "c.yaml"
-
-    def models(given: object) -> list[tuple[str, str]]:
-        whisper = {"model_dir": "w", "batchsize": 2, "models": given}
-        content = {"datasets": [entry], "whisper": whisper, "metrics": {"dnsmos": 1}}
-        path.write_text(yaml.safe_dump(content), encoding="utf-8")
-        return [(model.column, model.openai_name) for model in configured_models(read_feature_config(path))]
-
-    (tmp_path / "w").mkdir()
-    (tmp_path / "w" / "base.pt").touch()
-    good: list[tuple[object, list[tuple[str, str]]]] = [
-        (["tiny.en", "openai/whisper-large"], [("tiny.en", "tiny.en"), ("large", "large-v1")]),
-        (["large-v1", "turbo"], [("large", "large-v1"), ("large-v3-turbo", "large-v3-turbo")]),
-        (["w\\base.pt"], [("base", "base")]),
-        ({"small": "w/base.pt"}, [("small", "small")]),
-    ]
-    for given, expected in good:
-        assert models(given) == expected
-    bad: list[tuple[object, str]] = [
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        (["tiny.en", "openai/whisper-large"], {"tiny.en": "tiny.en", "large": "large-v1"}),
+        (["large-v1", "turbo"], {"large": "large-v1", "large-v3-turbo": "large-v3-turbo"}),
+        (["w\\base.pt"], {"base": "base"}),
+        ({"small": "w/base.pt"}, {"small": "small"}),
         (["tiny", "openai/whisper-tiny"], "found tiny twice"),
         (None, "found none"),
         ([3], "found .*3"),
         ({"base": "tiny"}, "column base expects the model base"),
         (["w/gone.pt"], r"expected the weights .*gone\.pt"),
-    ]
-    for given, found in bad:
-        with pytest.raises(UserError, match=rf"whisper\.models: .*{found}"):
-            models(given)
-    config = read_feature_config(path)
-    assert config.unknown == ("whisper.batchsize", "metrics.dnsmos")
-    assert len(configured_models(read_feature_config(ROOT / "feature_config.yaml"))) == 12
+    ],
+)
+def test_models_of_the_config(tmp_path: Path, models: object, expected: object) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "base.pt").touch()
+    entry = {"name": "x", "split": "x", "channel": "left", "csv_path": "t.csv", "signal_dir": "s"}
+    content = {"datasets": [entry], "whisper": {"model_dir": "w", "models": models}}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    config = read_feature_config(tmp_path / "c.yaml")
+    if isinstance(expected, str):
+        with pytest.raises(UserError, match=rf"whisper\.models: .*{expected}"):
+            configured_models(config)
+    else:
+        assert {model.column: model.openai_name for model in configured_models(config)} == expected
+
+
+def test_shipped_config_has_twelve_models_and_unknown_keys_are_noted(tmp_path: Path) -> None:
+    shipped = (ROOT / "feature_config.yaml").read_text(encoding="utf-8")
+    (tmp_path / "c.yaml").write_text(shipped.replace("batch_size:", "batchsize:"), encoding="utf-8")
+    config = read_feature_config(tmp_path / "c.yaml")
+    assert (len(configured_models(config)), config.unknown) == (12, ("whisper.batchsize",))

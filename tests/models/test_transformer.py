@@ -72,16 +72,6 @@ def test_predict_in_parts_without_dropout_or_clamping():
 
 
 @pytest.mark.slow
-def test_fit_leaves_its_input_and_torchs_generator():
-    inputs = invented()
-    before = {name: getattr(inputs, name).clone() for name in ("features", "n_rows", "hearing_loss", "target")}
-    state = torch.random.get_rng_state()
-    assert not same_weights(fit(inputs, 7), fit(inputs, 8))
-    assert torch.equal(torch.random.get_rng_state(), state)
-    assert all(torch.equal(getattr(inputs, name), value) for name, value in before.items())
-
-
-@pytest.mark.slow
 def test_fit_returns_weights_of_best_epoch():
     inputs = invented(noise=0.5)
     seen: list[Epoch] = []

@@ -2,9 +2,8 @@
 
 import io
 import sys
-import time
 
-from scow.cli import Progress, run_script
+from scow.cli import run_script
 from scow.errors import UserError
 
 
@@ -23,19 +22,3 @@ def test_run_script_shows_control_characters_and_what_the_encoding_lacks(monkeyp
             stream.flush()
             line = start + shown + r" \x1b[2J\x1b]0;title\x07 " + r"\x9b31m \udcff"
             assert stream.buffer.getvalue().decode(encoding) == line + "\n"
-
-
-def test_progress_is_a_bar_on_a_terminal_and_a_line_every_30_s_in_a_log(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    terminal, log = io.StringIO(), io.StringIO()
-    terminal.isatty = lambda: True
-    for stream in (terminal, log):
-        now[0] = 0.0
-        monkeypatch.setattr(sys, "stderr", stream)
-        progress = Progress()
-        for done in (1, 2, 3, 4):
-            now[0] += 16.0
-            progress("transcribing", done, 4)
-    assert "\rtranscribing: 100%" in terminal.getvalue()
-    assert log.getvalue() == "transcribing: 2/4, 32 s\ntranscribing: 4/4, 64 s\n"

@@ -1,6 +1,5 @@
 """train.py as a user runs it: both models, cross-validation, mistakes, kills."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -70,17 +69,6 @@ train: {{save_dir: "${{exp_name}}", epochs: 3, folds: 1}}
     assert files(folder) == ["config.yaml", "model.json", "model.pt", "train_log.csv"]
     assert (folder / "config.yaml").read_text(encoding="utf-8") == text
     assert files(tmp_path) == ["mine", "t_l.csv", "t_r.csv"]
-
-
-def test_train_cross_validation(tmp_path):
-    options = ["cv=true", "cross_validation.folds=3", "cross_validation.repeats=2", "seed=7", "train.epochs=2"]
-    done = run_script("train.py", *train_arguments(tmp_path), "train.save_dir=out", *options, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert files(tmp_path / "out") == ["cross_validation.json"]
-    figures = json.loads((tmp_path / "out" / "cross_validation.json").read_text(encoding="utf-8"))
-    assert (figures["folds"], figures["seeds"], figures["grouped_by"]) == (3, [7, 8], "prompt")
-    assert f"repeat 2: RMSE {figures['repeats'][1]['rmse']:.2f}, r " in done.stdout
-    assert f"mean of 2 repeats of 3 folds by prompt: RMSE {figures['rmse']:.2f}, r " in done.stdout
 
 
 @pytest.mark.parametrize(
