@@ -1,14 +1,14 @@
-"""Predict how many words of a song a listener catches, and which are lost.
-
-python predict.py song.flac --lyrics "do you know i am truly alone"
-python predict.py song.mp3 --lyrics song.lrc --hearing-loss all --html report.html
-"""
+"""Predict how many words of a song, or of each song of a folder, a listener catches, and which are lost."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from scow.song.song import PredictOptions
 
 HERE = Path(__file__).resolve().parent
 HEARING_LOSSES = {
@@ -17,18 +17,30 @@ HEARING_LOSSES = {
     "moderate": ("Moderate",),
     "all": ("No Loss", "Mild", "Moderate"),
 }
+EXAMPLES = """\
+  python predict.py line.wav --lyrics "do you know i am truly alone"
+  python predict.py song.mp3 --lyrics song.lrc --hearing-loss all --html report.html
+  python predict.py songs/ --lyrics lyrics/ --csv scores.csv --html pages/ --jobs 4
+"""
 
 
 def main() -> int:
     """Parse the options, predict, print."""
-    parser = argparse.ArgumentParser(description="Predict how many words of a song a listener catches.")
+    parser = argparse.ArgumentParser(
+        description="Predict how many words of a song a listener catches.",
+        epilog=f"examples:\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
-        "audio", type=Path, metavar="AUDIO", help="FLAC, WAV, MP3, M4A, Opus, video …; mono or stereo, any rate"
+        "audio",
+        type=Path,
+        metavar="AUDIO",
+        help="FLAC, WAV, MP3, M4A, Opus, video …; mono or stereo, any rate; or a folder of songs",
     )
     parser.add_argument(
         "--lyrics",
-        required=True,
-        help="the words themselves, or a file: LRC, SRT, WebVTT, or text without times (then they are approximate)",
+        help="the words themselves, or a file: LRC, SRT, WebVTT, or text without times (then they are approximate); "
+        "for a folder, the folder of lyrics with the songs' names (default: the same)",
     )
     parser.add_argument(
         "--hearing-loss",
@@ -53,7 +65,11 @@ def main() -> int:
         "--cache-dir", type=Path, default=HERE / "build" / "hearing_loss", help="folder that keeps simulations"
     )
     parser.add_argument("--json", action="store_true", help="print everything as JSON instead of text")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="also write a report for a browser")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="also write a report for a browser; for a folder of songs, a folder"
+    )
+    parser.add_argument("--csv", type=Path, metavar="FILE", help="table of scores of a folder of songs")
+    parser.add_argument("--jobs", type=int, metavar="N", help="processes for a folder of songs (default: 1)")
     parser.add_argument("--no-audio", action="store_true", help="leave the audio of the lines out of the report")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="also write the report's figures, as PDF and SVG")
     return predict(parser.parse_args())
@@ -64,6 +80,7 @@ def predict(given: argparse.Namespace) -> int:
     import json
 
     from scow.cli import Progress, report_failures
+    from scow.errors import expect
     from scow.io import check_outputs
     from scow.song.predictor import Predictor
     from scow.song.report import write_song_figures, write_song_report
@@ -79,6 +96,11 @@ def predict(given: argparse.Namespace) -> int:
         keep_audio=listen,
         word_times=listen or given.json,
     )
+
+    if given.audio.is_dir():
+        return predict_songs(given, options)
+    expect(given.lyrics is not None, "--lyrics", "the words or a file", "none")
+    expect(given.csv is None and given.jobs is None, "AUDIO", "a folder, for --csv and --jobs", given.audio)
 
     def load() -> Predictor:
         return Predictor.load(given.checkpoint, model_dir=given.model_dir, device=given.device)
@@ -99,6 +121,34 @@ def predict(given: argparse.Namespace) -> int:
         print(f"wrote {given.figures}", file=sys.stderr)
     failed = [(f"{clock(line.start_s)} {line.lyrics}", line.reason) for line in song.failed]
     return report_failures(failed, f"of {len(song.lines) + len(failed)} lines could not be predicted")
+
+
+def predict_songs(given: argparse.Namespace, options: PredictOptions) -> int:
+    """Predict a folder of songs and print the score of each."""
+    from scow.cli import Progress, aligned, report_failures
+    from scow.errors import expect
+    from scow.song.folder import predict_folder
+
+    expect(given.csv is not None, "--csv", "a file for the scores of a folder of songs", "none")
+    expect(not given.json and not given.figures, "AUDIO", "one song, for --json and --figures", given.audio)
+    scores, failures = predict_folder(
+        given.audio,
+        Path(given.lyrics or given.audio),
+        given.csv,
+        options,
+        checkpoint=given.checkpoint,
+        model_dir=given.model_dir,
+        device=given.device,
+        jobs=given.jobs or 1,
+        pages=given.html,
+        progress=Progress("songs", seconds_between_lines=0.0),
+    )
+    rows = [(song, *(f"{score:.1f}" for score in of_song)) for song, *of_song in scores.itertuples()]
+    print(aligned([("song", *options.hearing_losses), *rows]))
+    for path in (given.csv, given.html):
+        if path:
+            print(f"wrote {path}", file=sys.stderr)
+    return report_failures(failures, "songs or lines could not be predicted")
 
 
 if __name__ == "__main__":

@@ -79,13 +79,14 @@ def report_failures(
 
 
 class Progress:
-    """Shows on standard error how far work is: a bar on a terminal; in a log a line every 30 s.
+    """Shows on standard error how far work is: a bar on a terminal; in a log a line every 30 s, with the time left.
 
     With a unit, a log also gets a line at the end.
     """
 
-    def __init__(self, unit: str = "") -> None:
+    def __init__(self, unit: str = "", seconds_between_lines: float = SECONDS_BETWEEN_LINES) -> None:
         self._unit = f" {unit}" if unit else ""
+        self._between_s = seconds_between_lines
         self._label = ""
         self._bar: Any = None
         self._began = self._spoke = time.monotonic()
@@ -101,8 +102,10 @@ class Progress:
             self._bar = tqdm(total=total, desc=label, unit=self._unit, disable=not sys.stderr.isatty())
         self._bar.update(done - self._bar.n)
         now = time.monotonic()
-        if self._bar.disable and (now - self._spoke > SECONDS_BETWEEN_LINES or (self._unit and done == total)):
-            print(f"{label}: {done}/{total}{self._unit}, {now - self._began:.0f} s", file=sys.stderr, flush=True)
+        if self._bar.disable and (now - self._spoke > self._between_s or (self._unit and done == total)):
+            spent_s = now - self._began
+            left = f", {spent_s / done * (total - done):.0f} s left" if done < total else ""
+            print(f"{label}: {done}/{total}{self._unit}, {spent_s:.0f} s{left}", file=sys.stderr, flush=True)
             self._spoke = now
         if done == total:
             self._bar.close()

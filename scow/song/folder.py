@@ -1,0 +1,212 @@
+"""Folders of songs: one table of scores, and a page per song.
+
+1. Songs are the files of a folder with an ending of `AUDIO`. The lyrics of a song have its name and an ending of
+   `LYRICS`, the first of these that is there; they are in the same folder or in another one.
+2. Each song is predicted by itself (`scow.song.song.predict_song`). What fails is listed, and the others go on.
+3. The table has a row per song, line and hearing loss (`COLUMNS`), and is written whole after each song. It replaces
+   rows of the same song, hearing loss, level and checkpoint; all others stay.
+4. A song that the table has with these is not computed again, unless its audio or lyrics are newer than the table, or
+   its page is missing. So a killed run goes on where it was.
+5. The index has the mean score of each song of the folder that the table has, the lowest first.
+
+A line that could not be predicted has a reason and no score. File names that are no UTF-8 are written with escapes.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+from urllib.parse import quote
+
+import pandas as pd
+from markupsafe import Markup
+
+from scow.data.tables import write_table
+from scow.errors import UserError, expect
+from scow.features.engine import DIED, open_engine
+from scow.io import check_outputs, locked, reading
+from scow.reports.render import render, write_text
+from scow.song.hearing_loss import Progress
+from scow.song.predictor import Predictor
+from scow.song.report import write_song_report
+from scow.song.results import ExcerptPrediction, FailedLine, SongPrediction
+from scow.song.song import PredictOptions, predict_song
+
+AUDIO = (
+    *(".aac", ".ac3", ".aif", ".aiff", ".ape", ".au", ".avi", ".caf", ".flac", ".flv", ".m4a", ".m4v", ".mka", ".mkv"),
+    *(".mov", ".mp3", ".mp4", ".mpg", ".oga", ".ogg", ".opus", ".ts", ".tta", ".wav", ".webm", ".wma", ".wv"),
+)
+LYRICS = (".lrc", ".srt", ".vtt", ".txt")
+KEY = ["file", "hearing_loss", "level_db_spl", "checkpoint"]
+COLUMNS = [
+    *("file", "line", "start_s", "end_s", "lyrics", "hearing_loss", "level_db_spl", "n_words"),
+    *("score", "low", "high", "checkpoint", "reason"),
+]
+Loaded = tuple[str | Path | None, Path | None, str]  # checkpoint, folder of Whisper weights, device
+Failures = list[tuple[str, str]]  # song or line, reason
+
+
+def predict_folder(
+    folder: Path,
+    lyrics: Path,
+    csv: Path,
+    options: PredictOptions,
+    *,
+    checkpoint: str | Path | None = None,
+    model_dir: Path | None = None,
+    device: str = "auto",
+    jobs: int = 1,
+    pages: Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[pd.DataFrame, Failures]:
+    """Predict the songs of a folder with the lyrics of a folder; write the table and, to the folder `pages`, the pages.
+
+    Returns the mean scores, a row per song and a column per hearing loss, and what failed. The checkpoint is that of
+    `Predictor.load`; each of several jobs loads it.
+    """
+    options.validate()
+    songs, failures = pair_with_lyrics(folder, lyrics)
+    page_of = {audio: pages / f"{shown(audio)}.html" for audio in songs} if pages else {}
+    index = [pages / "index.html"] if pages else []
+    outputs = [(page, "a report", b"<!doctype html>") for page in [*page_of.values(), *index]]
+    check_outputs([(csv, "scores", b"(\xef\xbb\xbf)?file,line,"), *outputs], [*songs, *songs.values()])
+    name = Predictor.load(checkpoint, model_dir=model_dir, device=device).name
+    keys = {
+        audio: {(shown(audio), loss, _level(loss, options), name) for loss in options.hearing_losses} for audio in songs
+    }
+    predict = partial(
+        _predict, options=replace(options, jobs=1) if jobs > 1 else options, loaded=(checkpoint, model_dir, device)
+    )
+    with open_engine(jobs) as engine, locked([csv]):
+        table = read_song_table(csv) if csv.exists() else pd.DataFrame(columns=COLUMNS)
+        there = set(_keys(table))
+        tasks = [
+            (audio, words, page_of.get(audio))
+            for audio, words in songs.items()
+            if not keys[audio] <= there or _is_newer((audio, words), csv) or not page_of.get(audio, csv).exists()
+        ]
+        for done, (i, result) in enumerate(engine.map(predict, tasks), start=1):
+            if isinstance(result, pd.DataFrame):
+                others = table[~_keys(table).isin(_keys(result))]
+                table = pd.concat([others, result]).sort_values("file", kind="stable")
+                write_table(table, csv)
+            else:
+                failures.append((shown(tasks[i][0]), result or DIED))
+            if progress:
+                progress("predicting", done, len(tasks))
+    table = table[_keys(table).isin(set().union(*keys.values()))]
+    failures += _failed_lines(table)
+    with reading(csv, "a table of scores"):
+        scores = mean_scores(table, options.hearing_losses)
+    for path in index:
+        links = [Markup('<a href="{}">{}</a>').format(f"{quote(song)}.html", song) for song in scores.index]
+        write_text(path, render("songs.html.j2", scores=scores.set_axis(links), failures=failures))
+    return scores, failures
+
+
+def pair_with_lyrics(folder: Path, lyrics: Path) -> tuple[dict[Path, Path], Failures]:
+    """The songs of a folder, at least one, with their lyrics files, and songs that have none."""
+    expect(lyrics.is_dir(), "--lyrics", f"a folder, as {folder} is one", lyrics)
+    songs = sorted(path for path in folder.iterdir() if _ending(path) in AUDIO)
+    expect(songs, folder, f"songs ({', '.join(AUDIO)})", "none")
+    texts = {(_stem(path), _ending(path)): path for path in lyrics.iterdir()}
+    found, missing = {}, []
+    for song in songs:
+        words = [texts[_stem(song), ending] for ending in LYRICS if (_stem(song), ending) in texts]
+        if words:
+            found[song] = words[0]
+        else:
+            missing.append(
+                (shown(song), f"expected lyrics {_stem(song)}.lrc, .srt, .vtt or .txt in {lyrics}, found none")
+            )
+    return found, missing
+
+
+def _stem(path: Path) -> str:
+    return unicodedata.normalize("NFC", path.stem)  # macOS writes letters and accents apart
+
+
+def _ending(path: Path) -> str:
+    """Of a file's name in lower case; none of folders and hidden files."""
+    return path.suffix.lower() if path.is_file() and not path.name.startswith(".") else ""
+
+
+def shown(path: Path) -> str:
+    """A file's name as the table has it."""
+    return path.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _is_newer(paths: Sequence[Path], other: Path) -> bool:
+    return any(path.stat().st_mtime > other.stat().st_mtime for path in paths)
+
+
+def _level(hearing_loss: str, options: PredictOptions) -> str:
+    """Level of the song in a simulation; empty without one."""
+    return f"{options.level_db_spl:g}" if hearing_loss in options.simulated else ""
+
+
+def _keys(table: pd.DataFrame) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(table[KEY])
+
+
+def _predict(task: tuple[Path, Path, Path | None], options: PredictOptions, loaded: Loaded) -> pd.DataFrame | str:
+    """Rows of a song, whose page is written, or the reason why there are none."""
+    audio, lyrics, page = task
+    checkpoint, model_dir, device = loaded
+    load = partial(Predictor.load, checkpoint, model_dir=model_dir, device=device)
+    try:
+        song = predict_song(audio, lyrics, options, predictor=load)
+        if page:
+            write_song_report(page, song)
+    except (UserError, OSError) as error:
+        return str(error)
+    return song_table(song, shown(audio), options)
+
+
+def song_table(song: SongPrediction, file: str, options: PredictOptions) -> pd.DataFrame:
+    """Rows of a song, in the order of its lines; all cells are text."""
+    rows: list[Mapping[str, str]] = []
+    lines: list[ExcerptPrediction | FailedLine] = [*song.lines, *song.failed]
+    for number, line in enumerate(sorted(lines, key=attrgetter("start_s")), start=1):
+        for name in song.hearing_losses:
+            row = dict.fromkeys(COLUMNS, "") | {"file": file, "line": str(number), "lyrics": line.lyrics}
+            row |= {"hearing_loss": name, "level_db_spl": _level(name, options), "checkpoint": song.checkpoint}
+            numbers: dict[str, float] = {"start_s": line.start_s}
+            if isinstance(line, FailedLine):
+                row["reason"] = line.reason
+            else:
+                found = line.at(name)
+                numbers |= {"end_s": line.end_s, "n_words": len(found.words)}
+                numbers |= {"score": found.score, "low": found.low, "high": found.high}
+            rows.append(row | {column: str(round(value, 4)) for column, value in numbers.items()})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def read_song_table(path: Path) -> pd.DataFrame:
+    """A table of `predict_folder`; all cells are text."""
+    with reading(path, "scores of songs"):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+    expect(
+        list(table) == COLUMNS, path, f"the columns {', '.join(COLUMNS)}", f"{', '.join(table.columns)}; move it away"
+    )
+    return table
+
+
+def mean_scores(table: pd.DataFrame, hearing_losses: Sequence[str]) -> pd.DataFrame:
+    """Mean score of each song with each hearing loss, lines weighted by their words; the lowest last one first."""
+    scored = table[table["score"] != ""].astype({"score": float, "n_words": float})
+    sums = scored.assign(score=scored["score"] * scored["n_words"]).groupby(["file", "hearing_loss"])
+    totals = sums[["score", "n_words"]].sum()
+    means = (totals["score"] / totals["n_words"]).reset_index(name="mean")
+    by_song = means.pivot_table("mean", "file", "hearing_loss").reindex(columns=list(hearing_losses))
+    return by_song.sort_values(hearing_losses[-1])
+
+
+def _failed_lines(table: pd.DataFrame) -> Failures:
+    failed = table[table["reason"] != ""].drop_duplicates(["file", "line"])
+    lines = zip(failed["file"], failed["line"], failed["lyrics"], failed["reason"], strict=True)
+    return [(f"{file}, line {line}, {lyrics}", reason) for file, line, lyrics, reason in lines]
