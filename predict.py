@@ -58,6 +58,13 @@ def main() -> int:
         metavar="DB",
         help="level of the song in the simulation (default: 65)",
     )
+    parser.add_argument(
+        "--cuts",
+        type=int,
+        default=5,
+        metavar="N",
+        help="of each line of a song, to average over (default: 5; 1 is fast)",
+    )
     parser.add_argument("--checkpoint", help="name or folder (default: the best whose Whisper models are on disk)")
     parser.add_argument("--model-dir", type=Path, help="folder of Whisper weights (default: models)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
@@ -93,6 +100,7 @@ def predict(given: argparse.Namespace) -> int:
         already_simulated=given.already_simulated,
         level_db_spl=given.level_db_spl,
         cache_dir=given.cache_dir,
+        cuts=given.cuts,
         keep_audio=listen,
         word_times=listen or given.json,
     )

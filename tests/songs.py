@@ -23,7 +23,7 @@ SHARES = {"No Loss": (0.9, 0.8, 0.7, 0.2), "Mild": (0.7, 0.3, 0.6, 0.1), "Modera
 def severity(name: str, lyrics: str, share: float) -> HearingLossPrediction:
     words = tuple(WordProbability(word, share) for word in lyrics.split())
     heard = (ChannelTranscript("tiny.en", "left", f"heard {lyrics}"), ChannelTranscript("tiny.en", "right", ""))
-    return HearingLossPrediction(name, 100 * share, 50 * share, 50 + 50 * share, words, heard)
+    return HearingLossPrediction(name, 100 * share, 50 * share, 50 + 50 * share, 5.0, share > 0.1, words, heard)
 
 
 def song(

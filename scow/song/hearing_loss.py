@@ -34,7 +34,7 @@ from typing import Any
 import joblib
 import numpy as np
 
-from scow.data.audio import FILE_RATE_HZ, MAX_DURATION_S, ONE_BIT, StereoSignal, level_dbfs
+from scow.data.audio import FILE_RATE_HZ, ONE_BIT, StereoSignal, level_dbfs
 from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError
 from scow.features.engine import open_engine
@@ -42,7 +42,6 @@ from scow.features.engine import open_engine
 SIMULATED = HEARING_LOSSES[1:]
 DEFAULT_LEVEL_DB_SPL = 65.0  # conversation, quiet listening to music
 VERSION = 2  # of what is computed here; part of the cache's key, with that of pyclarity
-MAX_SAMPLES = int(MAX_DURATION_S * FILE_RATE_HZ)
 SECONDS_PER_PROCESS = 60.0  # of one channel: computing less takes no longer than starting a process
 INSTALL = "pip install 'pyclarity>=0.9,<0.10' (it needs Python 3.11 or newer)"
 
@@ -88,7 +87,7 @@ def simulate(
     for name in hearing_losses:
         stereo = [_stereo([simulated.get((name, key)) for key in both]) for both in keys]
         back = 10 ** ((level - level_dbfs(np.concatenate(stereo, axis=1))) / 20)
-        levelled = [(back * samples[:, :MAX_SAMPLES]).astype(np.float32) for samples in stereo]
+        levelled = [(back * samples).astype(np.float32) for samples in stereo]
         results[name] = [StereoSignal(samples, FILE_RATE_HZ) for samples in levelled]
     return results
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from scow.config import as_section, read_config
 from scow.data.audio import CHANNELS, StereoSignal, resample_sinc
-from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, WHISPER_COLUMNS
+from scow.data.tables import DNSMOS_COLUMNS, HEARING_LOSSES, INTRUSIVE_COLUMNS, WHISPER_COLUMNS
 from scow.device import resolve_device
 from scow.errors import SignalError, UserError, expect, nearest
 from scow.features.dnsmos import Dnsmos
@@ -29,14 +29,14 @@ from scow.features.whisper import Segment, Transcriber, Transcript, prompt_word_
 from scow.models.checkpoint import load_checkpoint
 from scow.models.config import model_config
 from scow.models.inputs import Excerpt, input_of
-from scow.models.model import PERCENT, Model, to_scores
+from scow.models.model import Model, to_scores
 from scow.song.hearing_loss import Progress
 from scow.song.results import INTERVAL, ChannelTranscript, HearingLossPrediction, WordProbability
 
 CHANNELS_AT_ONCE = 8
 SHIPPED = ("final", "turbo", "small", "lite")  # the lowest cross-validated RMSE first
-Key = tuple[int, str]  # index of an excerpt, channel
-Transcripts = dict[tuple[str, int, str], Transcript]  # by Whisper column, index of an excerpt, channel
+Key = tuple[int, str]  # index of a cut, channel
+Transcripts = dict[tuple[str, int, str], Transcript]  # by Whisper column, index of a cut, channel
 
 
 @dataclass(frozen=True)
@@ -92,41 +92,56 @@ class Predictor:
         return self._transcriber(self.whisper_columns[-1]).segments(resample_sinc(signal.mono))
 
     def predict(
-        self, excerpts: Sequence[tuple[StereoSignal, tuple[str, ...], str]], *, progress: Progress | None = None
+        self,
+        excerpts: Sequence[tuple[Sequence[StereoSignal], tuple[str, ...], str]],
+        *,
+        progress: Progress | None = None,
     ) -> tuple[HearingLossPrediction, ...]:
-        """Predict excerpts separately: at least one, of at most 30 s; signal, words of the lyrics, hearing loss."""
+        """Predict excerpts separately, at least one: cuts of at most 30 s, words of the lyrics, hearing loss.
+
+        All have the same number of cuts, whose predictions are averaged; transcripts and floor are those of the first.
+        """
+        n_cuts = len(excerpts[0][0])
         channels: dict[Key, np.ndarray] = {}  # that are not silent
-        for i, (signal, _, _) in enumerate(excerpts):
+        for k, signal in enumerate(signal for cuts, _, _ in excerpts for signal in cuts):
             for name in CHANNELS:
                 with suppress(SignalError):
-                    channels[i, name] = signal.channel(name)
+                    channels[k, name] = signal.channel(name)
         transcripts = self._transcribe(channels, progress)
-        features = [
-            Excerpt(words, hearing_loss, self._features(i, words, channels, transcripts))
-            for i, (_, words, hearing_loss) in enumerate(excerpts)
-        ]
-        inputs = input_of(features, self.model.feature_cols)
-        predicted = self.model.predict(inputs)
-        assert predicted.words is not None  # the model predicts words
-        scores = to_scores(predicted.correctness)
-        low, high = self.model.interval(predicted.correctness, inputs.hearing_loss.numpy(), INTERVAL)
-        ends = np.cumsum([len(words) for _, words, _ in excerpts])
-        probabilities = np.split(predicted.words, ends[:-1])
-        return tuple(
-            HearingLossPrediction(
-                hearing_loss=hearing_loss,
-                score=float(scores[i]),
-                low=float(low[i]) * PERCENT,
-                high=float(high[i]) * PERCENT,
-                words=tuple(WordProbability(word, float(p)) for word, p in zip(words, probabilities[i], strict=True)),
-                heard=tuple(
-                    ChannelTranscript(column, name, transcripts[column, i, name].text if (i, name) in channels else "")
-                    for column in self.whisper_columns
-                    for name in CHANNELS
-                ),
+        given = [(words, hearing_loss) for _, words, hearing_loss in excerpts for _ in range(n_cuts)]
+        heard = [Excerpt(*one, self._features(k, one[0], channels, transcripts)) for k, one in enumerate(given)]
+        is_whisper = np.isin(self.model.feature_cols, WHISPER_COLUMNS)
+        unheard = [replace(one, features=np.where(is_whisper, 0, one.features)) for one in heard[::n_cuts]]
+        of_cuts, floors = (self.model.predict(input_of(some, self.model.feature_cols)) for some in (heard, unheard))
+        assert of_cuts.words is not None  # the model predicts words
+        correctness = of_cuts.correctness.reshape(-1, n_cuts).mean(axis=1)
+        hearing_losses = np.array([HEARING_LOSSES.index(name) for _, _, name in excerpts])
+        ends = self.model.interval(correctness, hearing_losses, INTERVAL)
+        points = np.transpose([to_scores(shares) for shares in (correctness, *ends, floors.correctness)]).tolist()
+        of_words = np.split(of_cuts.words, np.cumsum([len(one.words) for one in heard[:-1]]))
+        predictions = []
+        for i, (_, words, hearing_loss) in enumerate(excerpts):
+            cuts = slice(i * n_cuts, (i + 1) * n_cuts)
+            score, low, high, floor = points[i]
+            probabilities = np.mean(of_words[cuts], axis=0).tolist()
+            texts = {
+                (column, name): transcripts[column, i * n_cuts, name].text if (i * n_cuts, name) in channels else ""
+                for column in self.whisper_columns
+                for name in CHANNELS
+            }
+            predictions.append(
+                HearingLossPrediction(
+                    hearing_loss,
+                    score,
+                    low,
+                    high,
+                    floor,
+                    caught=any(np.nan_to_num(one.features[..., is_whisper]).any() for one in heard[cuts]),
+                    words=tuple(map(WordProbability, words, probabilities)),
+                    heard=tuple(ChannelTranscript(*of, text) for of, text in texts.items()),
+                )
             )
-            for i, (_, words, hearing_loss) in enumerate(excerpts)
-        )
+        return tuple(predictions)
 
     def word_times(
         self, signal: StereoSignal, prediction: HearingLossPrediction

@@ -82,13 +82,18 @@ def song_plots(song: SongPrediction) -> dict[str, Plot]:
 def _score_table(song: SongPrediction) -> list[tuple[str, ...]]:
     if len(song.lines) == 1:
         found = song.lines[0].severities
-        header = ("hearing loss", "score", f"{INTERVAL:.0%} of listeners")
-        return [header, *((s.hearing_loss, f"{s.score:.1f}", f"{s.low:.0f} to {s.high:.0f}") for s in found)]
+        header = ("hearing loss", "score", "floor", f"{INTERVAL:.0%} of listeners")
+        return [
+            header,
+            *((s.hearing_loss, f"{s.score:.1f}", f"{s.floor:.1f}", f"{s.low:.0f} to {s.high:.0f}") for s in found),
+        ]
     rows: list[tuple[str, ...]] = []
     for name in song.hearing_losses:
         scores = song.line_scores(name)
-        rows.append((name, *(f"{score:.1f}" for score in (song.score(name), min(scores), max(scores)))))
-    return [("hearing loss", "score", "hardest line", "easiest line"), *rows]
+        rows.append(
+            (name, *(f"{score:.1f}" for score in (song.score(name), song.floor(name), min(scores), max(scores))))
+        )
+    return [("hearing loss", "score", "floor", "lowest line", "highest line"), *rows]
 
 
 def _sounds(song: SongPrediction) -> dict[str, list[str]]:

@@ -51,8 +51,15 @@ class HearingLossPrediction:
     score: float  # 0-100, as low and high
     low: float
     high: float
+    floor: float  # the score of the same words where nothing is heard: what the words alone tell the model
+    caught: bool  # whether Whisper caught any of the words; if not, only the floor is known
     words: tuple[WordProbability, ...]
     heard: tuple[ChannelTranscript, ...]  # by model, the largest last; left then right
+
+    @property
+    def above_floor(self) -> float:
+        """What hearing adds to the score; lines and mixes are ranked by it."""
+        return self.score - self.floor
 
 
 @dataclass(frozen=True)
@@ -102,13 +109,18 @@ class SongPrediction:
         words = [word for line in self.lines for word in line.at(hearing_loss).words]
         return 100 * sum(word.probability for word in words) / len(words)
 
+    def floor(self, hearing_loss: str) -> float:
+        """Mean floor of all lines, weighted likewise."""
+        found = [line.at(hearing_loss) for line in self.lines]
+        return sum(line.floor * len(line.words) for line in found) / sum(len(line.words) for line in found)
+
     def line_scores(self, hearing_loss: str) -> list[float]:
         """Score of each line."""
         return [line.at(hearing_loss).score for line in self.lines]
 
     def hardest(self, hearing_loss: str, n: int = 5) -> tuple[ExcerptPrediction, ...]:
-        """The `n` lines with the lowest scores, the lowest first."""
-        return tuple(sorted(self.lines, key=lambda line: line.at(hearing_loss).score)[:n])
+        """The `n` lines of which the least is heard, compared with what their words alone tell; the hardest first."""
+        return tuple(sorted(self.lines, key=lambda line: line.at(hearing_loss).above_floor)[:n])
 
     def plain(self) -> dict[str, Any]:
         """All but outline and audio, and the scores of the song, as values for JSON, rounded to 4 decimals."""

@@ -5,7 +5,8 @@
    transcript of the song (`scow.song.alignment`).
 3. The song is cut into its lines. Each is an excerpt by itself, as in the challenge.
 4. Each line is simulated with each hearing loss (`scow.song.hearing_loss`).
-5. Each result is predicted (`scow.song.predictor`).
+5. Each result is predicted (`scow.song.predictor`). Transcripts, and so scores, change with where a line is cut: by
+   default five cuts, up to 40 ms earlier or later, are predicted and averaged. An excerpt, whose cut is given, is one.
 6. If asked, words get the times at which they are sung, from the attention of the largest Whisper model, for each line
    as it is, or, where that is not predicted, with the first hearing loss. Words that Whisper did not catch have none.
 
@@ -36,13 +37,16 @@ from scow.data.tables import HEARING_LOSSES, MAX_WORDS
 from scow.errors import UserError, nearest
 from scow.song.alignment import align
 from scow.song.audio import clipped, read_song
-from scow.song.hearing_loss import DEFAULT_LEVEL_DB_SPL, INSTALL, MAX_SAMPLES, SIMULATED, Progress, simulate
+from scow.song.hearing_loss import DEFAULT_LEVEL_DB_SPL, INSTALL, SIMULATED, Progress, simulate
 from scow.song.lyrics_files import Lyrics, TimedLine, check_words, parse_lyrics, read_lyrics, split_long
 from scow.song.predictor import Predictor
 from scow.song.results import ExcerptPrediction, FailedLine, HearingLossPrediction, SongPrediction
 
 LEVEL_RANGE_DB_SPL = (40.0, 90.0)
 OUTLINE_PARTS = 600
+MAX_SAMPLES = int(MAX_DURATION_S * FILE_RATE_HZ)
+SHIFT = int(0.04 * FILE_RATE_HZ)  # of cuts, at most, in samples
+MAX_CUTS = 25
 FILE_NAME = re.compile(r".*\.[a-z][a-z0-9]{1,3}", re.IGNORECASE)
 
 
@@ -55,6 +59,7 @@ class PredictOptions:
     level_db_spl: float = DEFAULT_LEVEL_DB_SPL  # of the song, as it is played to the simulation
     cache_dir: Path | None = None  # folder that keeps simulations; None keeps nothing
     jobs: int | None = None  # processes that simulate; None: one per core, fewer for short songs
+    cuts: int = 5  # of each line of a song, to average over
     keep_audio: bool = False  # whether the result holds the audio of its lines
     word_times: bool = False  # whether the words that Whisper caught get times
 
@@ -72,6 +77,8 @@ class PredictOptions:
             problem = f"already simulated: expected the one hearing loss that is in the file, found {named}"
         elif not low <= self.level_db_spl <= high:
             problem = f"level: expected {low:g} to {high:g} dB SPL, found {self.level_db_spl:g}"
+        elif not 1 <= self.cuts <= MAX_CUTS:
+            problem = f"cuts: expected 1 to {MAX_CUTS}, found {self.cuts}"
         elif self.simulated and importlib.util.find_spec("clarity") is None:
             problem = f"simulating a hearing loss: expected the package pyclarity, found none; {INSTALL}"
         if problem:
@@ -133,12 +140,18 @@ def predict_song(
         more = f" (and so for {len(failed)} lines)" if len(failed) > 1 else ""
         raise UserError(f"{first.lyrics[:40]!r}: {first.reason}{more}")
 
-    cuts = [_cut(signal, line) for line in lines]
-    by_hearing_loss = dict.fromkeys(options.hearing_losses, cuts) | simulate(
-        signal, cuts, options.simulated, options.level_db_spl, options.cache_dir, options.jobs, progress
+    n_cuts = 1 if lines[0].start_s == 0 and lines[0].end_s == duration_s else options.cuts  # an excerpt
+    wider = [_cut(signal, line, SHIFT if n_cuts > 1 else 0) for line in lines]
+    simulated = simulate(
+        signal, wider, options.simulated, options.level_db_spl, options.cache_dir, options.jobs, progress
     )
+    presented = ({} if options.already_simulated else {"No Loss": wider}) | dict.fromkeys(options.hearing_losses, wider)
+    cuts = {
+        name: [_shifted(line, wide, one, n_cuts) for line, wide, one in zip(lines, wider, signals, strict=True)]
+        for name, signals in (presented | simulated).items()
+    }
     excerpts = [
-        (by_hearing_loss[hearing_loss][i], check_words(line.text, "lyrics"), hearing_loss)
+        (cuts[hearing_loss][i], check_words(line.text, "lyrics"), hearing_loss)
         for i, line in enumerate(lines)
         for hearing_loss in options.hearing_losses
     ]
@@ -146,7 +159,7 @@ def predict_song(
     n = len(options.hearing_losses)
     by_line = [predictions[i * n : (i + 1) * n] for i in range(len(lines))]
     for i, line in enumerate(lines if options.word_times else ()):
-        signals = {name: by_hearing_loss[name][i] for name in options.hearing_losses}
+        signals = {name: cuts[name][i][0] for name in options.hearing_losses}
         by_line[i] = _with_word_times(line, signals, by_line[i], predictor)
         if progress:
             progress("timing words", i + 1, len(lines))
@@ -166,7 +179,7 @@ def predict_song(
         failed=tuple(failed),
         notes=(*read.notes, *notes, *_audio_notes(signal)),
         outline=_outline(signal),
-        audio=({} if options.already_simulated else {"No Loss": cuts}) | by_hearing_loss if options.keep_audio else {},
+        audio={name: [of_line[0] for of_line in cuts[name]] for name in cuts if options.keep_audio},
     )
 
 
@@ -227,9 +240,20 @@ def _checked(line: TimedLine, signal: StereoSignal) -> TimedLine | FailedLine:
     return FailedLine(line.start_s, line.text, reason)
 
 
-def _cut(signal: StereoSignal, line: TimedLine) -> StereoSignal:
-    start, end = round(line.start_s * signal.rate_hz), round(line.end_s * signal.rate_hz)
-    return StereoSignal(signal.samples[:, start : min(end, start + MAX_SAMPLES)], signal.rate_hz)
+def _cut(signal: StereoSignal, line: TimedLine, margin: int = 0) -> StereoSignal:
+    """A line, and `margin` samples before and after it, where the song has them."""
+    start, end = (round(at * signal.rate_hz) for at in (line.start_s, line.end_s))
+    return StereoSignal(signal.samples[:, max(0, start - margin) : end + margin], signal.rate_hz)
+
+
+def _shifted(line: TimedLine, wide: StereoSignal, presented: StereoSignal, n_cuts: int) -> list[StereoSignal]:
+    """Cuts of a line from `presented`, which is `wide` or its simulation, some samples longer; the middle one first."""
+    start, end = (round(at * wide.rate_hz) for at in (line.start_s, line.end_s))
+    n_wide, n = wide.samples.shape[1], presented.samples.shape[1]
+    lead, late = min(start, SHIFT) if n_cuts > 1 else 0, n_wide - (end - start)
+    shifts = sorted(np.linspace(-SHIFT, SHIFT, n_cuts) if n_cuts > 1 else [0.0], key=abs)
+    begins = [int(np.clip(lead + shift, 0, late)) for shift in shifts]
+    return [StereoSignal(presented.samples[:, at : at + n - late][:, :MAX_SAMPLES], wide.rate_hz) for at in begins]
 
 
 def _with_word_times(

@@ -1,5 +1,7 @@
 """A prediction as text for a terminal.
 
+The floor of a score is that of the same words where nothing is heard. Hardest lines are those that are least above it.
+
 Where the terminal takes colours, each word gets the colour of its probability (`scow.reports.plots.heat_colour`: dark
 blue is lost, yellow is caught, and lightness follows, for any colour vision). The number is always printed.
 """
@@ -44,8 +46,10 @@ def clock(seconds: float) -> str:
 def _excerpt(song: SongPrediction, width: int, *, colours: bool) -> list[str]:
     """A score per hearing loss, then the transcripts and each word."""
     (line,) = song.lines
-    rows = [f"{'':10} {'score':>5}  {INTERVAL:.0%} of listeners"]
-    rows += [f"{p.hearing_loss:10} {p.score:5.1f}  {p.low:.0f} to {p.high:.0f}" for p in line.severities]
+    rows = [f"{'':10} {'score':>5}  floor  {INTERVAL:.0%} of listeners"]
+    rows += [
+        f"{p.hearing_loss:10} {p.score:5.1f}  {p.floor:5.1f}  {p.low:.0f} to {p.high:.0f}" for p in line.severities
+    ]
     for prediction in line.severities:
         rows += ["", prediction.hearing_loss, *_details(prediction, width, colours=colours)]
     return rows
@@ -54,8 +58,8 @@ def _excerpt(song: SongPrediction, width: int, *, colours: bool) -> list[str]:
 def _song(song: SongPrediction, width: int, *, colours: bool) -> list[str]:
     """Scores of the song, of its lines in time, and the hardest lines."""
     names = song.hearing_losses
-    rows = [f"{'':10} {'score':>5}  of {sum(len(line.severities[0].words) for line in song.lines)} words"]
-    rows += [f"{name:10} {song.score(name):5.1f}" for name in names]
+    rows = [f"{'':10} {'score':>5}  floor  of {sum(len(line.severities[0].words) for line in song.lines)} words"]
+    rows += [f"{name:10} {song.score(name):5.1f}  {song.floor(name):5.1f}" for name in names]
     rows += ["", f"{'time':>7} {''.join(f'{name:>10}' for name in names)}  line"]
     for line in song.lines:
         scores = "".join(f"{line.at(name).score:10.1f}" for name in names)
@@ -64,18 +68,19 @@ def _song(song: SongPrediction, width: int, *, colours: bool) -> list[str]:
     for line in song.hardest(names[-1], min(HARDEST, len(song.lines) - 1)):
         p = line.at(names[-1])
         times = f"{clock(line.start_s)} to {clock(line.end_s)}"
-        rows += ["", f"{times}  score {p.score:.1f} ({p.low:.0f} to {p.high:.0f})"]
+        rows += ["", f"{times}  score {p.score:.1f} ({p.low:.0f} to {p.high:.0f}), floor {p.floor:.1f}"]
         rows += _details(p, width, colours=colours)
     return rows
 
 
 def _details(prediction: HearingLossPrediction, width: int, *, colours: bool) -> list[str]:
     """Transcripts of both channels, and the words."""
+    warning = [] if prediction.caught else ["  Whisper caught none of the words: the score is the floor."]
     several = len({heard.model for heard in prediction.heard}) > 1
     names = [f"{heard.ear} channel{f', {heard.model}' if several else ''}" for heard in prediction.heard]
     room = max(map(len, names))
     rows = [f"  {name:{room}}  {heard.shown()}" for name, heard in zip(names, prediction.heard, strict=True)]
-    return rows + _words(prediction.words, width, colours=colours)
+    return warning + rows + _words(prediction.words, width, colours=colours)
 
 
 def _words(words: Sequence[WordProbability], width: int, *, colours: bool) -> list[str]:

@@ -55,7 +55,7 @@ def test_predict_transcribes_equal_channels_once_and_silent_ones_never(lite):
     left = read_stereo(SIGNALS / "row_none.flac").samples[0]
     calls = []
     excerpts = [
-        (StereoSignal(np.stack([left, right]), FILE_RATE_HZ), tuple(LYRICS.split()), "No Loss")
+        ([StereoSignal(np.stack([left, right]), FILE_RATE_HZ)], tuple(LYRICS.split()), "No Loss")
         for right in (left, 0 * left)
     ]
     both, one = lite.predict(excerpts, progress=lambda *state: calls.append(state))

@@ -1,5 +1,7 @@
 """scow.song.song: an excerpt or a song in one call, with a real Whisper, on the demo song."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers import DEMO
@@ -25,7 +27,7 @@ def predicted(lite, tmp_path_factory):
     path = tmp_path_factory.mktemp("song") / "song.lrc"
     more = "[00:06.50]shortly after\n[00:05.00]звезда\n[02:00.00]past the end\n"
     path.write_text(TIMED.read_text(encoding="utf-8") + more, encoding="utf-8")
-    return predict_song(SONG, path, predictor=lite)
+    return predict_song(SONG, path, PredictOptions(cuts=1), predictor=lite)
 
 
 @pytest.mark.slow
@@ -72,6 +74,29 @@ def test_predict_song_times_the_words_that_whisper_caught(lite):
         assert len(timed) > len(prediction.words) / 2
         assert {word.word for word in timed} <= caught
         assert all(line.start_s <= word.start_s <= word.end_s <= line.end_s for word in timed)
+
+
+@pytest.mark.slow
+def test_predict_song_averages_shifted_cuts(lite):
+    """The mean of five predictions of one cut each, of lines that begin and end up to 40 ms earlier or later."""
+    (line,) = read_lyrics(TIMED).lines[1:2]
+    options = PredictOptions(cuts=1)
+    shifted = [replace(line, start_s=line.start_s + s, end_s=line.end_s + s) for s in (-0.04, -0.02, 0, 0.02, 0.04)]
+    alone = [predict_song(SONG, [one], options, predictor=lite).score("No Loss") for one in shifted]
+    found = predict_song(SONG, [line], predictor=lite).lines[0].at("No Loss")
+    assert max(alone) > min(alone)
+    assert found.score == pytest.approx(np.mean(alone), abs=0.01)
+    assert found.floor < found.score
+    assert found.caught
+
+
+@pytest.mark.slow
+def test_floor_is_the_score_where_nothing_is_heard(lite):
+    tone = 0.1 * np.sin(2 * np.pi * 1000 * np.arange(3 * FILE_RATE_HZ) / FILE_RATE_HZ)
+    found = predict_excerpt(StereoSignal(np.float32([tone, tone]), FILE_RATE_HZ), "a golden river", predictor=lite)
+    prediction = found.at("No Loss")
+    assert not prediction.caught
+    assert prediction.score == pytest.approx(prediction.floor, abs=1e-6)
 
 
 SILENT_END = StereoSignal(np.repeat([[0.1] * FILE_RATE_HZ + [0.0] * 2 * FILE_RATE_HZ], 2, 0), FILE_RATE_HZ)
