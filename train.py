@@ -17,7 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from scow.cli import Progress, run_script
+from scow.cli import Progress, note, run_script
 from scow.config import REFERENCE, folder_inside
 from scow.hydra_cli import check_overrides, config_folder, outcome_of, overridden_keys, plain_config, run_hydra
 from scow.io import Output, atomic_write, check_outputs, write_json
@@ -59,7 +59,7 @@ def run(cfg: DictConfig) -> Figures:
             has_resolvers = "${" in REFERENCE.sub("", OmegaConf.to_yaml(cfg))  # of the command line; no file may
             OmegaConf.save(cfg, temporary, resolve=has_resolvers)
     for column, n in facts["empty"].items():
-        print(f"note: {n} training signals without {column}, which is taken as 0.0", file=sys.stderr)
+        note(f"{n} training signals without {column}, which is taken as 0.0")
     result = figures_of(facts)
     score = f"RMSE {result.rmse:.2f}, r {'undefined' if result.r is None else f'{result.r:.3f}'}"
     if model.log:

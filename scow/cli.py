@@ -139,7 +139,12 @@ def engine_options(given: argparse.Namespace, jobs: int) -> dict[str, Any]:
 def say_unread(path: Path, settings: Sequence[str]) -> None:
     """Note settings of a config that nothing reads, so that a typo is seen."""
     if settings:
-        print(f"note: {path}: nothing reads {', '.join(settings)}", file=sys.stderr)
+        note(f"{path}: nothing reads {', '.join(settings)}")
+
+
+def note(text: str) -> None:
+    """Tell on standard error what the user should know but need not mend."""
+    print(f"note: {text}", file=sys.stderr, flush=True)
 
 
 def listed(values: Sequence[str] | None) -> tuple[str, ...]:

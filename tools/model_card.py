@@ -21,18 +21,17 @@ import torch
 from scow.cli import EXIT_OK, run_script
 from scow.data.audio import CHANNELS, read_stereo
 from scow.data.metadata import signal_file
-from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, WHISPER_COLUMNS
+from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, WHISPER_MILLIONS
 from scow.features.dnsmos import Dnsmos
 from scow.io import read_json, read_yaml, write_json
 from scow.models.checkpoint import load_checkpoint
-from scow.models.config import WordModelConfig
+from scow.models.config import WordModelConfig, data_options
 from scow.models.inputs import load_input
 from scow.reports.plots import calibration
 from scow.reports.render import figure_svg, render, write_text
 
 SIGNALS = Path("data/cadenza_data_valid/valid/signals")
-MILLIONS = (37.185, 37.184, 71.826, 71.825, 240.583, 240.582, 762.322, 762.321, 1541.385, 1541.385, 1541.571, 806.958)
-PARAMETERS = dict(zip(WHISPER_COLUMNS, MILLIONS, strict=True))  # of the Whisper models
+CLIP1_VALID = "6e25648e8b0174588d093f4067b0d979d5ef3ea7f19ec0ac49927b89ebb4fca5"  # fingerprint of its signals
 
 
 def main() -> int:
@@ -50,16 +49,24 @@ def main() -> int:
         predicted, true = ([found[name] for found in cv["calibration"]] for name in ("predicted", "true"))
         figure = calibration(predicted, true, "mean predicted score (points)", "mean true score (points)", 100.0)
         write_text(folder / "calibration.svg", figure_svg(figure))
-        whispers = [PARAMETERS[column] for column in content["feature_cols"] if column in PARAMETERS]
+        whispers = [WHISPER_MILLIONS[column] for column in content["feature_cols"] if column in WHISPER_MILLIONS]
+        facts = content.get("facts", {})
+        published_tables = facts.get("trained_on") == CLIP1_VALID and not facts.get("features")
         card = render(
             "model_card.md.j2",
             folder=folder,
             is_word=is_word,
             content=content,
             n_values=sum(tensor.numel() for tensor in content["state_dict"].values()),
-            whispers={"n": len(whispers), "millions": sum(whispers), "share": sum(whispers) / sum(MILLIONS)},
+            whispers={
+                "n": len(whispers),
+                "millions": sum(whispers),
+                "share": sum(whispers) / sum(WHISPER_MILLIONS.values()),
+            },
+            data=data_options(read_yaml(folder / "config.yaml")["data"]),
+            of_clip1=published_tables,
             cv=cv,
-            ablations=read_json(ablations, "ablations") if is_word else None,
+            ablations=read_json(ablations, "ablations") if is_word and ablations.is_file() else None,
         )
         write_text(folder / "README.md", card)
         print(f"wrote {folder / 'README.md'}")
@@ -72,7 +79,7 @@ def ablate(folder: Path, rmse: float) -> list[dict[str, Any]]:
     has_dnsmos = set(DNSMOS_COLUMNS) <= set(columns)
     other_dnsmos = [c for c in columns if c not in DNSMOS_COLUMNS] if has_dnsmos else [*columns, *DNSMOS_COLUMNS]
     variants = {
-        "without hearing loss (the prior keeps it)": "model.without=[hearing_loss]",
+        "without hearing loss": "model.without=[hearing_loss]",
         "without the text prior": "model.without=[prior]",
         "without text (prior and word text)": "model.without=[prior,text]",
         "without knots": "model.without=[knots]",

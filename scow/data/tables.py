@@ -34,6 +34,8 @@ TEXT_COLUMNS = ("signal", "prompt", "response", "hearing_loss", "word")
 WHISPER_COLUMNS = tuple(
     "tiny tiny.en base base.en small small.en medium medium.en large large-v2 large-v3 large-v3-turbo".split()
 )
+MILLIONS = (37.185, 37.184, 71.826, 71.825, 240.583, 240.582, 762.322, 762.321, 1541.385, 1541.385, 1541.571, 806.958)
+WHISPER_MILLIONS = dict(zip(WHISPER_COLUMNS, MILLIONS, strict=True))  # parameters of the models, in millions
 INTRUSIVE_COLUMNS = ("stoi", "estoi", "pesq")
 DNSMOS_COLUMNS = ("dns_sig", "dns_bak", "dns_ovrl")
 METRIC_COLUMNS = INTRUSIVE_COLUMNS + DNSMOS_COLUMNS

@@ -19,7 +19,6 @@ from scow.io import portable_path
 # Blocks of features of the word model (`scow.models.word_features`), and names that they had before.
 BLOCKS = ("agg", "nb", "sent", "n", "hearing_loss", "text", "prior", "dns", "quality", "knots")
 OLD_BLOCK_NAMES = {"severity": "hearing_loss", "hinge": "knots"}
-PRIOR_FILES = ("prior_metadata", "prior_responses")
 
 
 @dataclass(frozen=True)
@@ -96,14 +95,14 @@ class DataOptions:
     train_tables: tuple[tuple[Path, Path], ...] = ()  # `tables:` of the config, else the tables of the split train
     metadata: tuple[Path, ...] = ()  # of the training tables, for the track of each signal; for cross-validation
     prior_metadata: tuple[Path, ...] = ()  # labelled prompts and responses that the text prior learns from
-    prior_responses: tuple[Path, ...] = ()  # responses to join to each of prior_metadata, as CLIP2 has them; or none
+    prior_responses: tuple[Path | None, ...] = ()  # to join to each of prior_metadata; None: those beside, if any
     split_metadata: dict[str, Path] = field(default_factory=dict)  # <split>_metadata, for submissions
 
     @property
     def training_files(self) -> list[Path]:
         """All files that training reads."""
         pairs = [path for pair in self.train_tables for path in pair]
-        return [*pairs, *self.metadata, *self.prior_metadata, *self.prior_responses]
+        return [*pairs, *self.metadata, *self.prior_metadata, *filter(None, self.prior_responses)]
 
 
 def model_config(section: object) -> ModelConfig:
@@ -128,15 +127,21 @@ def data_options(section: object) -> DataOptions:
     paired = isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
     expect(paired, "data.tables", "pairs of tables [[left, right], ...]", pairs)
     train_tables = tuple((portable_path(str(one)), portable_path(str(other))) for one, other in pairs)
-    files = {key: tuple(map(portable_path, _names(given, key))) for key in ("metadata", *PRIOR_FILES)}
-    n_prior, n_responses = (len(files[key]) for key in PRIOR_FILES)
-    expect(n_responses in (0, n_prior), "data.prior_responses", f"none, or {n_prior} for prior_metadata", n_responses)
+    files = {key: tuple(map(portable_path, _names(given, key))) for key in ("metadata", "prior_metadata")}
+    responses = given.get("prior_responses", [])
+    if isinstance(responses, list):
+        given["prior_responses"] = ["" if name is None else name for name in responses]
+    responses = tuple(portable_path(name) if name else None for name in _names(given, "prior_responses"))
+    n_prior = len(files["prior_metadata"])
+    expected = f"none, or {n_prior} for prior_metadata"
+    expect(len(responses) in (0, n_prior), "data.prior_responses", expected, len(responses))
     return DataOptions(
         columns,
         tables,
         target=str(given.get("target", "correctness")),
         train_tables=train_tables or tuple(tables[split] for split in tables if split == "train"),
         split_metadata={split: metadata[split] for split in tables if split in metadata},
+        prior_responses=responses,
         **files,
     )
 

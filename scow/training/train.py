@@ -1,7 +1,7 @@
 """Stage 4: labelled feature tables to a checkpoint, for either model, and cross-validated figures of a config.
 
 1. Read the training tables, one or several pairs, and keep the labelled signals.
-2. Group the signals by track where the metadata knows all tracks, else by prompt.
+2. Group the signals by track where the metadata knows all tracks, else by prompt. Where it knows some, a note says so.
 3. Fit the model to all signals. (The transformer holds out a fifth of the prompts, to choose the best epoch.)
 4. Word model: five folds of cross-validation by group calibrate its intervals, and give the out-of-fold figures.
 5. Write model.pt with the facts of the training, and the transformer's train_log.csv.
@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
+from scow.cli import note
 from scow.config import options_from
-from scow.data.metadata import read_metadata
+from scow.data.metadata import read_metadata, responses_beside
 from scow.data.provenance import sources_of
-from scow.data.tables import HEARING_LOSSES
+from scow.data.tables import HEARING_LOSSES, WHISPER_MILLIONS
 from scow.device import resolve_device
 from scow.errors import expect
 from scow.io import atomic_write
@@ -100,6 +101,7 @@ def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = Non
         "features": sources_of([path for pair in config.data.train_tables for path in pair], config.data.feature_cols),
         "trained_on": fingerprint(inputs.signals),
         "n_signals": len(inputs),
+        "whisper_millions": sum(WHISPER_MILLIONS.get(column, 0.0) for column in model.feature_cols),
         "empty": dict(inputs.empty),
         "target": config.data.target,
         "seed": config.run.seed,
@@ -115,6 +117,7 @@ def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = Non
         best = min(model.log, key=lambda epoch: epoch.val_rmse)
         options = {key: value for key, value in dataclasses.asdict(config.train).items() if key != "save_dir"}
         facts |= {"train": options, "kept_epochs": [best.epoch], "val_rmse": [best.val_rmse], "val_r": [best.val_r]}
+    facts["n_parameters"] = sum(tensor.numel() for tensor in model.state_dict().values())  # quantiles are among them
     save_checkpoint(config.train.save_dir / "model.pt", model, facts)
     if model.log:
         with atomic_write(config.train.save_dir / "train_log.csv") as temporary:
@@ -151,7 +154,10 @@ def fit_setup(config: TrainConfig, inputs: ModelInput, *, with_tracks: bool = Tr
     """What the models are fitted with, and what the groups are: tracks where all are known, else prompts."""
     paths = config.data.metadata if with_tracks else ()
     tracks = {record.signal: record.track for path in paths for record in read_metadata(path)}
-    known = all(tracks.get(signal) for signal in inputs.signals)
+    n_known = sum(bool(tracks.get(signal)) for signal in inputs.signals)
+    known = n_known == len(inputs)
+    if 0 < n_known < len(inputs):
+        note(f"the tracks of {len(inputs) - n_known} of {len(inputs)} signals are unknown; folds keep prompts together")
     groups = [tracks[signal] for signal in inputs.signals] if known else list(inputs.prompts)
     corpus, device = _prior_corpus(config.data, config.model), resolve_device(config.run.device)
     setup = FitSetup(groups, config.run.seed, corpus=corpus, train=config.train, device=device)
@@ -160,8 +166,11 @@ def fit_setup(config: TrainConfig, inputs: ModelInput, *, with_tracks: bool = Tr
 
 def _prior_corpus(data: DataOptions, model: ModelConfig) -> PriorCorpus:
     """Labelled records with a known response, which is empty where no word was correct."""
-    responses = data.prior_responses or [None] * len(data.prior_metadata)
-    records = list(itertools.chain(*map(read_metadata, data.prior_metadata, responses)))
+    given = data.prior_responses or [None] * len(data.prior_metadata)
+    files = [
+        (path, responses or responses_beside(path)) for path, responses in zip(data.prior_metadata, given, strict=True)
+    ]
+    records = list(itertools.chain.from_iterable(read_metadata(*pair) for pair in files))
     labelled = [record for record in records if record.correctness == 0 or (record.correctness > 0 and record.response)]
     if records:
         found = "none; join them with data.prior_responses, or set data.prior_metadata=null"

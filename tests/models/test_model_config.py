@@ -68,6 +68,9 @@ def test_data_options():
     assert several.tables["train"] == train  # for inference
     assert several.metadata == (Path("a/m.json"), Path("b.json"))
     assert data_options({"feature_cols": ["tiny"]}).train_tables == ()
+    prior = {"prior_metadata": ["a.json", "b.json"], "prior_responses": [None, "c.json"]}
+    assert data_options({**section, **prior}).prior_responses == (None, Path("c.json"))
+    assert Path("c.json") in data_options({**section, **prior}).training_files
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from helpers import (
 )
 
 from scow.errors import UserError
-from scow.io import read_yaml
+from scow.io import read_yaml, write_json
 from scow.models.checkpoint import load_checkpoint
 from scow.models.config import DataOptions, TrainOptions, WordModelConfig
 from scow.models.inputs import load_input
@@ -63,6 +63,8 @@ def test_train_word_model_is_fitted_to_all_and_calibrated_out_of_fold(tmp_path):
     assert model.state_dict().keys() - whole.keys() == {"interval.quantiles"}
     assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in whole.items())
     out = cross_validate(inputs, WordModel, settings.model, setup, n_folds=5)
+    assert facts["n_parameters"] == sum(tensor.numel() for tensor in model.state_dict().values())
+    assert facts["whisper_millions"] == pytest.approx(37.184 + 71.826)
     assert facts["out_of_fold"] == {"rmse": out.rmse, "r": out.r}
     np.testing.assert_array_equal(model.quantiles, calibrate(out.scores[0] / 100, out.truth / 100, out.hearing_loss))
 
@@ -78,12 +80,24 @@ def test_load_training_input_joins_pairs_and_keeps_labelled_signals(tmp_path):
 
 
 @pytest.mark.parametrize(("known", "grouped_by"), [(12, "track"), (11, "prompt"), (0, "prompt")])
-def test_fit_setup_groups_by_track_if_all_are_known(tmp_path, known, grouped_by):
+def test_fit_setup_groups_by_track_if_all_are_known(tmp_path, capsys, known, grouped_by):
     records = records_with_responses(12)[0]
     metadata = (write_metadata(tmp_path / "m.json", records[:known]),) if known else ()
     settings = word_config(tmp_path, 12, metadata=metadata)
     setup, found = fit_setup(settings, load_training_input(settings.data))
     assert (found, list(setup.groups)) == (grouped_by, [getattr(record, grouped_by) for record in records])
+    assert ("tracks of 1 of 12 signals" in capsys.readouterr().err) == (known == 11)
+
+
+def test_prior_learns_from_metadata_with_responses_inside_and_beside(tmp_path):
+    inside, beside = (records_with_responses(30, seed, prefix)[0] for seed, prefix in ((1, "a"), (2, "b")))
+    first = write_metadata(tmp_path / "first.json", inside)
+    bare = [dataclasses.replace(record, response="", track="") for record in beside]
+    second = write_metadata(tmp_path / "train_metadata.json", bare)
+    write_json(tmp_path / "train_responses.json", {record.signal: [{"response": record.response}] for record in beside})
+    settings = word_config(tmp_path, 12, prior_metadata=(first, second), prior_responses=(None, None))
+    setup, _ = fit_setup(settings, load_training_input(settings.data))
+    assert [(r.signal, r.response) for r in setup.corpus.records] == [(r.signal, r.response) for r in inside + beside]
 
 
 def test_train_refuses_tables_it_cannot_learn_from(tmp_path):
