@@ -28,12 +28,18 @@ MIN_DURATION_S = 0.25
 MAX_DURATION_S = 30.0
 CHANNELS = ("left", "right")
 NO_FRAME_COUNT = 2**62  # libsndfile's "unknown", as encoders that write to a pipe leave it, is above
-ONE_BIT = 2.0**-15  # one step of a 16-bit file; a signal that does not exceed it is silent
+ONE_BIT = 2.0**-15  # one step of a 16-bit file
+SOUND = "changes of more than one 16-bit step to either side"
 MAX_PEAK = 8.0  # 18 dB above full scale
 BLOCK_SAMPLES = 1 << 18  # resampled at once
 ZERO_CROSSINGS = 64
 PASS_BAND = 0.9
 KAISER_BETA = 10.06  # 100 dB of stop-band attenuation (Kaiser's formula, 0.1102 (A - 8.7))
+
+
+def is_silent(samples: np.ndarray) -> bool:
+    """Whether no channel of samples, shape (..., n), moves more than one 16-bit step to either side, of any offset."""
+    return bool(np.ptp(samples, axis=-1).max() <= 2 * ONE_BIT)
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,8 @@ class StereoSignal:
     def channel(self, name: str) -> np.ndarray:
         """Samples of one channel, shape (n,), float32; a `SignalError` where it is silent."""
         channel = self.samples[CHANNELS.index(name)]
-        if float(np.abs(channel).max()) <= ONE_BIT:
-            raise SignalError(f"the {name} channel is silent: expected some sample above one 16-bit step")
+        if is_silent(channel):
+            raise SignalError(f"the {name} channel is silent: expected {SOUND}")
         return channel
 
     @property

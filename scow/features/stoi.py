@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from scow.data.audio import MODEL_RATE_HZ, ONE_BIT
+from scow.data.audio import MODEL_RATE_HZ, is_silent
 from scow.errors import SignalError
 
 FRAME, HOP, FFT = 256, 128, 512  # samples at 10 kHz
@@ -30,7 +30,7 @@ def stoi_and_estoi(reference: np.ndarray, degraded: np.ndarray) -> tuple[float, 
 
     A `SignalError` where the reference is silent, or fewer than 30 frames of it are not.
     """
-    if np.abs(reference).max() <= ONE_BIT:
+    if is_silent(reference):
         raise SignalError("STOI needs a reference that is not silent")
     x, y = _bands(reference, degraded)
     if x.shape[1] < SEGMENT:

@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scow.data.audio import FILE_RATE_HZ, MIN_DURATION_S, ONE_BIT, StereoSignal, check_samples, resample_kaiser
+from scow.data.audio import (
+    FILE_RATE_HZ,
+    MIN_DURATION_S,
+    ONE_BIT,
+    SOUND,
+    StereoSignal,
+    check_samples,
+    is_silent,
+    resample_kaiser,
+)
 from scow.errors import SignalError
 
 if TYPE_CHECKING:
@@ -60,8 +69,8 @@ def read_song(path: Path) -> StereoSignal:
         if n < MIN_DURATION_S * FILE_RATE_HZ:
             raise SignalError(f"expected at least {MIN_DURATION_S} s, found {n / FILE_RATE_HZ:.3f} s")
         samples = samples[:, :n]
-        if max(samples.max(), -samples.min()) <= ONE_BIT:
-            raise SignalError("silent; expected some sample above one 16-bit step")
+        if is_silent(samples):
+            raise SignalError(f"silent; expected {SOUND}")
     except (SignalError, OSError, ValueError) as error:
         raise SignalError(f"{path}: {error}") from error
     return StereoSignal(samples, FILE_RATE_HZ, tuple(notes))

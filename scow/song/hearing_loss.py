@@ -34,7 +34,7 @@ from typing import Any
 import joblib
 import numpy as np
 
-from scow.data.audio import FILE_RATE_HZ, ONE_BIT, StereoSignal, level_dbfs
+from scow.data.audio import FILE_RATE_HZ, StereoSignal, is_silent, level_dbfs
 from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError
 from scow.features.engine import open_engine
@@ -77,7 +77,7 @@ def simulate(
         key: channel
         for line, both in zip(lines, keys, strict=True)
         for key, channel in zip(both, line.samples, strict=True)
-        if np.abs(channel).max() > ONE_BIT
+        if not is_silent(channel)
     }
     tasks = {(name, key): (channels[key], full_scale, name, version) for name in hearing_losses for key in channels}
     simulated = _run(tasks, cache_dir, jobs, progress)

@@ -29,8 +29,9 @@ from scow.data.audio import (
     FILE_RATE_HZ,
     MAX_DURATION_S,
     MIN_DURATION_S,
-    ONE_BIT,
+    SOUND,
     StereoSignal,
+    is_silent,
     resample_kaiser,
 )
 from scow.data.tables import HEARING_LOSSES, MAX_WORDS
@@ -233,8 +234,8 @@ def _checked(line: TimedLine, signal: StereoSignal) -> TimedLine | FailedLine:
         reason = (
             f"lasts {length_s:.2f} s; expected at least {MIN_DURATION_S} s before the next line or the end of the song"
         )
-    elif np.abs(_cut(signal, line).samples).max() <= ONE_BIT:
-        reason = "silent: expected some sample above one 16-bit step"
+    elif is_silent(_cut(signal, line).samples):
+        reason = f"silent: expected {SOUND}"
     else:
         return line
     return FailedLine(line.start_s, line.text, reason)
@@ -280,8 +281,7 @@ def _with_word_times(
 
 def _audio_notes(signal: StereoSignal) -> list[str]:
     clips = ["The recording is clipped: its peaks are cut off. It is used as it is."] if clipped(signal) else []
-    peaks = np.maximum(signal.samples.max(axis=1), -signal.samples.min(axis=1))  # abs would copy a long song
-    silent = [name for name, peak in zip(CHANNELS, peaks, strict=True) if peak <= ONE_BIT]
+    silent = [name for name, channel in zip(CHANNELS, signal.samples, strict=True) if is_silent(channel)]
     return [*signal.notes, *clips, *(f"The {name} channel is silent." for name in silent)]
 
 

@@ -159,7 +159,7 @@ def test_first_of_several_audio_streams_is_used_with_a_note(tmp_path):
         (pcm()[:44], "cannot be decoded"),
         (encoded("aac", "mp4", layout="5.1"), "1 or 2 channels.*found 6"),
         (MP3 + encoded("mp3", "mp3", layout="mono"), "the same in the whole file"),
-        (pcm(np.zeros((44_100, 2))), "silent"),
+        *[(pcm(np.full((44_100, 2), offset)), "silent") for offset in (0.0, 0.5)],
         (pcm(SONG[:10_000]), r"at least 0\.25 s"),
         (pcm(rate_hz=4_000), "8000 to 384000 Hz.*found 2 at 4000 Hz"),
         pytest.param(pcm(np.full(1201 * 8000, 0.1), 8_000), "at most 1200 s", marks=pytest.mark.slow),
