@@ -26,10 +26,6 @@ def square(item: Item) -> int:
     return number * number
 
 
-def negative(item: Item) -> Item:
-    return item[0], -item[1], item[2]
-
-
 def n_threads(_: object) -> tuple[int, set[int]]:
     """Threads of torch and of the BLAS libraries."""
     import numpy as np

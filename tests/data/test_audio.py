@@ -11,9 +11,7 @@ from helpers import write_stereo
 from scow.data.audio import (
     FILE_RATE_HZ,
     MODEL_RATE_HZ,
-    level_dbfs,
     read_stereo,
-    resample_kaiser,
     resample_poly,
     resample_sinc,
 )
@@ -107,18 +105,3 @@ def test_resamplers_to_16_khz_equal_their_definition(resample, by_hand, toleranc
     np.testing.assert_allclose(resample(noise), by_hand(noise), rtol=0, atol=tolerance)
     assert np.array_equal(noise, before)
     assert np.array_equal(resample(noise, MODEL_RATE_HZ), noise)
-
-
-@pytest.mark.parametrize("rate_hz", [8_000, 22_050, 48_000, 96_000])
-def test_resample_kaiser_keeps_a_tone_and_removes_what_the_new_rate_cannot_hold(rate_hz):
-    def tone(frequency_hz: float, at_hz: int) -> np.ndarray:
-        return np.sin(2 * np.pi * frequency_hz * np.arange(at_hz) / at_hz).astype(np.float32)
-
-    def resampled(samples: np.ndarray) -> np.ndarray:
-        return np.concatenate(list(resample_kaiser(np.split(samples[None], [100, 5_000], axis=1), rate_hz)), axis=1)[0]
-
-    middle = slice(2000, -2000)  # at the ends the filter meets the silence around the signal
-    kept = resampled(tone(3_000, rate_hz))
-    np.testing.assert_allclose(kept[middle], tone(3_000, FILE_RATE_HZ)[middle], rtol=0, atol=1e-4)
-    if rate_hz > FILE_RATE_HZ:
-        assert level_dbfs(resampled(tone(22_200, rate_hz))[middle]) < -95

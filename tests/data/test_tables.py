@@ -9,14 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scow.data.metadata import SignalRecord, metadata_table
-from scow.data.tables import (
-    BASE_COLUMNS,
-    SENTENCE_WORD,
-    read_table,
-    require_columns,
-    with_sentence_rows,
-    write_table,
-)
+from scow.data.tables import BASE_COLUMNS, SENTENCE_WORD, read_table, require_columns, with_sentence_rows, write_table
 from scow.errors import UserError
 from scow.text.normalize import prompt_words
 

@@ -24,5 +24,5 @@ def files(tmp_path: Path, records: Sequence[SignalRecord]) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     scores = np.clip([100 * r.correctness for r in records] + rng.normal(5, 20, len(records)), 0, 100)
     path = tmp_path / "valid_inference.csv"
-    write_scores(path, [r.signal for r in records], scores)
+    write_scores(path, [r.signal for r in records][::-1], scores[::-1])  # pairing is by signal
     return {"scores": path, "metadata": metadata, "resamples": 50}

@@ -50,12 +50,8 @@ def test_find_baselines_pairs_files_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "{",
-        '{"signal": "b"}',
-        '{"signal": "b", "x": NaN}',
-        '{"signal": "b", "x": true}',
-        '{"signal": "b", "x": 1, "y": 2}',
-        '{"signal": "a", "x": 2}',  # again
+        *["{", '{"signal": "b"}', '{"signal": "b", "x": NaN}', '{"signal": "b", "x": true}'],
+        *['{"signal": "b", "x": 1, "y": 2}', '{"signal": "a", "x": 2}'],
     ],
 )
 def test_malformed_scores_are_refused(tmp_path: Path, line: str) -> None:

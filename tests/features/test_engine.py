@@ -1,12 +1,11 @@
 """The engine on this machine: order, one thread per worker, and workers that die."""
 
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_jobs import PATH, Item, began, n_threads, negative, square
+from engine_jobs import PATH, Item, began, n_threads, square
 
 from scow.errors import UserError
 from scow.features.engine import Engine, open_engine
@@ -15,24 +14,6 @@ from scow.features.engine import Engine, open_engine
 def items(folder: Path, n: int, then: dict[int, str] | None = None) -> list[Item]:
     """Numbers from 0, and what happens at some of them."""
     return [(folder, i, (then or {}).get(i, "")) for i in range(n)]
-
-
-def test_one_job_computes_in_order_in_this_process_and_prepares_one_item_ahead(tmp_path: Path) -> None:
-    prepared = [threading.Event() for _ in range(4)]
-
-    def prepare(item: Item) -> Item:
-        prepared[item[1]].set()
-        return negative(item)
-
-    def compute(item: Item) -> int:
-        following = prepared[1 - item[1] :]
-        assert all(event.wait(30) for event in following[:1]), "the next item was not prepared meanwhile"
-        assert not any(event.is_set() for event in following[1:]), "audio of all items would fill the memory"
-        return square(item)
-
-    with open_engine() as engine:
-        assert list(engine.map(compute, items(tmp_path, 4), prepare)) == [(0, 0), (1, 1), (2, 4), (3, 9)]
-    assert began(tmp_path) == [(os.getpid(), -i) for i in range(4)]
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import pytest
 from songs import LINES, SHARES, song
 
 from scow.reports.plots import heat_colour
-from scow.song.terminal import clock, song_text, takes_colours
+from scow.song.terminal import song_text, takes_colours
 
 
 class Terminal(io.StringIO):
@@ -27,7 +27,8 @@ def test_plain_holds_all_but_the_outline():
     plain = json.loads(json.dumps(song(failed=True).plain()))
     assert "outline" not in plain
     assert plain["scores"]["Moderate"] == pytest.approx(song().score("Moderate"), abs=1e-4)
-    assert plain["lines"][1]["severities"][2]["words"][0] == {"word": "the", "probability": 0.1}
+    word = {"word": "the", "probability": 0.1, "start_s": None, "end_s": None}
+    assert plain["lines"][1]["severities"][2]["words"][0] == word
     assert plain["failed"][0]["reason"].startswith("begins at")
 
 
@@ -49,21 +50,9 @@ def test_song_text_in_colours_keeps_the_numbers():
     assert f"\x1b[48;2;{ground[0]};{ground[1]};{ground[2]}m\x1b[38;2;{ink[0]};{ink[1]};{ink[2]}m do 40 \x1b[0m" in text
 
 
-@pytest.mark.parametrize(
-    ("stream", "no_color", "term", "expected"),
-    [
-        (Terminal(), "", "xterm", True),
-        (Terminal(), "1", "xterm", False),
-        (Terminal(), "", "dumb", False),
-        (io.StringIO(), "", "xterm", False),
-    ],
-)
-def test_takes_colours(monkeypatch, stream, no_color, term, expected):
+@pytest.mark.parametrize(("no_color", "term"), [("", "xterm"), ("1", "xterm"), ("", "dumb")])
+def test_colours_are_for_terminals_that_have_them(monkeypatch, no_color, term):
     monkeypatch.setenv("NO_COLOR", no_color)
     monkeypatch.setenv("TERM", term)
-    assert takes_colours(stream) is expected
-
-
-@pytest.mark.parametrize(("seconds", "shown"), [(0.0, "0:00.0"), (59.96, "1:00.0"), (605.25, "10:05.2")])
-def test_clock(seconds, shown):
-    assert clock(seconds) == shown
+    assert takes_colours(Terminal()) == (not no_color and term != "dumb")
+    assert not takes_colours(io.StringIO())

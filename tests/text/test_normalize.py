@@ -8,14 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scow.text.normalize import (
-    CONTRACTIONS,
-    bare_word,
-    normalize_prompt,
-    normalize_text,
-    normalize_word,
-    prompt_words,
-)
+from scow.text.normalize import CONTRACTIONS, bare_word, normalize_prompt, normalize_text, normalize_word, prompt_words
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "lyrics.json").read_text(encoding="utf-8"))
 
