@@ -37,6 +37,7 @@ import html
 import re
 import unicodedata
 from bisect import bisect_right
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -45,7 +46,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from scow.data.audio import MAX_DURATION_S
-from scow.errors import UserError
+from scow.errors import UserError, expect
 from scow.song.results import FailedLine
 from scow.text.normalize import normalize_prompt, prompt_words
 
@@ -54,7 +55,9 @@ TIMED = {
     ".srt": "hh:mm:ss,mmm --> hh:mm:ss,mmm",
     ".vtt": "mm:ss.mmm --> mm:ss.mmm",
 }
+OTHER_FORMATS = {b"{\\rtf": "RTF", b"%PDF": "PDF", b"PK\3\4": "a Word or ZIP file", b"[Script Info]": "ASS subtitles"}
 MAX_BYTES = 1_000_000
+MAX_LINES = 1_000  # of a song of 20 min; each is transcribed
 SECONDS_PER_WORD = 1.5
 MIN_LINE_S = 4.0
 MAX_DAMAGED = 3  # characters that a whole file in UTF-8 may lack
@@ -152,8 +155,10 @@ def decode(raw: bytes, path: Path) -> tuple[str, tuple[str, ...]]:
     if raw.count(0) > len(raw) / 4:
         return raw.decode("utf-16-le" if raw[1::2].count(0) > raw[::2].count(0) else "utf-16-be", errors="replace"), ()
     text = raw.decode("utf-8-sig", errors="replace")
+    for beginning, what in OTHER_FORMATS.items():
+        expect(not raw.removeprefix(BOM_UTF8).startswith(beginning), path, f"lyrics ({', '.join(TIMED)}, .txt)", what)
     damaged, letters = text.count("�"), sum(not char.isascii() for char in text)
-    if damaged == 0 and "\0" not in text and not text.startswith(("{\\rtf", "%PDF")):
+    if damaged == 0 and "\0" not in text:
         return text, ()
     for encoding, name in (("cp1252", "Windows-1252"), ("mac_roman", "Mac Roman")):
         text_8_bit = raw.decode(encoding, errors="replace")

@@ -35,11 +35,11 @@ from scow.data.audio import (
     resample_kaiser,
 )
 from scow.data.tables import HEARING_LOSSES, MAX_WORDS
-from scow.errors import UserError, nearest
+from scow.errors import UserError, expect, nearest
 from scow.song.alignment import align
 from scow.song.audio import clipped, read_song
 from scow.song.hearing_loss import DEFAULT_LEVEL_DB_SPL, INSTALL, SIMULATED, Progress, simulate
-from scow.song.lyrics_files import Lyrics, TimedLine, check_words, parse_lyrics, read_lyrics, split_long
+from scow.song.lyrics_files import MAX_LINES, Lyrics, TimedLine, check_words, parse_lyrics, read_lyrics, split_long
 from scow.song.predictor import Predictor
 from scow.song.results import ExcerptPrediction, FailedLine, HearingLossPrediction, SongPrediction
 
@@ -197,6 +197,8 @@ def _lyrics(given: Path | str | Sequence[TimedLine]) -> Lyrics:
         return Lyrics(tuple(given))
     path = Path(given) if isinstance(given, Path) or FILE_NAME.fullmatch(given) else None
     lyrics = read_lyrics(path) if path else parse_lyrics(str(given))
+    n_lines = len(lyrics.lines) + len(lyrics.text)
+    expect(n_lines <= MAX_LINES, path or "lyrics", f"at most {MAX_LINES} lines", n_lines)
     if not lyrics.lines and not lyrics.failed:
         check_words(" ".join(lyrics.text), str(path or "lyrics"))
     return lyrics

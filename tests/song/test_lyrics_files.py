@@ -222,6 +222,7 @@ def test_check_words_refuses(text, reason):
         (b"a" * 1_000_001, "1,000,001 bytes"),
         (None, "expected a lyrics file, found none"),
         (b"[00:01]\xc7\xe1\xc7\xe1\xb5\xd8\xcb\xb3", "expected a text file in UTF-8"),
+        *[(b"\xef\xbb\xbf{\\rtf1 la}", "RTF"), (b"%PDF-1.4 la", "PDF"), (b"[Script Info]\nDialogue: la", "ASS")],
         (b"\x89PNG\r\n\x1a\n\x00\x80\xff", "expected a text file in UTF-8"),
     ],
 )

@@ -108,6 +108,7 @@ SILENT_END = StereoSignal(np.repeat([[0.1] * FILE_RATE_HZ + [0.0] * 2 * FILE_RAT
         (SONG, [], r"^'lyrics': expected at least one line"),
         (SONG, [TimedLine(60.0, 62.0, "late")], r"^'late': begins at 60\.00 s, but the song ends at 12\.36 s$"),
         (SONG, [TimedLine(0, 1, "да"), TimedLine(1, 2, "нет")], r"^'да': .*Latin script.* \(and so for 2 lines\)$"),
+        (SONG, "[00:01]la\n" * 1001, r"^lyrics: expected at most 1000 lines"),
         (SILENT_END, [TimedLine(1.5, 2.5, "words")], r"^'words': silent"),
     ],
 )
