@@ -1,6 +1,7 @@
 """Real audio files: what is read, what is refused, and the three resamplers against their definitions."""
 
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -62,18 +63,13 @@ def test_read_stereo_refuses_other_forms_and_damaged_files_in_one_line(tmp_path,
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("seconds", "value"), [(0.25, 0.1), (30, 7.9), (1, math.nan), (1, -math.inf), (1, 1e20), (1, -8.1)]
-)
-def test_read_stereo_takes_0_25_to_30_s_of_finite_samples(tmp_path, seconds, value):
-    samples = np.full((int(seconds * FILE_RATE_HZ), 2), 0.1, dtype=np.float32)
+@pytest.mark.parametrize("value", [0.1, 7.9, math.nan, -math.inf, 1e20, -8.1])
+def test_read_stereo_takes_finite_samples(tmp_path, value):
+    samples = np.full((30 * FILE_RATE_HZ, 2), 0.1, dtype=np.float32)
     samples[-1, 1] = value
     soundfile.write(tmp_path / "s.wav", samples, FILE_RATE_HZ, subtype="FLOAT")
-    if abs(value) < 8:
+    with nullcontext() if abs(value) < 8 else pytest.raises(SignalError, match="finite"):
         assert np.array_equal(read_stereo(tmp_path / "s.wav").samples, samples.T)
-    else:
-        with pytest.raises(SignalError, match="finite"):
-            read_stereo(tmp_path / "s.wav")
 
 
 # --- resamplers

@@ -219,14 +219,3 @@ def test_words_of_others_are_noted_where_found_and_refused_where_named(files, re
     write_words(path, records)
     write_metadata(files["metadata"], [dataclasses.replace(r, response="") for r in records])
     assert "no responses" in figures(files)["notes"][0]
-
-
-def test_json_has_the_figures_and_no_signals(files, records, tmp_path: Path) -> None:
-    found = figures(files, against=files["scores"])
-    write_json(tmp_path / "figures.json", found)
-    text = (tmp_path / "figures.json").read_text(encoding="utf-8")
-    content = json.loads(text)
-    assert (content["against"]["path"], len(content["published"])) == (str(files["scores"]), 8)
-    assert not any(f'"{r.signal}"' in text for r in records)
-    keys = "scores scale header metadata grouped_by n_groups interval seed resamples agreement against baselines"
-    assert list(content) == [*keys.split(), "release", "published", "word_auc", "notes"]

@@ -1,7 +1,5 @@
 """Figures and pages: text alternatives, escaping, colours, and a file that loads nothing."""
 
-import subprocess
-import sys
 import xml.etree.ElementTree as ET
 from itertools import pairwise
 from pathlib import Path
@@ -9,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import browse
-from helpers import ROOT
 
 from scow.reports.plots import Interval, Plot, boxes, calibration, heat_colour, histogram, intervals, lines, scatter
 from scow.reports.render import figure_svg, inline_svg, render, write_figures, write_text
@@ -56,13 +53,6 @@ def test_heat_colour_rises_in_lightness_with_readable_ink() -> None:
         bright, dark = sorted((luminance(background), luminance(ink)), reverse=True)
         assert (bright + 0.05) / (dark + 0.05) >= 4.5
     assert (heat_colour(-1), heat_colour(2)) == (heat_colour(0), heat_colour(1))
-
-
-@pytest.mark.slow
-def test_matplotlib_is_imported_only_for_figures() -> None:
-    code = "import sys, scow.evaluation.report, scow.song.terminal; print('matplotlib' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
 
 
 @pytest.mark.slow

@@ -28,7 +28,11 @@ def test_evaluate_prints_figures_and_writes_files(files) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    found = json.loads(figures.read_text(encoding="utf-8"))["agreement"]
+    content = json.loads(figures.read_text(encoding="utf-8"))
+    keys = "scores scale header metadata grouped_by n_groups interval seed resamples agreement against baselines"
+    assert list(content) == [*keys.split(), "release", "published", "word_auc", "notes"]
+    assert '"0001"' not in figures.read_text(encoding="utf-8"), "no signals"
+    found = content["agreement"]
     for name in ("all", "No Loss", "Mild", "Moderate"):
         (row,) = (line for line in lines if line.startswith(f"{name} "))
         assert f"{found[name]['rmse']['value']:.2f} ± {found[name]['rmse']['error']:.2f}" in row
