@@ -7,7 +7,7 @@
    was trained on are refused (`scow.data.provenance`).
 3. ``<split>_inference.csv`` has two columns and no header, as the challenge's leaderboard takes it: signal id, score.
 4. With ``infer.details``: ``<split>_words.csv`` (signal, position, word, probability) and ``<split>_details.csv``
-   (signal, score, low, high), the interval of one listener's score.
+   (signal, score, low, high), the interval of one listener's score, or of the mean score of ``infer.listeners``.
 5. With ``infer.submission``: the file for the challenge's e-mail form, ``ICASSP2026_<split>_<team>.csv`` of the track
    clip1 or ``ICASSP2027_<split>_<team>.csv`` of clip2, with the header ``signal_id,intelligibility_score``. Nothing is
    written unless every signal of the split's metadata has one score, finite and in 0-100, and no other signal has one.
@@ -49,11 +49,13 @@ class InferOptions:
     clamp_scores: bool = True  # to the range of correctness
     scale_to_percentage: bool = True  # scores in 0-100 rather than 0-1
     details: bool = False  # also word probabilities and intervals
-    interval: float = 0.8  # probability with which an interval contains one listener's score
+    interval: float = 0.8  # probability with which an interval contains the score
+    listeners: int = 1  # whose mean score the interval is for
     allow_missing: bool = False  # do without columns that the checkpoint was also trained without
 
     def __post_init__(self) -> None:
         expect(0.01 <= self.interval <= 0.99, "infer.interval", "a level in 0.01 to 0.99", self.interval)
+        expect(1 <= self.listeners <= 1000, "infer.listeners", "a number in 1 to 1000", self.listeners)
         expect(self.splits, "infer.splits", "at least one split", "none")
 
 
@@ -186,7 +188,8 @@ def _infer_split(config: InferConfig, model: Model, facts: dict[str, Any], split
         prompts = zip(inputs.signals, inputs.words, strict=True)
         places = [(signal, i, word) for signal, words in prompts for i, word in enumerate(words)]
         of_words = [(*place, f"{p:.6f}") for place, p in zip(places, predicted.words, strict=True)]
-        low, high = model.interval(predicted.correctness, inputs.hearing_loss.numpy(), options.interval)
+        losses = inputs.hearing_loss.numpy()
+        low, high = model.interval(predicted.correctness, losses, options.interval, options.listeners)
         ends = [to_scores(end, percentage=options.scale_to_percentage) for end in (low, high)]
         details = (more[0], more[1])
         write_rows(details[0], [("signal", "position", "word", "probability"), *of_words])

@@ -22,6 +22,7 @@ from scow.cli import EXIT_OK, run_script
 from scow.data.audio import CHANNELS, read_stereo
 from scow.data.metadata import signal_file
 from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, WHISPER_MILLIONS
+from scow.errors import expect
 from scow.features.dnsmos import Dnsmos
 from scow.io import read_json, read_yaml, write_json
 from scow.models.checkpoint import load_checkpoint
@@ -40,7 +41,9 @@ def main() -> int:
     parser.add_argument("folders", type=Path, nargs="+", metavar="CHECKPOINT", help="for instance checkpoints/final")
     parser.add_argument("--ablate", action="store_true", help="first cross-validate variants of a word model")
     options = parser.parse_args()
-    for folder in options.folders:
+    trained = [folder for folder in options.folders if (folder / "model.pt").is_file()]
+    expect(trained, str(options.folders[0]), "a checkpoint with model.pt", "none")
+    for folder in trained:
         cv = read_json(folder / "cross_validation.json", "figures of train.py cv=true")
         content = torch.load(folder / "model.pt", weights_only=True)
         ablations, is_word = folder / "ablations.json", content["model"]["name"] == "word"

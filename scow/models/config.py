@@ -96,6 +96,7 @@ class DataOptions:
     metadata: tuple[Path, ...] = ()  # of the training tables, for the track of each signal; for cross-validation
     prior_metadata: tuple[Path, ...] = ()  # labelled prompts and responses that the text prior learns from
     prior_responses: tuple[Path | None, ...] = ()  # to join to each of prior_metadata; None: those beside, if any
+    allow_missing: bool = False  # train without those of these files that are missing
     split_metadata: dict[str, Path] = field(default_factory=dict)  # <split>_metadata, for submissions
 
     @property
@@ -123,6 +124,8 @@ def data_options(section: object) -> DataOptions:
     alone = ", ".join(sorted(left.keys() ^ right.keys()))
     expect(not alone, "data", "a left and a right table of each split", f"only one of {alone}")
     tables = {split: (left[split], right[split]) for split in left}
+    allow_missing = given.get("allow_missing", False)
+    expect(isinstance(allow_missing, bool), "data.allow_missing", "true or false", allow_missing)
     pairs = given.get("tables", [])
     paired = isinstance(pairs, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in pairs)
     expect(paired, "data.tables", "pairs of tables [[left, right], ...]", pairs)
@@ -141,6 +144,7 @@ def data_options(section: object) -> DataOptions:
         target=str(given.get("target", "correctness")),
         train_tables=train_tables or tuple(tables[split] for split in tables if split == "train"),
         split_metadata={split: metadata[split] for split in tables if split in metadata},
+        allow_missing=allow_missing,
         prior_responses=responses,
         **files,
     )

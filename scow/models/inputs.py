@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from scow.data.tables import HEARING_LOSSES, MAX_WORDS, TEXT_COLUMNS, read_table, require_columns
 from scow.errors import expect
+from scow.text.labels import split_responses
 
 FRONT_TOKENS = 2
 MAX_ROWS = FRONT_TOKENS + 1 + MAX_WORDS  # positions of the transformer: front tokens, sentence row, words
@@ -56,6 +57,11 @@ class ModelInput:
     def word_signals(self) -> np.ndarray:
         """Index of each word's signal, shape (n_words,)."""
         return np.repeat(np.arange(len(self)), [len(words) for words in self.words])
+
+    @property
+    def listeners(self) -> np.ndarray:
+        """Number of responses to each signal, shape (n,); 1 where none is known."""
+        return np.array([len(split_responses(response)) for response in self.responses])
 
     @property
     def prior_texts(self) -> list[tuple[str, str]]:

@@ -84,11 +84,11 @@ class Model(ABC):
         """The model with these values; any exception means that they do not fit the config."""
 
     def interval(
-        self, correctness: np.ndarray, hearing_loss: np.ndarray, level: float
+        self, correctness: np.ndarray, hearing_loss: np.ndarray, level: float, listeners: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ends of the interval for one listener's correctness, each shape (n,), in 0-1."""
+        """Ends of the interval for the mean correctness of so many listeners, each shape (n,), in 0-1."""
         assert self.quantiles is not None
-        return interval(correctness, hearing_loss, self.quantiles, level)
+        return interval(correctness, hearing_loss, self.quantiles, level, listeners)
 
 
 def to_scores(correctness: np.ndarray, *, clamp: bool = True, percentage: bool = True) -> np.ndarray:

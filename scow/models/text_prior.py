@@ -13,6 +13,8 @@ Its features are
 An identity is known by a 64-bit hash, so that the model consists of tensors alone. Its logit per word, and the logit's
 mean over the sentence, are two features of the word model.
 
+A word counts as often as listeners answered.
+
 The word model is fitted with logits of priors that did not see the responses to these words (`PriorCorpus`): where
 its signals are in the corpus, their logits come from priors of other folds, by group. Where a cross-validation holds
 out groups, no prior sees them either.
@@ -37,7 +39,7 @@ from scow.errors import expect
 from scow.models.groups import group_folds
 from scow.models.inputs import ModelInput
 from scow.models.word_features import FUNCTION_WORDS, MAX_LETTERS, word_text
-from scow.text.labels import word_labels
+from scow.text.labels import split_responses, word_labels
 from scow.text.normalize import prompt_words
 
 EDGE_ZIPF = 7.0  # stands for the neighbour beyond either end of a prompt; about as common as "the"
@@ -75,6 +77,7 @@ class PriorCorpus:
     def __init__(self, records: Iterable[SignalRecord] = ()) -> None:
         self.records = tuple(records)
         self._labels = [word_labels(prompt_words(record.prompt), record.response) for record in self.records]
+        self._listeners = [len(split_responses(record.response)) for record in self.records]
         self._priors: dict[tuple[frozenset[int], float], TextPrior] = {}
 
     def prior(self, c: float, held: frozenset[str] = frozenset()) -> TextPrior:
@@ -84,7 +87,8 @@ class PriorCorpus:
         if key not in self._priors:
             expect(kept, "data.prior_metadata", "prompts beyond the held-out groups", "none")
             labels = np.array([label for i in kept for label in self._labels[i]], dtype=np.float64)
-            self._priors[key] = fit_text_prior([self.records[i] for i in kept], labels, c)
+            listeners = np.repeat([self._listeners[i] for i in kept], [len(self._labels[i]) for i in kept])
+            self._priors[key] = fit_text_prior([self.records[i] for i in kept], labels, c, listeners)
         return self._priors[key]
 
     def unseen_logits(
@@ -104,8 +108,10 @@ class PriorCorpus:
         return logits
 
 
-def fit_text_prior(records: Sequence[SignalRecord], labels: np.ndarray, c: float) -> TextPrior:
-    """Fit to the words of the records' prompts, whose labels have shape (n_words,)."""
+def fit_text_prior(
+    records: Sequence[SignalRecord], labels: np.ndarray, c: float, weights: np.ndarray | float = 1.0
+) -> TextPrior:
+    """Fit to the words of the records' prompts, whose labels and weights have shape (n_words,)."""
     dense, identities, n_identities = _features([(record.prompt, record.hearing_loss) for record in records])
     of_track: dict[str, set[int]] = defaultdict(set)
     for record in records:
@@ -114,7 +120,7 @@ def fit_text_prior(records: Sequence[SignalRecord], labels: np.ndarray, c: float
     known = np.array(sorted(identity for identity, n in n_tracks.items() if n >= MIN_TRACKS), dtype=np.int64)
     mean, scale = standardisation(dense)
     features = hstack([csr_matrix((dense - mean) / scale), _columns(identities, n_identities, known)]).tocsr()
-    weights, intercept = fit_logistic(features, labels, c)
+    weights, intercept = fit_logistic(features, labels, c, weights)
     n_dense = dense.shape[1]
     return TextPrior(known, weights[n_dense:], mean, scale, weights[:n_dense], intercept)
 
@@ -127,8 +133,10 @@ def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return scaler.mean_, scaler.scale_
 
 
-def fit_logistic(features: np.ndarray | csr_matrix, labels: np.ndarray, c: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weights, shape (p,), and intercept that minimise ``sum_i log-loss_i + sum_j w_j^2 / (2 c)``.
+def fit_logistic(
+    features: np.ndarray | csr_matrix, labels: np.ndarray, c: float, weights: np.ndarray | float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Weights w, shape (p,), and intercept that minimise ``sum_i weights_i log-loss_i + sum_j w_j^2 / (2 c)``.
 
     Labels are 0 or 1, or a share between: such a row counts as a hit and as a miss, weighted.
     """
@@ -139,10 +147,10 @@ def fit_logistic(features: np.ndarray | csr_matrix, labels: np.ndarray, c: float
     hits[0] = misses[0] = True  # scikit-learn wants both classes, even if one has no weight
     rows = np.concatenate([np.flatnonzero(hits), np.flatnonzero(misses)])
     classes = np.repeat([1, 0], [hits.sum(), misses.sum()])
-    weights = np.concatenate([labels[hits], 1.0 - labels[misses]])
+    of_rows = np.concatenate([labels[hits], 1.0 - labels[misses]]) * np.broadcast_to(weights, labels.shape)[rows]
     regression = LogisticRegression(C=c, tol=1e-8, max_iter=2000)
     with threadpool_limits(1):  # on a busy machine, several threads take many times as long
-        regression.fit(features[rows], classes, sample_weight=weights)
+        regression.fit(features[rows], classes, sample_weight=of_rows)
     return regression.coef_[0], regression.intercept_[0]
 
 

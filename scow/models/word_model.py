@@ -5,7 +5,7 @@ A sentence's score is the mean over its words.
 A logistic regression on the features of `scow.models.word_features`, among them the logit of a text prior
 (`scow.models.text_prior`). It is fitted with the log-loss of words, standardised columns and an L2 penalty of 1/C, a
 quarter of that for the blocks `sent`, `prior` and `knots`, whose few columns carry most of the information. Labels are
-`scow.text.labels.word_labels`.
+`scow.text.labels.word_labels`: with several listeners a mean, which counts as often as listeners answered.
 
 Without the block `hearing_loss`, all signals count as of one hearing loss, for the text prior too: scores do not depend
 on it.
@@ -56,12 +56,12 @@ class WordRegression:
     bias: np.ndarray  # shape ()
 
     @classmethod
-    def fit(cls, features: pd.DataFrame, labels: np.ndarray, c: float) -> WordRegression:
-        """Fit to words; dividing a column by sqrt(penalty) is the same as a penalty of its own."""
+    def fit(cls, features: pd.DataFrame, labels: np.ndarray, weights: np.ndarray, c: float) -> WordRegression:
+        """Fit to weighted words; dividing a column by sqrt(penalty) is the same as a penalty of its own."""
         mean, scale = standardisation(features.to_numpy())
         blocks = features.columns.str.partition(".").get_level_values(0)
         root = np.sqrt(np.where(blocks.isin(WEAK_PENALTY_BLOCKS), WEAK_PENALTY, 1.0))
-        weight, bias = fit_logistic((features.to_numpy() - mean) / scale / root, labels, c)
+        weight, bias = fit_logistic((features.to_numpy() - mean) / scale / root, labels, c, weights)
         return cls(mean, scale, weight / root, bias)
 
     def probabilities(self, features: np.ndarray) -> np.ndarray:
@@ -100,10 +100,11 @@ class WordModel(Model):
             prior = corpus.prior(config.prior_c, held)
             logits = corpus.unseen_logits(inputs, setup.groups, config.prior_c, held, setup.seed)
         features, labels = word_features(inputs, logits, config), labels_of(inputs)
-        regressions = {"full": WordRegression.fit(features, labels, config.c)}
+        weights = inputs.listeners[inputs.word_signals]
+        regressions = {"full": WordRegression.fit(features, labels, weights, config.c)}
         if any(column in DNSMOS_COLUMNS for column in inputs.feature_cols):
             fewer = features.loc[:, ~features.columns.str.startswith("dns.")]
-            regressions["without_dnsmos"] = WordRegression.fit(fewer, labels, config.c)
+            regressions["without_dnsmos"] = WordRegression.fit(fewer, labels, weights, config.c)
         return cls(config, inputs.feature_cols, regressions, prior)
 
     def predict(self, inputs: ModelInput, device: str = "cpu") -> Prediction:  # noqa: ARG002 - too small for a GPU

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from scow.data.tables import HEARING_LOSSES
 from scow.metrics import agreement, equal_bins, group_standard_error, roc_auc
 from scow.models.groups import group_folds
 from scow.models.inputs import ModelInput
-from scow.models.intervals import calibrate, interval
+from scow.models.intervals import calibrate, interval, spread
 from scow.models.model import PERCENT, FitSetup, Model, to_scores
 from scow.models.word_model import labels_of
 
@@ -35,6 +36,8 @@ class CrossValidation:
     truth: np.ndarray  # shape (n,), correctness in points
     hearing_loss: np.ndarray  # shape (n,), index into scow.data.tables.HEARING_LOSSES
     groups: tuple[str, ...]  # track or prompt of each signal
+    prompts: tuple[str, ...] = ()  # of each signal
+    listeners: np.ndarray | None = None  # shape (n,), whose mean the truth is; None: one
     labels: np.ndarray | None = None  # shape (n_words,), where there are words and responses
 
     @property
@@ -85,7 +88,8 @@ def cross_validate(
                 progress("cross-validation", repeat * n_folds + fold + 1, n_repeats * n_folds)
     truth = to_scores(inputs.target.double().numpy())
     labels = labels_of(inputs) if words is not None and any(inputs.responses) else None
-    return CrossValidation(scores, folds, words, truth, inputs.hearing_loss.numpy(), tuple(setup.groups), labels)
+    of_signals = inputs.hearing_loss.numpy(), tuple(setup.groups), inputs.prompts, inputs.listeners
+    return CrossValidation(scores, folds, words, truth, *of_signals, labels)
 
 
 def figures(result: CrossValidation, *, grouped_by: str, seed: int) -> dict[str, Any]:
@@ -108,6 +112,7 @@ def figures(result: CrossValidation, *, grouped_by: str, seed: int) -> dict[str,
         "repeats": [{"rmse": repeat.rmse, "r": repeat.r} for repeat in repeats],
         "by_severity": {name: {"rmse": found.rmse, "r": found.r} for name, found in by_loss.items()},
         "coverage_of_80_percent_intervals": coverage(result),
+        "shared_error": shared_error(result),
         "word_auc": word_auc(result),
         "calibration": [
             {"predicted": float(predicted[i].mean()), "true": float(true[i].mean()), "n": len(i)}
@@ -123,15 +128,32 @@ def word_auc(result: CrossValidation) -> float | None:
     return float(np.mean([roc_auc(row, result.labels) for row in result.words]))
 
 
+def shared_error(result: CrossValidation) -> float | None:
+    """Share of the variance of scaled errors that signals of a prompt have in common (`scow.models.intervals`).
+
+    Mean over repeats; None where no prompt has two signals.
+    """
+    counts = pd.Series(result.prompts).value_counts()
+    n_pairs = (counts * (counts - 1)).sum()
+    if not n_pairs:
+        return None
+    scores = result.scores.T / PERCENT
+    errors = pd.DataFrame((result.truth[:, None] / PERCENT - scores) / spread(scores))
+    by = np.asarray(result.prompts)
+    products = (errors.groupby(by).sum() ** 2 - (errors**2).groupby(by).sum()).sum()
+    return float((products / n_pairs / (errors**2).mean()).mean())
+
+
 def coverage(result: CrossValidation, level: float = 0.8) -> dict[str, float]:
     """Share of signals inside their interval, of all and per hearing loss, mean over repeats."""
+    listeners = np.ones(len(result.truth)) if result.listeners is None else result.listeners
     inside = np.zeros(result.scores.shape, dtype=bool)
     truth, hearing_loss = result.truth / PERCENT, result.hearing_loss
     for repeat, (row, folds) in enumerate(zip(result.scores / PERCENT, result.folds, strict=True)):
         for fold in np.unique(folds):
             held, rest = folds == fold, folds != fold
-            quantiles = calibrate(row[rest], truth[rest], hearing_loss[rest])
-            low, high = interval(row[held], hearing_loss[held], quantiles, level)
+            quantiles = calibrate(row[rest], truth[rest], hearing_loss[rest], listeners[rest])
+            low, high = interval(row[held], hearing_loss[held], quantiles, level, listeners[held])
             tolerance = 1e-6  # correctness is float32 in the tensors
             inside[repeat, held] = (truth[held] >= low - tolerance) & (truth[held] <= high + tolerance)
     present = {name: hearing_loss == i for i, name in enumerate(HEARING_LOSSES) if (hearing_loss == i).any()}

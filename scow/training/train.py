@@ -1,6 +1,7 @@
 """Stage 4: labelled feature tables to a checkpoint, for either model, and cross-validated figures of a config.
 
-1. Read the training tables, one or several pairs, and keep the labelled signals.
+1. Read the training tables, one or several pairs, and keep the labelled signals. With ``data.allow_missing`` files
+   that are missing are noted and left out.
 2. Group the signals by track where the metadata knows all tracks, else by prompt. Where it knows some, a note says so.
 3. Fit the model to all signals. (The transformer holds out a fifth of the prompts, to choose the best epoch.)
 4. Word model: five folds of cross-validation by group calibrate its intervals, and give the out-of-fold figures.
@@ -88,7 +89,28 @@ def train_config(config: Mapping[str, Any]) -> TrainConfig:
     expect(folds == 1, "train.folds", "1 (there are no ensembles)", folds)
     cv = options_from(CvOptions, config.get("cross_validation"), "cross_validation")
     run = options_from(RunOptions, config, "config")
-    return TrainConfig(data_options(config.get("data")), model_config(config.get("model")), options, cv, run)
+    data = _present(data_options(config.get("data")))
+    return TrainConfig(data, model_config(config.get("model")), options, cv, run)
+
+
+def _present(data: DataOptions) -> DataOptions:
+    """The data without the files that may be missing and are."""
+    if not data.allow_missing:
+        return data
+    absent = dict.fromkeys(path for path in data.training_files if not path.is_file())
+    for path in absent:
+        note(f"{path}: no such file; going on without")
+    prior = zip(data.prior_metadata, data.prior_responses or [None] * len(data.prior_metadata), strict=True)
+    kept = [(path, None if responses in absent else responses) for path, responses in prior if path not in absent]
+    tables = tuple(pair for pair in data.train_tables if absent.keys().isdisjoint(pair))
+    expect(tables, "data.tables", f"one of the training tables, such as {next(iter(absent), 'any')}", "none")
+    return dataclasses.replace(
+        data,
+        train_tables=tables,
+        metadata=tuple(path for path in data.metadata if path not in absent),
+        prior_metadata=tuple(path for path, _ in kept),
+        prior_responses=tuple(responses for _, responses in kept),
+    )
 
 
 def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = None) -> tuple[Model, dict[str, Any]]:
@@ -111,7 +133,8 @@ def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = Non
         n_groups = len(set(setup.groups))
         expect(n_groups > 1, "data", f"training signals of at least 2 {grouped_by}s", n_groups)
         result = cross_validate(inputs, model_class, config.model, setup, min(CALIBRATION_FOLDS, n_groups))
-        model.quantiles = calibrate(result.scores[0] / PERCENT, result.truth / PERCENT, result.hearing_loss)
+        truth, predicted = result.truth / PERCENT, result.scores[0] / PERCENT
+        model.quantiles = calibrate(predicted, truth, result.hearing_loss, inputs.listeners)
         facts |= {"grouped_by": grouped_by, "out_of_fold": {"rmse": result.rmse, "r": result.r}}
     if model.log:
         best = min(model.log, key=lambda epoch: epoch.val_rmse)

@@ -1,85 +1,146 @@
-"""Records in the form of CLIP2 through all six stages, on the demo's audio.
+"""A small release in the exact form of CLIP2, from download to submission, on the demo's audio.
 
-They lack `fma`, `response` and `words_correct`; labels of several listeners are in ``mini_responses.json``. The
-responses are invented.
+Train records have correctness, valid and eval records do not; none has `fma`, `response` or `words_correct`. The
+responses are invented, and so are the tables of CLIP1 that take part in the training.
 """
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
-from corpus import make_corpus
-from helpers import DEMO, load_whisper, records_with_responses, run_script
+import yaml
+from helpers import DEMO, MODELS, ROOT, load_whisper, make_response_tables, run_script
 
-from scow.data.scores import read_scores
+from scow.data.scores import read_rows, read_scores
 from scow.data.tables import read_table
-from scow.io import write_json
-from scow.metrics import rmse
+from scow.io import read_json, write_json
 from scow.text.labels import word_labels
 
 pytestmark = pytest.mark.slow
 
-ROW, TWINKLE = "row row row your boat gently down the stream", "twinkle twinkle little star how i wonder what you are"
-PROMPTS = {"row_none": ROW, "row_moderate": ROW, "twinkle_none": TWINKLE, "twinkle_moderate": TWINKLE}
-RESPONSES = {
-    "row_none": [ROW, "row row row your boat gently"],
-    "row_moderate": ["row your boat", "", "gently down"],
-    "twinkle_none": [TWINKLE],
-    "twinkle_moderate": ["little star", "i wonder what you are"],
+PROMPTS = {
+    "row": "row row row your boat gently down the stream",
+    "twinkle": "twinkle twinkle little star how i wonder what you are",
 }
+SPLITS = {
+    "train": ("row_none", "row_moderate", "twinkle_none", "twinkle_moderate"),
+    "valid": ("row_mild",),
+    "eval": ("twinkle_mild",),
+}
+RESPONSES = {  # one for most signals of train, as in the release
+    "row_none": [PROMPTS["row"]],
+    "row_moderate": ["row your boat", "", "gently down"],
+    "twinkle_none": ["twinkle little star how i wonder what you are"],
+    "twinkle_moderate": ["little star"],
+}
+COLUMNS = ("tiny.en", "dns_sig", "dns_bak", "dns_ovrl")
 
 
-def run(script: str, *args: object) -> str:
-    done = run_script(script, *args)
+def words_of(signal: str) -> list[str]:
+    return PROMPTS[signal.partition("_")[0]].split()
+
+
+def answers_to(signal: str) -> list[dict]:
+    labels = [word_labels(words_of(signal), response) for response in RESPONSES[signal]]
+    return [
+        {"response_id": f"{signal}{i}", "original_response": response.title(), "response": response}
+        | {"hits": int(sum(label)), "correctness": float(np.mean(label)), "phoneme_hits": 1, "phoneme_correctness": 0.5}
+        for i, (label, response) in enumerate(zip(labels, RESPONSES[signal], strict=True))
+    ]
+
+
+def truth(signal: str) -> float:
+    return float(np.mean([answer["correctness"] for answer in answers_to(signal)]))
+
+
+def write_release(root: Path) -> Path:
+    """The release as it is unpacked, and its feature_config.yaml; returns the folder of the metadata."""
+    release = root / "cadenza_data" / "clip2"
+    for split, signals in SPLITS.items():
+        records = []
+        for signal in signals:
+            loss = {"none": "No Loss", "mild": "Mild", "moderate": "Moderate"}[signal.partition("_")[2]]
+            prompt = " ".join(words_of(signal))
+            record = {"signal": signal, "original_prompt": prompt.title(), "prompt": prompt, "hearing_loss": loss}
+            labels = {"correctness": truth(signal), "phoneme_correctness": 0.5} if split == "train" else {}
+            records.append(record | {"n_words": len(words_of(signal))} | labels)
+            for folder, name in (("signals", f"{signal}.flac"), ("unprocessed", f"{signal}_unproc.flac")):
+                (release / split / folder).mkdir(parents=True, exist_ok=True)
+                shutil.copy(DEMO / "demo" / folder / name, release / split / folder)
+        write_json(release / "metadata" / f"{split}_metadata.json", records)
+    write_json(release / "metadata" / "train_responses.json", {signal: answers_to(signal) for signal in RESPONSES})
+    config = yaml.safe_load((ROOT / "feature_config.yaml").read_text(encoding="utf-8"))
+    (root / "feature_config.yaml").write_text(yaml.safe_dump({"releases": config["releases"]}), encoding="utf-8")
+    return release / "metadata"
+
+
+def run(root: Path, script: str, *args: object) -> str:
+    done = run_script(script, *args, cwd=root)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout + done.stderr
 
 
-def test_clip2_through_all_stages(tmp_path):
+def test_clip2_from_download_to_submission(tmp_path):
     load_whisper("tiny.en")  # skips where the weights are missing
-    corpus = make_corpus(tmp_path / "c", PROMPTS)
-    metadata, responses = (corpus.root / "metadata" / f"mini{end}.json" for end in ("", "_responses"))
-    records, answers, truth = [], {}, {}
-    for signal, prompt in PROMPTS.items():
-        shutil.copy(DEMO / "demo" / "signals" / f"{signal}.flac", corpus.signal(signal))
-        shutil.copy(DEMO / "demo" / "unprocessed" / f"{signal}_unproc.flac", corpus.unprocessed(signal))
-        shares = [float(np.mean(word_labels(prompt.split(), response))) for response in RESPONSES[signal]]
-        truth[signal] = np.mean(shares)
-        answers[signal] = [{"response": r, "correctness": c} for r, c in zip(RESPONSES[signal], shares, strict=True)]
-        hearing_loss = "No Loss" if signal.endswith("none") else "Moderate"
-        records.append({"signal": signal, "prompt": prompt, "n_words": len(prompt.split())})
-        records[-1] |= {"original_prompt": prompt.title(), "hearing_loss": hearing_loss}
-        if signal.startswith("row"):  # as in the train release; responses hold the correctness of the others
-            records[-1] |= {"correctness": truth[signal], "phoneme_correctness": 0.5}
-    write_json(metadata, records)
-    write_json(responses, answers)
-    run("metadata_to_csv.py", "--json", metadata, "--responses", responses)
-    run("whisper_inference.py", "--config", corpus.config)
-    run("compute_metrics.py", "--config", corpus.config)
-    for path in corpus.tables:
-        table = read_table(path)
-        assert table.groupby("signal")["correctness"].first().to_dict() == pytest.approx(truth)
-        assert table[["tiny.en", "stoi", "estoi", "dns_sig"]].notna().all(axis=None)
-    # Other signals, for the text prior: the demo's two prompts are too few for one.
-    others, prior = (
-        records_with_responses(36)[0],
-        {name: tmp_path / f"{name}.json" for name in ("metadata", "responses")},
-    )
-    write_json(
-        prior["metadata"], [{"signal": r.signal, "prompt": r.prompt, "hearing_loss": r.hearing_loss} for r in others]
-    )
-    write_json(prior["responses"], {r.signal: [{"response": r.response, "correctness": r.correctness}] for r in others})
-    arguments = [f"data.csv_path_{side}={path}" for side, path in zip("lr", corpus.tables, strict=True)]
-    arguments += [f"data.prior_{name}={path}" for name, path in prior.items()]
-    arguments = ["-cp", "checkpoints/lite", *arguments, "data.metadata=null", f"train.save_dir={tmp_path / 'out'}"]
-    run("train.py", *arguments)
-    inferred = run("infer.py", *arguments, "infer.splits=[train]", "infer.details=true")
-    scores = read_scores(tmp_path / "out" / "train_inference.csv").scores
-    assert scores.keys() == PROMPTS.keys()
-    labels = [100 * truth[signal] for signal in scores]
-    found = rmse(list(scores.values()), labels)
-    assert found < rmse([np.mean(labels)] * 4, labels)  # in sample; with labels mixed up it would not learn
-    assert f"RMSE {found:.2f}" in inferred
-    labelled = ("--metadata", metadata, "--responses", responses, "--html", tmp_path / "report.html")
-    assert "resamples of 2 prompts" in run("evaluate.py", tmp_path / "out" / "train_inference.csv", *labelled)
-    assert "row your boat |  | gently down" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    metadata = write_release(tmp_path)
+    stage = ("--config", tmp_path / "feature_config.yaml", "--splits", "train,valid,eval")
+    files = [metadata / f"{split}_metadata.json" for split in SPLITS]
+    converted = run(tmp_path, "metadata_to_csv.py", "--json", *files)
+    assert f"responses of {metadata / 'train_responses.json'} joined: 4 of 4 signals" in converted
+    run(tmp_path, "whisper_inference.py", *stage, "--models", "tiny.en", "--model-dir", MODELS, "--device", "cpu")
+    run(tmp_path, "compute_metrics.py", *stage)
+    for split, signals in SPLITS.items():
+        for side in "lr":
+            table = read_table(metadata / f"{split}_metadata_{side}.csv")
+            assert table[["tiny.en", "stoi", "estoi", "dns_sig"]].notna().all(axis=None)
+            labels = table.groupby("signal")["correctness"].first().dropna().to_dict()
+            assert labels == pytest.approx({signal: truth(signal) for signal in signals if split == "train"})
+
+    # CLIP1 valid joins the training; CLIP1 train is not there.
+    clip1 = tmp_path / "data" / "cadenza_data_valid" / "metadata"
+    tables, of_clip1 = make_response_tables(clip1, 36, COLUMNS)
+    for path, side in zip(tables, "lr", strict=True):
+        path.rename(clip1 / f"valid_metadata_{side}.csv")
+    of_clip1.rename(clip1 / "valid_metadata.json")
+    columns = f"data.feature_cols=[{','.join(COLUMNS)}]"
+    trained = run(tmp_path, "train.py", "-cp", "checkpoints/clip2", columns)
+    assert "cadenza_data_train/metadata/train_metadata_l.csv: no such file; going on without" in trained
+    assert "tracks of 4 of 40 signals are unknown" in trained
+    folder = tmp_path / "checkpoints" / "clip2"
+    facts = read_json(folder / "model.json", "facts")["facts"]
+    assert (facts["n_signals"], facts["grouped_by"]) == (40, "prompt")
+
+    form = ("infer.submission.track=clip2", "infer.submission.team=T001a")
+    widths = []
+    for listeners in (1, 3):
+        run(tmp_path, "infer.py", "-cp", folder, "infer.details=true", f"infer.listeners={listeners}")
+        (_, row) = read_rows(folder / "valid_details.csv", "details")
+        score, low, high = map(float, row[1:])
+        assert low <= score <= high
+        widths.append(high - low)
+    assert widths[1] < widths[0]
+    run(tmp_path, "infer.py", "-cp", folder, *form)
+    for split in ("valid", "eval"):
+        emailed = read_rows(folder / f"ICASSP2027_{split}_T001a.csv", "the form")
+        board = read_rows(folder / f"{split}_inference.csv", "scores")
+        assert emailed == [["signal_id", "intelligibility_score"], *board]
+        assert [row[0] for row in board] == list(SPLITS[split])
+
+    run(tmp_path, "infer.py", "-cp", folder, "infer.splits=[train]")
+    assert read_scores(folder / "train_inference.csv").scores.keys() == set(SPLITS["train"])
+    evaluated = run(
+        tmp_path, "evaluate.py", folder / "train_inference.csv", "--metadata", files[0],
+        "--responses", metadata / "train_responses.json", "--html", tmp_path / "report.html", "--resamples", 50,
+    )  # fmt: skip
+    assert "resamples of 2 prompts" in evaluated
+    assert "Official CLIP2 results" in evaluated
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "row your boat |  | gently down" in page
+    assert "T045" not in page
+
+    run(tmp_path, "train.py", "-cp", folder, "cv=true", "cross_validation.repeats=1")
+    run(tmp_path, ROOT / "tools" / "model_card.py", "checkpoints/clip2")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "40 signals: `cadenza_data/clip2/metadata/train_metadata_l.csv`" in card
+    assert not any(of_clip1 in card for of_clip1 in ("8,802", "CLIP1"))

@@ -9,7 +9,7 @@ from helpers import make_response_tables
 
 from scow.models.inputs import ModelInput, load_input
 from scow.models.model import FitSetup, Model, Prediction
-from scow.training.cross_validation import CrossValidation, coverage, cross_validate, figures, word_auc
+from scow.training.cross_validation import CrossValidation, coverage, cross_validate, figures, shared_error, word_auc
 
 
 class Numbers(Model):
@@ -115,3 +115,17 @@ def test_undefined_figures():
     words = np.random.default_rng(0).random((2, 9))
     for result in (random_result(words=words), random_result(words=words, labels=np.ones(9)), random_result()):
         assert word_auc(result) is None
+
+
+def test_shared_error_is_the_share_of_variance_that_signals_of_a_prompt_have_in_common():
+    rng = np.random.default_rng(0)
+    prompts = tuple(f"prompt {i // 3}" for i in range(6_000))
+    scores = rng.uniform(20, 80, (2, 6_000))
+    noise = 0.6 * np.repeat(rng.normal(size=(2, 2_000)), 3, axis=1) + 0.8 * rng.normal(size=(2, 6_000))
+    spread = scores / 100 * (1 - scores / 100) + 0.02
+    found = [
+        shared_error(random_result(scores=scores[[i]], truth=(scores + 100 * spread * noise)[i], prompts=prompts))
+        for i in range(2)
+    ]
+    assert found == pytest.approx([0.36, 0.36], abs=0.03)
+    assert shared_error(random_result(prompts=tuple(map(str, range(240))))) is None

@@ -23,6 +23,7 @@ from scow.models.checkpoint import load_checkpoint
 from scow.models.config import DataOptions, TrainOptions, WordModelConfig
 from scow.models.inputs import load_input
 from scow.models.intervals import calibrate
+from scow.models.text_prior import PriorCorpus
 from scow.models.word_model import WordModel
 from scow.training.cross_validation import coverage, cross_validate
 from scow.training.train import (
@@ -129,3 +130,37 @@ def test_cross_validation_of_lite_on_challenge_data(clip1):
     assert result.r > 0.600
     # 1,175 signals know a share of 0.8 to 0.012, and their tracks make it less sure.
     assert coverage(result)["all"] == pytest.approx(0.8, abs=0.04)
+
+
+def test_word_model_and_prior_weigh_signals_by_listeners(tmp_path):
+    """Everything answered twice is the same as half the regularisation, and one signal answered twice is not."""
+    settings = word_config(tmp_path, 36)
+
+    def values(config: WordModelConfig, n_twice: int) -> torch.Tensor:
+        inputs = load_training_input(settings.data)
+        setup, _ = fit_setup(settings, inputs)
+        doubled = [f"{r} | {r}" if i < n_twice else r for i, r in enumerate(inputs.responses)]
+        records = [dataclasses.replace(r, response=f"{r.response} | {r.response}") for r in setup.corpus.records]
+        corpus = PriorCorpus(records) if n_twice else setup.corpus
+        inputs = dataclasses.replace(inputs, responses=tuple(doubled))
+        state = WordModel.fit(inputs, config, dataclasses.replace(setup, corpus=corpus)).state_dict()
+        return torch.cat([tensor.double().ravel() for tensor in state.values()])
+
+    half = values(WordModelConfig(c=0.2, prior_c=0.04), 0)
+    torch.testing.assert_close(values(WordModelConfig(c=0.1, prior_c=0.02), 36), half, rtol=0, atol=1e-4)
+    assert (values(WordModelConfig(c=0.1, prior_c=0.02), 35) - half).abs().max() > 1e-3
+
+
+def test_training_goes_on_without_files_that_may_be_missing(tmp_path, capsys):
+    tables, metadata = make_response_tables(tmp_path / "here", 24)
+    gone = str(tmp_path / "gone.json")
+    section: dict = {"feature_cols": list(RESPONSE_COLUMNS), "allow_missing": True, "metadata": [gone, str(metadata)]}
+    section |= {"tables": [["a_l.csv", "a_r.csv"], [str(path) for path in tables]]}
+    section |= {"prior_metadata": [str(metadata), gone], "prior_responses": [gone, None]}
+    config = {"data": section, "model": {"name": "word"}, "train": {"save_dir": str(tmp_path)}}
+    found = train_config(config).data
+    assert (found.train_tables, found.metadata) == ((tables,), (metadata,))
+    assert (found.prior_metadata, found.prior_responses) == ((metadata,), (None,))
+    assert capsys.readouterr().err.count("going on without") == 3
+    with pytest.raises(UserError, match=r"such as a_l.csv, found none"):
+        train_config({**config, "data": section | {"tables": [["a_l.csv", "a_r.csv"]]}})
