@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import assert_user_error, make_tables, run_script
+from helpers import ROOT, assert_user_error, make_tables, run_script
 
 from scow.models.checkpoint import save_checkpoint
 from scow.models.config import TransformerConfig
@@ -12,31 +12,10 @@ from scow.models.transformer import Transformer
 
 pytestmark = pytest.mark.slow
 
-# Each would make the file `executed`, or read the environment, if hydra took it.
 TRAP = "{_target_: builtins.open, file: executed, mode: w}"
-HOSTILE = {
-    "callback": f"hydra: {{callbacks: {{e: {TRAP}}}}}",
-    "launcher": f"hydra: {{launcher: {TRAP}, mode: MULTIRUN}}",
-    "sweep": "hydra: {sweep: {dir: executed}}",
-    "searchpath": "hydra: {searchpath: ['file://.']}",
-    "defaults": "defaults: [other, _self_]",
-    "header": f"# @package hydra\ncallbacks: {{e: {TRAP}}}",
-    "nested": f"extra: {{a: [{{b: {TRAP}}}]}}",
-    "environment": "seed: ${oc.env:HOME}",
-    "escaped": r"seed: \${oc.env:HOME}",
-    "tag": "extra: !!python/object/apply:builtins.open [executed, w]",
-    "growth": "\n".join(f"k{i}: '${{k{i + 1}}}${{k{i + 1}}}${{k{i + 1}}}'" for i in range(40)),
-    "circle": "seed: ${device}\ndevice: ${seed}",
-}
-OUTSIDE = {
-    "output": "infer: {splits: [valid], output_name: {valid: ../scores.csv}}",
-    "windows": r"infer: {splits: [valid], output_name: {valid: '..\scores.csv'}}",
-    "reference": "up: ..\ninfer: {splits: [valid], output_name: {valid: '${up}/scores.csv'}}",
-    "split": "infer: {splits: [../s]}\nextra: 1",
-    "exp_name": "exp_name: ../x",
-    "name by reference": "up: ../x\nexp_name: ${up}",
-    "save_dir": "train: {save_dir: ../elsewhere, epochs: 1}",
-}
+CASES = yaml.safe_load((ROOT / "tests/golden/hostile_configs.yaml").read_text(encoding="utf-8").replace("TRAP", TRAP))
+GROWTH = "\n".join(f"k{i}: '${{k{i + 1}}}${{k{i + 1}}}${{k{i + 1}}}'" for i in range(40))
+HOSTILE = CASES["hostile"] | CASES["outside"] | {"growth": GROWTH}
 
 
 @pytest.fixture
@@ -74,14 +53,14 @@ def tree(folder: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("script", ["infer.py", "train.py"])
-@pytest.mark.parametrize("name", [*HOSTILE, *OUTSIDE])
+@pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_config_is_refused(folder, script, name):
-    with_lines(folder, (HOSTILE | OUTSIDE)[name])
+    with_lines(folder, HOSTILE[name])
     before = tree(folder)
     options = ["-m", "seed=1,2"] if name in ("launcher", "sweep", "name by reference") else []
     if script == "infer.py" and "save_dir" in name:
         options = ["exp_name=mine"]  # with which infer.py reads train.save_dir
-    if script == "train.py" and "infer:" in (HOSTILE | OUTSIDE)[name]:
+    if script == "train.py" and "infer:" in HOSTILE[name]:
         pytest.skip("train.py does not read infer:")
     done = run_script(script, "-cp", folder, *options, cwd=folder.parent)
     assert_user_error(done)

@@ -102,34 +102,26 @@ def test_floor_is_the_score_where_nothing_is_heard(lite):
 SILENT_END = StereoSignal(np.repeat([[0.1] * FILE_RATE_HZ + [0.0] * 2 * FILE_RATE_HZ], 2, 0), FILE_RATE_HZ)
 
 
+PLAIN = PredictOptions()
+
+
 @pytest.mark.parametrize(
-    ("audio", "lyrics", "reason"),
+    ("audio", "lyrics", "options", "reason"),
     [
-        (SONG, [], r"^'lyrics': expected at least one line"),
-        (SONG, [TimedLine(60.0, 62.0, "late")], r"^'late': begins at 60\.00 s, but the song ends at 12\.36 s$"),
-        (SONG, [TimedLine(0, 1, "да"), TimedLine(1, 2, "нет")], r"^'да': .*Latin script.* \(and so for 2 lines\)$"),
-        (SONG, "[00:01]la\n" * 1001, r"^lyrics: expected at most 1000 lines"),
-        (SILENT_END, [TimedLine(1.5, 2.5, "words")], r"^'words': silent"),
+        (SONG, [], PLAIN, r"^'lyrics': expected at least one line"),
+        (SONG, [TimedLine(60.0, 62.0, "late")], PLAIN, r"^'late': begins at 60\.00 s, but the song ends at 12\.36 s$"),
+        (SONG, [TimedLine(0, 1, "да"), TimedLine(1, 2, "нет")], PLAIN, r"^'да': .*Latin.* \(and so for 2 lines\)$"),
+        (SILENT_END, [TimedLine(1.5, 2.5, "words")], PLAIN, r"^'words': silent"),
+        (SONG, "words", PredictOptions(("Severe",)), r"found 'Severe'; .*Moderate"),
+        (SONG, "words", PredictOptions(("Mild", "Mild")), r"expected each once, found Mild, Mild"),
+        (SONG, "words", PredictOptions(("Mild", "No Loss"), already_simulated=True), r"the one hearing loss"),
+        (SONG, "words", PredictOptions(level_db_spl=120), r"expected 40 to 90 dB SPL, found 120"),
     ],
 )
-def test_predict_song_refuses_lyrics_in_one_line(audio, lyrics, reason):
+def test_predict_song_refuses_in_one_line(audio, lyrics, options, reason):
     with pytest.raises(UserError, match=reason) as caught:
-        predict_song(audio, lyrics, predictor=lambda: None)
+        predict_song(audio, lyrics, options, predictor=no_predictor if lyrics == "words" else lambda: None)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (PredictOptions(("Severe",)), r"found 'Severe'; .*Moderate"),
-        (PredictOptions(("Mild", "Mild")), r"expected each once, found Mild, Mild"),
-        (PredictOptions(("Mild", "No Loss"), already_simulated=True), r"the one hearing loss that is in the file"),
-        (PredictOptions(level_db_spl=120), r"expected 40 to 90 dB SPL, found 120"),
-    ],
-)
-def test_predict_song_refuses_options(options, reason):
-    with pytest.raises(UserError, match=reason):
-        predict_song(SONG, "words", options, predictor=no_predictor)
 
 
 def test_predict_excerpt_refuses_a_song():

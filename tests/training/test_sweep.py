@@ -58,23 +58,6 @@ def test_sweep_goes_on_after_a_failed_run_and_skips_finished_runs(tmp_path):
     assert (float(row["rmse"]), float(row["r"])) == pytest.approx((written["rmse"], written["r"]), abs=5e-7)
 
 
-def test_sweep_run_equals_plain_run_and_infer_takes_its_folder(tmp_path):
-    arguments = [*train_arguments(tmp_path), "train.epochs=2"]
-    sweep = run_script("train.py", "-m", *arguments, "seed=3,4", "model.dropout=0.1,0.2", cwd=tmp_path)
-    plain = run_script("train.py", *arguments, "seed=4", "model.dropout=0.2", "exp_name=plain", cwd=tmp_path)
-    assert (sweep.returncode, plain.returncode) == (0, 0), sweep.stderr + plain.stderr
-    base = tmp_path / "checkpoints" / "published_sweep"
-    names = [f"model.dropout={dropout},seed={seed}" for seed in (3, 4) for dropout in (0.1, 0.2)]
-    assert [Path(row["folder"]).name for row in sweep_rows(base)] == names
-    logs = [path / "train_log.csv" for path in (base / names[3], tmp_path / "checkpoints" / "plain")]
-    assert logs[0].read_bytes() == logs[1].read_bytes()
-    tables = [f"data.valid_path_{side}={tmp_path / f't_{side}.csv'}" for side in "lr"]
-    done = run_script("infer.py", "-cp", base / names[1], *tables, "infer.splits=[valid]", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "trained on these signals" in done.stdout
-    assert (base / names[1] / "valid_inference.csv").is_file()
-
-
 def test_sweep_interrupted_keeps_finished_runs(tmp_path):
     arguments = ["-m", *train_arguments(tmp_path), "seed=1"]
     sweep = tmp_path / "checkpoints" / "published_sweep"
