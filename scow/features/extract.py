@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from scow import __version__
-from scow.data.audio import StereoSignal, read_stereo, resample_poly, resample_sinc
+from scow.data.audio import SOUND, StereoSignal, is_silent, read_stereo, resample_poly, resample_sinc
 from scow.data.feature_config import Dataset
 from scow.data.metadata import signal_file, unprocessed_file
 from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, WHISPER_COLUMNS
@@ -166,10 +166,14 @@ def _files_of(task: Task) -> Audio:
 
 
 def _samples(signal: StereoSignal | SignalError, channel: str | None = None) -> np.ndarray:
-    """Samples of a channel, or of the mean of both."""
+    """Samples of a channel, or of the mean of both; a SignalError where they are silent."""
     if isinstance(signal, SignalError):
         raise signal
-    return signal.channel(channel) if channel else signal.mono
+    if channel:
+        return signal.channel(channel)
+    if is_silent(signal.mono):
+        raise SignalError(f"the mean of both channels of the reference is silent: expected {SOUND}")
+    return signal.mono
 
 
 def _digest(samples: np.ndarray) -> bytes:

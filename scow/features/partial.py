@@ -21,8 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scow.data.tables import FEATURE_COLUMNS, RANGES, WHISPER_COLUMNS
 from scow.errors import UserError
 from scow.io import atomic_write
+
+OF_ANOTHER_SHAPE = (ValueError, TypeError, LookupError, AttributeError, RecursionError)  # what a line then raises
 
 
 @dataclass
@@ -42,14 +45,14 @@ def read_partial(path: Path) -> tuple[dict[str, Any], list[ChannelResult]]:
     results: list[ChannelResult] = []
     with suppress(FileNotFoundError):
         for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:  # what follows is torn
-            with suppress(ValueError, TypeError, RecursionError):
+            with suppress(*OF_ANOTHER_SHAPE):
                 checksum, content = json.loads(line)
                 if checksum != _checksum(content):
                     continue
                 if isinstance(content, dict):
                     heading = content
                 else:
-                    results += [ChannelResult(**result) for result in content]
+                    results += filter(_is_valid, [ChannelResult(**result) for result in content])
     return heading, results
 
 
@@ -83,6 +86,16 @@ def merge_results(results: Iterable[ChannelResult]) -> dict[tuple[str, str], Cha
         made_with = new.made_with or old.made_with
         merged[new.signal, new.channel] = ChannelResult(new.signal, new.channel, values, failures, made_with)
     return merged
+
+
+def _is_valid(result: ChannelResult) -> bool:
+    """Whether the values are numbers of feature columns, in their ranges, as this version writes them."""
+    for column, value in result.values.items():
+        low, high = RANGES[column]
+        numbers = value["scores"] if column in WHISPER_COLUMNS else [value]
+        if column not in FEATURE_COLUMNS or not all(low <= number <= high for number in numbers):
+            return False
+    return isinstance(result.failures, dict) and isinstance(result.made_with, dict)
 
 
 def _line(content: object) -> str:

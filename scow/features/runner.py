@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -226,7 +227,7 @@ class _Stage:
         """Compute what the partial results at `path` do not hold, add it to them as it comes, and return them all."""
         heading = {"words": _hash_of_words(group, self._tables), "sources": sources}
         heading["overwrite"] = list(work.columns) if self._overwrite else []
-        finished = start_partial(path, heading)
+        finished = _of_tables(start_partial(path, heading), group, self._tables)
         chunks = _chunks(tasks, self._chunk_size, merge_results(finished))
         label = f"{group[0].split} {_name_of(work.columns[0])}"
         progress, n_done, n_tasks = Progress("signals"), 0, sum(map(len, chunks))
@@ -260,15 +261,19 @@ class _Stage:
 
 
 def _same_files(datasets: Iterable[Dataset]) -> list[list[Dataset]]:
-    """Datasets grouped by split and folders."""
+    """Datasets grouped by split and folders; each has a table of its own."""
     groups: dict[tuple[object, ...], list[Dataset]] = {}
+    paths: set[str] = set()
     for dataset in datasets:
+        path = os.path.realpath(dataset.csv_path)
         folders = (dataset.signal_dir, dataset.degraded_dir, dataset.audio_dir, dataset.reference_dir)
         group = groups.setdefault((dataset.split, *folders), [])
         for other in group:
             if other.channel == dataset.channel:
                 raise UserError(f"datasets {other.name} and {dataset.name} are one channel of the same files; drop one")
+        expect(path not in paths, dataset.csv_path, "a table for each dataset", "that of another dataset")
         group.append(dataset)
+        paths.add(path)
     return list(groups.values())
 
 
@@ -302,6 +307,20 @@ def _gaps(table: pd.DataFrame, column: str) -> pd.Series:
         return table.loc[table[column].isna(), "signal"]
     filled = table.loc[(table["word_count"] == 0) & table[column].notna(), "signal"]
     return table.loc[~table["signal"].isin(filled), "signal"]
+
+
+def _of_tables(
+    results: Iterable[ChannelResult], group: Sequence[Dataset], tables: Mapping[Path, pd.DataFrame]
+) -> list[ChannelResult]:
+    """Results of signals that the tables have, with a score for each word and the sentence."""
+    words = {dataset.channel: tables[dataset.csv_path].query("word_count == 1")["signal"] for dataset in group}
+    n_scores = {(s, channel): n + 1 for channel, of in words.items() for s, n in of.value_counts().items()}
+    return [
+        result
+        for result in results
+        for n in [n_scores.get((result.signal, result.channel))]
+        if n and all(len(value["scores"]) == n for value in result.values.values() if isinstance(value, dict))
+    ]
 
 
 def _chunks(tasks: Sequence[Task], size: int, finished: Mapping[tuple[str, str], ChannelResult]) -> list[list[Task]]:

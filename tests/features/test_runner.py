@@ -1,6 +1,7 @@
 """The loop of stages 2 and 3 as functions: what is in the tables, and what is computed again."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,18 @@ def test_overwrite_of_one_group_and_of_what_cannot_be_computed(measured: Corpus,
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("edit", [lambda samples: 0 * samples + 0.25, lambda samples: samples[:, :1] * [1, -1]])
+def test_silent_reference_gives_a_reason(measured: Corpus, tmp_path: Path, edit) -> None:
+    """A constant one, and one whose channels cancel each other."""
+    corpus = measured.copy(tmp_path / "c")
+    edit_channels(corpus.unprocessed("0001"), edit)
+    failures = measure(corpus, overwrite=True).failures
+    assert {(signal, channel): columns for (signal, channel, _), columns in failures.items()} == {
+        ("0001", channel): list(INTRUSIVE_COLUMNS) for channel in ("left", "right")
+    }
+
+
+@pytest.mark.slow
 def test_provenance_and_what_is_refused(measured: Corpus, tmp_path: Path) -> None:
     corpus = measured.copy(tmp_path / "c")
     left, _ = corpus.tables
@@ -184,6 +197,9 @@ def test_provenance_and_what_is_refused(measured: Corpus, tmp_path: Path) -> Non
         measure(corpus)
     with pytest.raises(UserError, match="datasets mini_left and mini_left are one channel of the same files"):
         fill_metrics(corpus.datasets("mini_left") * 2, MetricOptions())
+    same_table = [replace(dataset, csv_path=left) for dataset in corpus.datasets()]
+    with pytest.raises(UserError, match=r"mini_l\.csv: expected a table for each dataset"):
+        fill_metrics(same_table, MetricOptions())
     assert (corpus.bytes(), corpus.partial) == (before, [])
 
 

@@ -1,6 +1,7 @@
 """Stage 3 as a user runs it: partial failure, two jobs, Ctrl-C, kills, a second run on a table, and wrong options."""
 
 import os
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -13,7 +14,7 @@ from helpers import assert_user_error, run_script, start_script, wait_until
 
 from scow.data.provenance import read_provenance
 from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, METRIC_COLUMNS, read_table
-from scow.features.partial import read_partial, start_partial
+from scow.features.partial import ChannelResult, append_partial, read_partial, start_partial
 from scow.io import locked
 
 NAMES = tuple(f"{i:04d}" for i in range(1, 7))
@@ -97,6 +98,14 @@ def test_ctrl_c_keeps_what_is_finished_for_the_next_run(six: Corpus, finished: F
     assert 1 <= kept < 6
     status = [int(line.split(",")[3]) for line in measure(corpus, "--status").stdout.splitlines()[1:]]
     assert kept - 2 <= min(status) <= max(status) <= kept, "signals 0005 and 0006 fail in part"
+
+    changed = corpus.copy(tmp_path / "changed")
+    content = path.read_bytes()
+    changed.partial[0].write_bytes(re.sub(rb'("stoi": 0\.)\d', rb"\g<1>0", content))
+    append_partial(changed.partial[0], [ChannelResult("stranger", "left", {"stoi": 0.5})])
+    assert b"stoi" in content
+    measure(changed)
+    assert changed.bytes() == finished[0].bytes(), "what was changed on disk is computed again"
 
     other_words = corpus.copy(tmp_path / "words")
     left = other_words.tables[0]
