@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from scow.song.predictor import Predictor
     from scow.song.song import PredictOptions
 
 HERE = Path(__file__).resolve().parent
@@ -20,6 +23,7 @@ HEARING_LOSSES = {
 EXAMPLES = """\
   python predict.py line.wav --lyrics "do you know i am truly alone"
   python predict.py song.mp3 --lyrics song.lrc --hearing-loss all --html report.html
+  python predict.py old.wav new.wav --lyrics song.lrc --html comparison.html
   python predict.py songs/ --lyrics lyrics/ --csv scores.csv --html pages/ --jobs 4
 """
 
@@ -34,8 +38,9 @@ def main() -> int:
     parser.add_argument(
         "audio",
         type=Path,
+        nargs="+",
         metavar="AUDIO",
-        help="FLAC, WAV, MP3, M4A, Opus, video …; mono or stereo, any rate; or a folder of songs",
+        help="FLAC, WAV, MP3, M4A, Opus, video …; mono or stereo, any rate; several mixes; or a folder of songs",
     )
     parser.add_argument(
         "--lyrics",
@@ -94,7 +99,8 @@ def predict(given: argparse.Namespace) -> int:
     from scow.song.song import PredictOptions, predict_song
     from scow.song.terminal import clock, song_text, takes_colours
 
-    listen = given.html is not None and not given.no_audio
+    several = len(given.audio) > 1
+    listen = given.html is not None and not given.no_audio and not several
     options = PredictOptions(
         hearing_losses=HEARING_LOSSES.get(given.hearing_loss.lower(), (given.hearing_loss,)),
         already_simulated=given.already_simulated,
@@ -105,18 +111,21 @@ def predict(given: argparse.Namespace) -> int:
         word_times=listen or given.json,
     )
 
-    if given.audio.is_dir():
+    if not several and given.audio[0].is_dir():
+        given.audio = given.audio[0]
         return predict_songs(given, options)
     expect(given.lyrics is not None, "--lyrics", "the words or a file", "none")
-    expect(given.csv is None and given.jobs is None, "AUDIO", "a folder, for --csv and --jobs", given.audio)
+    expect(given.csv is None and given.jobs is None, "AUDIO", "a folder, for --csv and --jobs", given.audio[0])
 
     def load() -> Predictor:
         return Predictor.load(given.checkpoint, model_dir=given.model_dir, device=given.device)
 
     pages = [(given.html, "a report", b"<!doctype html>")] if given.html else []
     figures = [(given.figures / "scores.pdf", "a figure", b"%PDF")] if given.figures else []
-    check_outputs([*pages, *figures], [given.audio])
-    song = predict_song(given.audio, given.lyrics, options, predictor=load, progress=Progress())
+    check_outputs([*pages, *figures], given.audio)
+    if several:
+        return compare(given, options, load)
+    song = predict_song(given.audio[0], given.lyrics, options, predictor=load, progress=Progress())
     print(json.dumps(song.plain(), indent=2) if given.json else song_text(song, colours=takes_colours(sys.stdout)))
     if given.json or not sys.stdout.isatty():
         for note in song.notes:
@@ -129,6 +138,24 @@ def predict(given: argparse.Namespace) -> int:
         print(f"wrote {given.figures}", file=sys.stderr)
     failed = [(f"{clock(line.start_s)} {line.lyrics}", line.reason) for line in song.failed]
     return report_failures(failed, f"of {len(song.lines) + len(failed)} lines could not be predicted")
+
+
+def compare(given: argparse.Namespace, options: PredictOptions, load: Callable[[], Predictor]) -> int:
+    """Compare several mixes of a song and print the differences to the first."""
+    from scow.cli import Progress, report_failures
+    from scow.errors import expect
+    from scow.song.compare import compare_songs
+    from scow.song.report import write_comparison_report
+    from scow.song.terminal import clock, comparison_text
+
+    expect(not given.figures, "AUDIO", "one song, for --figures", f"{len(given.audio)} mixes")
+    found = compare_songs(given.audio, given.lyrics, options, predictor=load, progress=Progress())
+    print(found.to_frame().to_json(orient="records", indent=2) if given.json else comparison_text(found))
+    if given.html:
+        write_comparison_report(given.html, found)
+        print(f"wrote {given.html}", file=sys.stderr)
+    failed = [(f"{name}, {clock(line.start_s)} {line.lyrics}", line.reason) for name, line in found.failed]
+    return report_failures(failed, "lines could not be predicted in a mix, and are left out of all")
 
 
 def predict_songs(given: argparse.Namespace, options: PredictOptions) -> int:

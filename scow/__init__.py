@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from scow.song.compare import SongComparison, compare_songs
     from scow.song.predictor import Predictor
     from scow.song.results import ExcerptPrediction, SongPrediction
     from scow.song.song import PredictOptions, predict_excerpt, predict_song
@@ -19,7 +20,9 @@ __all__ = [
     "ExcerptPrediction",
     "PredictOptions",
     "Predictor",
+    "SongComparison",
     "SongPrediction",
+    "compare_songs",
     "predict_excerpt",
     "predict_song",
 ]
@@ -28,7 +31,9 @@ _MODULES = {
     "ExcerptPrediction": "scow.song.results",
     "PredictOptions": "scow.song.song",
     "Predictor": "scow.song.predictor",
+    "SongComparison": "scow.song.compare",
     "SongPrediction": "scow.song.results",
+    "compare_songs": "scow.song.compare",
     "predict_excerpt": "scow.song.song",
     "predict_song": "scow.song.song",
 }

@@ -23,6 +23,7 @@ import soundfile
 from scow.data.audio import StereoSignal
 from scow.reports.plots import Interval, Plot, intervals, lines, waveform
 from scow.reports.render import render, write_figures, write_text
+from scow.song.compare import SongComparison
 from scow.song.results import INTERVAL, SongPrediction
 from scow.song.terminal import HARDEST, clock
 
@@ -42,6 +43,19 @@ def write_song_report(path: Path, song: SongPrediction) -> None:
         n_hardest=min(HARDEST, len(song.lines) - 1) if len(song.lines) > 2 else 0,
         wave=_wave(song),
         sounds=_sounds(song),
+        clock=clock,
+        anchor=anchor,
+    )
+    write_text(path, page)
+
+
+def write_comparison_report(path: Path, comparison: SongComparison) -> None:
+    """Write the page of several mixes of a song as one HTML file."""
+    page = render(
+        "comparison.html.j2",
+        comparison=comparison,
+        first=comparison.songs[0],
+        tables={name: _difference_table(comparison, name) for name in comparison.songs[0].hearing_losses},
         clock=clock,
         anchor=anchor,
     )
@@ -77,6 +91,20 @@ def song_plots(song: SongPrediction) -> dict[str, Plot]:
         ranges = "; ".join(f"{name} from {min(of):.0f} to {max(of):.0f}" for name, of in scores.items())
         shown = f"{len(song.lines)} lines. {ranges}."
     return {"scores": Plot(figure, title, shown)}
+
+
+def _difference_table(comparison: SongComparison, hearing_loss: str) -> list[tuple[str, ...]]:
+    """A row per mix, the highest score first."""
+    rows: list[tuple[str, ...]] = [
+        ("mix", "score", "floor", f"difference to {comparison.songs[0].name}", "95 % interval")
+    ]
+    for song in comparison.ranked(hearing_loss):
+        found = comparison.difference(song, hearing_loss)
+        is_first = song is comparison.songs[0]
+        between = "" if is_first or found.low is None else f"{found.low:+.1f} to {found.high:+.1f}"
+        scores = (f"{song.score(hearing_loss):.1f}", f"{song.floor(hearing_loss):.1f}")
+        rows.append((song.name, *scores, "" if is_first else f"{found.value:+.1f}", between))
+    return rows
 
 
 def _score_table(song: SongPrediction) -> list[tuple[str, ...]]:

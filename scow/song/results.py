@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import pandas as pd
+
     from scow.data.audio import StereoSignal
 
 INTERVAL = 0.8
@@ -121,6 +123,21 @@ class SongPrediction:
     def hardest(self, hearing_loss: str, n: int = 5) -> tuple[ExcerptPrediction, ...]:
         """The `n` lines of which the least is heard, compared with what their words alone tell; the hardest first."""
         return tuple(sorted(self.lines, key=lambda line: line.at(hearing_loss).above_floor)[:n])
+
+    def to_frame(self) -> pd.DataFrame:
+        """A row per line and hearing loss: line, start_s, end_s, lyrics, hearing_loss, n_words and the scores."""
+        import pandas as pd  # here: slow, and rarely needed
+
+        rows = [
+            {
+                **{"line": number, "start_s": line.start_s, "end_s": line.end_s, "lyrics": line.lyrics},
+                **{"hearing_loss": found.hearing_loss, "n_words": len(found.words)},
+                **{name: getattr(found, name) for name in ("score", "low", "high", "floor", "caught")},
+            }
+            for number, line in enumerate(self.lines, start=1)
+            for found in line.severities
+        ]
+        return pd.DataFrame(rows)
 
     def plain(self) -> dict[str, Any]:
         """All but outline and audio, and the scores of the song, as values for JSON, rounded to 4 decimals."""

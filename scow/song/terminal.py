@@ -11,10 +11,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from scow.reports.plots import heat_colour
 from scow.song.results import INTERVAL, HearingLossPrediction, SongPrediction, WordProbability, shortened
+
+if TYPE_CHECKING:
+    from scow.song.compare import SongComparison
 
 HARDEST = 5
 
@@ -34,6 +37,29 @@ def song_text(song: SongPrediction, *, colours: bool) -> str:
     lines += [f"note: {note}" for note in song.notes]
     lines.append("")
     lines += _excerpt(song, width, colours=colours) if len(song.lines) == 1 else _song(song, width, colours=colours)
+    return "\n".join(lines)
+
+
+def comparison_text(comparison: SongComparison) -> str:
+    """Mixes of a song: for each hearing loss, scores, differences to the first, and the lines that change most."""
+    first, *others = comparison.songs
+    width = max(60, min(shutil.get_terminal_size().columns, 120))
+    room = max(len(song.name) for song in comparison.songs)
+    lines = [f"{len(first.lines)} lines; checkpoint {first.checkpoint} (Whisper {', '.join(first.whisper_models)})"]
+    lines += [f"note: {song.name}: {note}" for song in comparison.songs for note in song.notes]
+    for name in first.hearing_losses:
+        lines += ["", f"{name:{room}}  score  floor  difference to {first.name}"]
+        for song in comparison.songs:
+            row = f"{song.name:{room}}  {song.score(name):5.1f}  {song.floor(name):5.1f}"
+            found = comparison.difference(song, name)
+            between = "" if found.low is None else f"  ({found.low:+.1f} to {found.high:+.1f})"
+            lines.append(row if song is first else f"{row}  {found.value:+6.1f}{between}")
+        lines += ["", f"Lines that gain or lose most ({name}): time, score in {first.name}, change"]
+        for i, _ in comparison.changes(name)[:HARDEST]:
+            before = first.lines[i].at(name).score
+            scores = "".join(f"{song.lines[i].at(name).score - before:+7.1f}" for song in others)
+            text = shortened(first.lines[i].lyrics, width - 16 - 7 * len(others))
+            lines.append(f"{clock(first.lines[i].start_s):>7} {before:6.1f}{scores}  {text}")
     return "\n".join(lines)
 
 
