@@ -1,7 +1,5 @@
 """scow.inference: words, intervals, tables without DNSMOS, provenance, submissions."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

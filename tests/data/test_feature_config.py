@@ -1,7 +1,5 @@
 """``feature_config.yaml``: the shipped file, the choice of datasets, and what is refused."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """scow.song.lyrics_files: lyrics of any form and encoding as lines, and lines as words."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -22,83 +20,15 @@ from scow.song.lyrics_files import (
 )
 from scow.text.normalize import prompt_words
 
-LRC = """\ufeff[ar:Somebody]
-[00:12.00][ar:x][01:15.3]Hello my friend
-[00:14.00]
-[00:20.50]<00:20.50> the <00:21.00> sun <00:21.40> goes down
-[00:23:75]after a while
-[00:26]♪
-[length: 02:00]
-"""
-SRT = """1
-00:00:01,000 --> 00:00:03,500
-<i>Hello</i>
-
-- world
-
-3
-01:01:05.2 --> 01:01:08,040 X1:0
-{\\an8}Good night
-
-2
-00:00:04,000 --> 00:00:05,000
-[Music]
-"""
-VTT = """WEBVTT - a title
-
-STYLE
-::cue { color: red }
-
-NOTE not sung
-nor this
-
-first
-00:01.000 --> 00:02.000 align:start
-<v Ann>Row, <00:01.500><c.x>row</c>
-your boat
-
-00:00:03.000 --> 00:00:04.000
-99
-"""
+GOLDEN = json.loads((ROOT / "tests" / "golden" / "lyrics_files.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (
-            LRC,
-            [
-                (12.0, 14.0, "Hello my friend"),  # the line without words ends it
-                (20.5, 23.75, "the sun goes down"),
-                (23.75, 26.0, "after a while"),
-                (75.3, 79.8, "Hello my friend"),  # 1.5 s for each of three words
-            ],
-        ),
-        ("[00:10.00]you", [(10.0, 14.0, "you")]),  # 4 s at least
-        ("[offset:+500]\n[00:10]you", [(9.5, 13.5, "you")]),
-        ("[Offset: -0.5 s]\n[00:10]you", [(10.5, 14.5, "you")]),
-        ("[offset:20000]\n[offset:soon]\n[00:10]you", [(0.0, 4.0, "you")]),
-        ("[01:02:03.5]after hours\r[ 00:01,5 ]\tcomma", [(1.5, 5.5, "comma"), (3723.5, 3727.5, "after hours")]),
-        ("[00:01]<00:01>beau<00:02>ti<00:03>ful <00:04>day<00:05>", [(1.0, 5.0, "beautiful day")]),
-        ("[00:01]Row [00:02]row\nyour boat\n[00:09][Chorus] la", [(1.0, 7.0, "Row row your boat"), (9.0, 13.0, "la")]),
-        ("[00:01]uno\n[00:01]one\n[00:03]", [(1.0, 3.0, "uno"), (1.0, 3.0, "one")]),
-        (
-            "0:01 Row row\n0:04 | your boat\n(0:06) la",
-            [(1.0, 4.0, "Row row"), (4.0, 6.0, "your boat"), (6.0, 10.0, "la")],
-        ),
-        (SRT, [(1.0, 3.5, "Hello world"), (3665.2, 3668.04, "Good night")]),
-        ("00:01,5-->00:03:250\nno\\Nhours", [(1.5, 3.25, "no hours")]),
-        ("1\n00:00:04 -->\nno end", [(4.0, 8.0, "no end")]),
-        ("[00:01.000 --> 00:02.000]  in one row", [(1.0, 2.0, "in one row")]),
-        (VTT, [(1.0, 2.0, "Row, row your boat"), (3.0, 4.0, "99")]),
-    ],
-)
-def test_parse_lyrics_with_times(text, expected):
-    lyrics = parse_lyrics(text)
+@pytest.mark.parametrize("case", GOLDEN["timed"], ids=lambda case: case["text"][:20])
+def test_parse_lyrics_with_times(case):
+    lyrics = parse_lyrics(case["text"])
     assert not lyrics.failed
-    assert [(line.start_s, line.end_s, line.text) for line in lyrics.lines] == [
-        (pytest.approx(start), pytest.approx(end), words) for start, end, words in expected
-    ]
+    expected = [(pytest.approx(start), pytest.approx(end), words) for start, end, words in case["lines"]]
+    assert [(line.start_s, line.end_s, line.text) for line in lyrics.lines] == expected
 
 
 def test_parse_lyrics_without_times():
@@ -115,24 +45,19 @@ def test_parse_lyrics_lists_what_has_no_place():
     }  # fmt: skip
 
 
-ROWS = st.lists(
-    st.sampled_from(
-        [
-            "",
-            "[00:0{i}.5]w{i}",
-            "w{i}",
-            "[00:01][00:0{i}]",
-            "00:0{i},5 --> 00:09,1",
-            "<b>w{i}</b>",
-            "{i}",
-            "[-0:0{i}]w{i}",
-        ]
-    ),
-    max_size=9,
+ROWS = (
+    "",
+    "[00:0{i}.5]w{i}",
+    "w{i}",
+    "[00:01][00:0{i}]",
+    "00:0{i},5 --> 00:09,1",
+    "<b>w{i}</b>",
+    "{i}",
+    "[-0:0{i}]w{i}",
 )
 
 
-@given(ROWS)
+@given(st.lists(st.sampled_from(ROWS), max_size=9))
 def test_every_word_is_in_a_line_or_listed(rows):
     text = "\n".join(row.format(i=i) for i, row in enumerate(rows, start=1))
     lyrics = parse_lyrics(text)
@@ -170,30 +95,12 @@ def test_split_long_shares_words_among_equal_parts():
     assert all(part.end_s - part.start_s < 30 for part in parts)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("I'm 99 red-hot, don’t! – ? ...", "i am ninety nine red hot do not ?"),
-        ("boat,gently...down(ooh)baby & me", "boat gently down ooh baby and me"),
-        ("3,000 f*ck a.m. it's", "three thousand fck a m it is"),
-    ],
-)
-def test_lyric_words(text, words):
-    assert lyric_words(text) == tuple(words.split())
-
-
-@pytest.mark.parametrize(
-    ("row", "sung"),
-    [
-        ("don&apos;t &amp;amp; it&#39;s <b>all</b>", "don't & it's all"),
-        ("cafe\u0301 \ufb01ne\u2028z\u200be\u00adro", "café fine zero"),
-        ("♪ gently down ♪", "gently down"),
-        ("- MAN: hello (MUSIC PLAYING)", "hello"),
-        ("F: hello<br/>you {b}now{/b}", "hello you now"),
-    ],
-)
-def test_clean_row(row, sung):
-    assert clean_row(row, capitals=False) == sung
+@pytest.mark.parametrize("case", GOLDEN["lyric_words"] + GOLDEN["clean_row"], ids=str)
+def test_words_and_rows_by_hand(case):
+    if "words" in case:
+        assert lyric_words(case["text"]) == tuple(case["words"].split())
+    else:
+        assert clean_row(case["row"], capitals=False) == case["sung"]
 
 
 def test_lyric_words_agree_with_prompts_of_the_challenge(clip1):

@@ -1,7 +1,5 @@
 """The page of a song, as HTML and in a browser."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json
