@@ -24,6 +24,7 @@ EXAMPLES = """\
   python predict.py line.wav --lyrics "do you know i am truly alone"
   python predict.py song.mp3 --lyrics song.lrc --hearing-loss all --html report.html
   python predict.py old.wav new.wav --lyrics song.lrc --html comparison.html
+  python predict.py song.mp3 --lyrics-out song.lrc
   python predict.py songs/ --lyrics lyrics/ --csv scores.csv --html pages/ --jobs 4
 """
 
@@ -45,7 +46,7 @@ def main() -> int:
     parser.add_argument(
         "--lyrics",
         help="the words themselves, or a file: LRC, SRT, WebVTT, or text without times (then they are approximate); "
-        "for a folder, the folder of lyrics with the songs' names (default: the same)",
+        "for a folder, the folder of lyrics with the songs' names (default: the same); without, they are guessed",
     )
     parser.add_argument(
         "--hearing-loss",
@@ -80,6 +81,7 @@ def main() -> int:
     parser.add_argument(
         "--html", type=Path, metavar="FILE", help="also write a report for a browser; for a folder of songs, a folder"
     )
+    parser.add_argument("--lyrics-out", type=Path, metavar="FILE", help="also write the lines and their times as LRC")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="table of scores of a folder of songs")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes for a folder of songs (default: 1)")
     parser.add_argument("--no-audio", action="store_true", help="leave the audio of the lines out of the report")
@@ -94,6 +96,7 @@ def predict(given: argparse.Namespace) -> int:
     from scow.cli import Progress, report_failures
     from scow.errors import expect
     from scow.io import check_outputs
+    from scow.song.guess import write_lrc
     from scow.song.predictor import Predictor
     from scow.song.report import write_song_figures, write_song_report
     from scow.song.song import PredictOptions, predict_song
@@ -114,15 +117,19 @@ def predict(given: argparse.Namespace) -> int:
     if not several and given.audio[0].is_dir():
         given.audio = given.audio[0]
         return predict_songs(given, options)
-    expect(given.lyrics is not None, "--lyrics", "the words or a file", "none")
     expect(given.csv is None and given.jobs is None, "AUDIO", "a folder, for --csv and --jobs", given.audio[0])
+    expect(given.lyrics or not several, "--lyrics", "the words or a file, the same for all", "none")
+    expect(not (given.lyrics_out and several), "AUDIO", "one song, for --lyrics-out", len(given.audio))
 
     def load() -> Predictor:
         return Predictor.load(given.checkpoint, model_dir=given.model_dir, device=given.device)
 
     pages = [(given.html, "a report", b"<!doctype html>")] if given.html else []
     figures = [(given.figures / "scores.pdf", "a figure", b"%PDF")] if given.figures else []
-    check_outputs([*pages, *figures], given.audio)
+    lyrics = [(given.lyrics_out, "lyrics", b"")] if given.lyrics_out else []
+    for path, _, _ in lyrics:
+        expect(not path.exists(), path, "no file, because lyrics are corrected by hand", "one; move it away")
+    check_outputs([*pages, *figures, *lyrics], given.audio)
     if several:
         return compare(given, options, load)
     song = predict_song(given.audio[0], given.lyrics, options, predictor=load, progress=Progress())
@@ -133,6 +140,9 @@ def predict(given: argparse.Namespace) -> int:
     if given.html:
         write_song_report(given.html, song)
         print(f"wrote {given.html}", file=sys.stderr)
+    if given.lyrics_out:
+        write_lrc(given.lyrics_out, song.lines)
+        print(f"wrote {given.lyrics_out}", file=sys.stderr)
     if given.figures:
         write_song_figures(given.figures, song)
         print(f"wrote {given.figures}", file=sys.stderr)
@@ -165,7 +175,8 @@ def predict_songs(given: argparse.Namespace, options: PredictOptions) -> int:
     from scow.song.folder import predict_folder
 
     expect(given.csv is not None, "--csv", "a file for the scores of a folder of songs", "none")
-    expect(not given.json and not given.figures, "AUDIO", "one song, for --json and --figures", given.audio)
+    for_one_song = given.json or given.figures or given.lyrics_out
+    expect(not for_one_song, "AUDIO", "one song, for --json, --figures and --lyrics-out", given.audio)
     scores, failures = predict_folder(
         given.audio,
         Path(given.lyrics or given.audio),

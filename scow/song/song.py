@@ -2,7 +2,7 @@
 
 1. The audio is read (`scow.song.audio`).
 2. Lines with times come from the lyrics file (`scow.song.lyrics_files`) or, without times, from an alignment with a
-   transcript of the song (`scow.song.alignment`).
+   transcript of the song (`scow.song.alignment`); without lyrics, from the transcript alone (`scow.song.guess`).
 3. The song is cut into its lines. Each is an excerpt by itself, as in the challenge.
 4. Each line is simulated with each hearing loss (`scow.song.hearing_loss`).
 5. Each result is predicted (`scow.song.predictor`). Transcripts, and so scores, change with where a line is cut: by
@@ -38,6 +38,7 @@ from scow.data.tables import HEARING_LOSSES, MAX_WORDS
 from scow.errors import UserError, expect, nearest
 from scow.song.alignment import align
 from scow.song.audio import clipped, read_song
+from scow.song.guess import guess_lyrics
 from scow.song.hearing_loss import DEFAULT_LEVEL_DB_SPL, INSTALL, SIMULATED, Progress, simulate
 from scow.song.lyrics_files import MAX_LINES, Lyrics, TimedLine, check_words, parse_lyrics, read_lyrics, split_long
 from scow.song.predictor import Predictor
@@ -110,7 +111,7 @@ def predict_excerpt(
 
 def predict_song(
     audio: Path | str | StereoSignal,
-    lyrics: Path | str | Sequence[TimedLine],
+    lyrics: Path | str | Sequence[TimedLine] | None = None,
     options: PredictOptions | None = None,
     *,
     predictor: Predictor | Callable[[], Predictor] = Predictor.load,
@@ -120,15 +121,18 @@ def predict_song(
 
     The audio is a file that `scow.song.audio.read_song` reads, or stereo samples at 44.1 kHz. The lyrics are a file or
     text, with or without times (`scow.song.lyrics_files`), or lines with times. Text of one line with at most 30 s
-    of audio is one excerpt; other text is aligned with the song. A function as `predictor` is called after the input
+    of audio is one excerpt; other text is aligned with the song. Without lyrics, they are guessed
+    (`scow.song.guess`). A function as `predictor` is called after the input
     was checked. `progress` takes a label, how much is done, and of how much.
     """
     options = options or PredictOptions()
     options.validate()
-    read = _lyrics(lyrics)
+    read = Lyrics(()) if lyrics is None else _lyrics(lyrics)
     name, signal = _signal(audio)
     duration_s = signal.samples.shape[1] / signal.rate_hz
     predictor = predictor if isinstance(predictor, Predictor) else predictor()
+    if lyrics is None:
+        read = guess_lyrics(signal, predictor.model_dir, predictor.device)
     timed, notes = _with_times(read.text, signal, duration_s, predictor) if read.text else (read.lines, ())
     within = [replace(line, end_s=max(line.start_s, min(line.end_s, duration_s))) for line in timed]
     checked = [_checked(line, signal) for line in split_long(within)]
@@ -172,7 +176,7 @@ def predict_song(
         hearing_losses=options.hearing_losses,
         simulated=bool(options.simulated),
         level_db_spl=options.level_db_spl if options.simulated else None,
-        approximate=bool(notes),
+        approximate=bool(notes) or lyrics is None,
         lines=tuple(
             ExcerptPrediction(line.start_s, line.end_s, line.text, severities)
             for line, severities in zip(lines, by_line, strict=True)
