@@ -4,7 +4,7 @@
    `LYRICS`, the first of these that is there; they are in the same folder or in another one.
 2. Each song is predicted by itself (`scow.song.song.predict_song`). What fails is listed, and the others go on.
 3. The table has a row per song, line and hearing loss (`COLUMNS`), and is written whole after each song. It replaces
-   rows of the same song, hearing loss, level and checkpoint; all others stay.
+   rows of the same song, hearing loss, level, checkpoint and number of cuts; all others stay.
 4. A song that the table has with these is not computed again, unless its audio or lyrics are newer than the table, or
    its page is missing. So a killed run goes on where it was.
 5. The index has the mean score of each song of the folder that the table has, the lowest first.
@@ -41,10 +41,10 @@ AUDIO = (
     *(".mov", ".mp3", ".mp4", ".mpg", ".oga", ".ogg", ".opus", ".ts", ".tta", ".wav", ".webm", ".wma", ".wv"),
 )
 LYRICS = (".lrc", ".srt", ".vtt", ".txt")
-KEY = ["file", "hearing_loss", "level_db_spl", "checkpoint"]
+KEY = ["file", "hearing_loss", "level_db_spl", "checkpoint", "cuts"]
 COLUMNS = [
     *("file", "line", "start_s", "end_s", "lyrics", "hearing_loss", "level_db_spl", "n_words"),
-    *("score", "low", "high", "checkpoint", "reason"),
+    *("score", "low", "high", "floor", "checkpoint", "cuts", "reason"),
 ]
 Loaded = tuple[str | Path | None, Path | None, str]  # checkpoint, folder of Whisper weights, device
 Failures = list[tuple[str, str]]  # song or line, reason
@@ -75,9 +75,8 @@ def predict_folder(
     outputs = [(page, "a report", b"<!doctype html>") for page in [*page_of.values(), *index]]
     check_outputs([(csv, "scores", b"(\xef\xbb\xbf)?file,line,"), *outputs], [*songs, *songs.values()])
     name = Predictor.load(checkpoint, model_dir=model_dir, device=device).name
-    keys = {
-        audio: {(shown(audio), loss, _level(loss, options), name) for loss in options.hearing_losses} for audio in songs
-    }
+    settings = {(loss, _level(loss, options), name, str(options.cuts)) for loss in options.hearing_losses}
+    keys = {audio: {(shown(audio), *rest) for rest in settings} for audio in songs}
     predict = partial(
         _predict, options=replace(options, jobs=1) if jobs > 1 else options, loaded=(checkpoint, model_dir, device)
     )
@@ -175,13 +174,14 @@ def song_table(song: SongPrediction, file: str, options: PredictOptions) -> pd.D
         for name in song.hearing_losses:
             row = dict.fromkeys(COLUMNS, "") | {"file": file, "line": str(number), "lyrics": line.lyrics}
             row |= {"hearing_loss": name, "level_db_spl": _level(name, options), "checkpoint": song.checkpoint}
+            row["cuts"] = str(options.cuts)
             numbers: dict[str, float] = {"start_s": line.start_s}
             if isinstance(line, FailedLine):
                 row["reason"] = line.reason
             else:
                 found = line.at(name)
                 numbers |= {"end_s": line.end_s, "n_words": len(found.words)}
-                numbers |= {"score": found.score, "low": found.low, "high": found.high}
+                numbers |= {"score": found.score, "low": found.low, "high": found.high, "floor": found.floor}
             rows.append(row | {column: str(round(value, 4)) for column, value in numbers.items()})
     return pd.DataFrame(rows, columns=COLUMNS)
 

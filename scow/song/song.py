@@ -122,8 +122,8 @@ def predict_song(
     The audio is a file that `scow.song.audio.read_song` reads, or stereo samples at 44.1 kHz. The lyrics are a file or
     text, with or without times (`scow.song.lyrics_files`), or lines with times. Text of one line with at most 30 s
     of audio is one excerpt; other text is aligned with the song. Without lyrics, they are guessed
-    (`scow.song.guess`). A function as `predictor` is called after the input
-    was checked. `progress` takes a label, how much is done, and of how much.
+    (`scow.song.guess`). A function as `predictor` is called after the input was checked. `progress` takes a label, how
+    much is done, and of how much.
     """
     options = options or PredictOptions()
     options.validate()

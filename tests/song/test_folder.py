@@ -36,7 +36,16 @@ def songs(tmp_path: Path) -> Path:
 
 
 def predict(songs: Path, *options: object) -> tuple[str, ...]:
-    return ("predict.py", songs, "--csv", songs.parent / "scores.csv", "--model-dir", MODELS, *map(str, options))
+    return (
+        "predict.py",
+        songs,
+        "--csv",
+        songs.parent / "scores.csv",
+        "--model-dir",
+        MODELS,
+        "--cuts=1",
+        *map(str, options),
+    )
 
 
 def test_pair_with_lyrics_by_name(tmp_path):
