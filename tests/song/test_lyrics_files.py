@@ -45,16 +45,7 @@ def test_parse_lyrics_lists_what_has_no_place():
     }  # fmt: skip
 
 
-ROWS = (
-    "",
-    "[00:0{i}.5]w{i}",
-    "w{i}",
-    "[00:01][00:0{i}]",
-    "00:0{i},5 --> 00:09,1",
-    "<b>w{i}</b>",
-    "{i}",
-    "[-0:0{i}]w{i}",
-)
+ROWS = ("", "[00:0{i}.5]w{i}", "w{i}", "[00:01][00:0{i}]", "00:0{i},5 --> 00:09", "<b>w{i}</b>", "{i}", "[-0:0{i}]w{i}")
 
 
 @given(st.lists(st.sampled_from(ROWS), max_size=9))
