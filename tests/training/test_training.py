@@ -80,16 +80,6 @@ def test_load_training_input_joins_pairs_and_keeps_labelled_signals(tmp_path):
         load_training_input(DataOptions(("tiny.en",), {}, train_tables=(pairs[1], pairs[1])))
 
 
-@pytest.mark.parametrize(("known", "grouped_by"), [(12, "track"), (11, "prompt"), (0, "prompt")])
-def test_fit_setup_groups_by_track_if_all_are_known(tmp_path, capsys, known, grouped_by):
-    records = records_with_responses(12)[0]
-    metadata = (write_metadata(tmp_path / "m.json", records[:known]),) if known else ()
-    settings = word_config(tmp_path, 12, metadata=metadata)
-    setup, found = fit_setup(settings, load_training_input(settings.data))
-    assert (found, list(setup.groups)) == (grouped_by, [getattr(record, grouped_by) for record in records])
-    assert ("tracks of 1 of 12 signals" in capsys.readouterr().err) == (known == 11)
-
-
 def test_prior_learns_from_metadata_with_responses_inside_and_beside(tmp_path):
     inside, beside = (records_with_responses(30, seed, prefix)[0] for seed, prefix in ((1, "a"), (2, "b")))
     first = write_metadata(tmp_path / "first.json", inside)
