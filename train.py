@@ -4,21 +4,25 @@ python train.py                                # retrains checkpoints/final
 python train.py -cp checkpoints/published      # the transformer, as published
 python train.py exp_name=mine model.c=0.01     # hydra overrides: a new checkpoints/mine
 python train.py cv=true                        # cross-validated figures, no checkpoint
+python train.py -cp checkpoints/clip2 ablation=all   # variants without an input, compared: ablation.csv, ablation.md
 python train.py -m seed=1,2 model.c=0.01,0.1   # a sweep: four runs, each in its own folder, and one table
 """
 
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from scow.cli import Progress, note, run_script
+from scow.cli import Progress, aligned, note, run_script
 from scow.config import REFERENCE, folder_inside
+from scow.data.scores import write_rows
+from scow.errors import UserError
 from scow.hydra_cli import check_overrides, config_folder, outcome_of, overridden_keys, plain_config, run_hydra
 from scow.io import Output, atomic_write, check_outputs, write_json
 
@@ -49,6 +53,8 @@ def run(cfg: DictConfig) -> Figures:
     given = HydraConfig.get().mode == RunMode.MULTIRUN or "train.save_dir" in overridden_keys()
     if not given and config.train.save_dir.resolve() != config_folder().resolve():
         folder_inside(config.train.save_dir, "train.save_dir")
+    if config.run.ablation:
+        return report_ablation(config, plain_config(cfg))
     check_outputs(outputs(config), config.data.training_files)
     if config.run.cv:
         return report_cross_validation(config)
@@ -106,6 +112,45 @@ def report_cross_validation(config: TrainConfig) -> Figures:
     write_json(path, figures(result, grouped_by=grouped_by, seed=config.run.seed))
     print(f"wrote {path}")
     return Figures("cross-validated", result.rmse, result.r)
+
+
+def report_ablation(config: TrainConfig, values: dict[str, Any]) -> Figures:
+    """Train, cross-validate and infer variants of a config, and write a table and a paragraph for the report."""
+    from scow.inference import infer, infer_config
+    from scow.training.ablation import Variant, ablation_rows, report, variant_configs
+    from scow.training.train import Figures, cross_validation, train, train_config
+
+    folder = config.train.save_dir
+    parts = variant_configs(values, config.run.ablation)
+    configs = {name: train_config(of) for name, of in parts.items()}
+    table, text = folder / "ablation.csv", folder / "ablation.md"
+    planned = [output for of in configs.values() for output in outputs(of)]
+    planned += [(table, "a table", b"variant,"), (text, "a report", b"# Ablations")]
+    check_outputs(planned, config.data.training_files)
+    variants = []
+    for name, of in configs.items():
+        print(f"{name}: {', '.join(of.data.feature_cols)}", flush=True)
+        began = time.perf_counter()
+        result, grouped_by = cross_validation(of, progress=Progress())
+        _, facts = train(of)
+        seconds = time.perf_counter() - began
+        variants.append(Variant(name, result, facts, of.data.feature_cols, seconds))
+        with atomic_write(of.train.save_dir / "config.yaml") as temporary:
+            OmegaConf.save(OmegaConf.create(parts[name]), temporary)
+        try:
+            done, missing = infer(infer_config(parts[name], of.train.save_dir))
+        except UserError as error:
+            done, missing = [], [str(error)]
+        for line in missing:
+            note(line)
+        for split in done:
+            print(f"  {split.split} -> {split.form or split.path}")
+    rows = ablation_rows(variants)
+    write_rows(table, rows)
+    with atomic_write(text) as temporary:
+        temporary.write_text(report(variants, rows, grouped_by), encoding="utf-8")
+    print(f"{aligned(rows)}\nwrote {table} and {text}")
+    return Figures("cross-validated", variants[0].result.rmse, variants[0].result.r)
 
 
 if __name__ == "__main__":

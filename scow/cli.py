@@ -7,6 +7,7 @@ line on standard error, no traceback); 130 Ctrl-C.
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import re
 import sys
@@ -142,8 +143,9 @@ def say_unread(path: Path, settings: Sequence[str]) -> None:
         note(f"{path}: nothing reads {', '.join(settings)}")
 
 
+@functools.cache  # variants of a config have the same to say
 def note(text: str) -> None:
-    """Tell on standard error what the user should know but need not mend."""
+    """Tell on standard error, once, what the user should know but need not mend."""
     print(f"note: {text}", file=sys.stderr, flush=True)
 
 

@@ -11,10 +11,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -58,6 +60,7 @@ class RunOptions:
     seed: int = 42
     device: str = "auto"
     cv: bool = False  # cross-validate instead of training a checkpoint
+    ablation: tuple[str, ...] = ()  # variants to compare with the whole config (`scow.training.ablation`)
 
     def __post_init__(self) -> None:
         expect(self.seed >= 0, "seed", "0 or a positive number", self.seed)
@@ -188,16 +191,21 @@ def fit_setup(config: TrainConfig, inputs: ModelInput, *, with_tracks: bool = Tr
 
 
 def _prior_corpus(data: DataOptions, model: ModelConfig) -> PriorCorpus:
+    """What the text prior of a model learns from; nothing where the model has none."""
+    without = getattr(model, "without", ())
+    given = data.prior_responses or (None,) * len(data.prior_metadata)
+    return PriorCorpus() if "prior" in without else _corpus(data.prior_metadata, given, "hearing_loss" not in without)
+
+
+@functools.lru_cache(maxsize=2)  # variants of a config fit the same priors
+def _corpus(metadata: tuple[Path, ...], given: tuple[Path | None, ...], with_hearing_loss: bool) -> PriorCorpus:
     """Labelled records with a known response, which is empty where no word was correct."""
-    given = data.prior_responses or [None] * len(data.prior_metadata)
-    files = [
-        (path, responses or responses_beside(path)) for path, responses in zip(data.prior_metadata, given, strict=True)
-    ]
+    files = [(path, responses or responses_beside(path)) for path, responses in zip(metadata, given, strict=True)]
     records = list(itertools.chain.from_iterable(read_metadata(*pair) for pair in files))
     labelled = [record for record in records if record.correctness == 0 or (record.correctness > 0 and record.response)]
     if records:
         found = "none; join them with data.prior_responses, or set data.prior_metadata=null"
-        expect(any(r.response for r in labelled), f"{data.prior_metadata[0]}", "responses for the text prior", found)
-    if "hearing_loss" in getattr(model, "without", ()):
+        expect(any(r.response for r in labelled), f"{metadata[0]}", "responses for the text prior", found)
+    if not with_hearing_loss:
         labelled = [dataclasses.replace(record, hearing_loss=HEARING_LOSSES[0]) for record in labelled]
     return PriorCorpus(labelled)

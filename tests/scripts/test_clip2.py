@@ -14,7 +14,7 @@ from helpers import DEMO, MODELS, ROOT, load_whisper, make_response_tables, run_
 
 from scow.data.scores import read_rows, read_scores
 from scow.data.tables import read_table
-from scow.io import read_json, write_json
+from scow.io import read_json, read_yaml, write_json
 from scow.text.labels import word_labels
 
 pytestmark = pytest.mark.slow
@@ -99,7 +99,7 @@ def test_clip2_from_download_to_submission(tmp_path):
 
     # CLIP1 valid joins the training; CLIP1 train is not there.
     clip1 = tmp_path / "data" / "cadenza_data_valid" / "metadata"
-    tables, of_clip1 = make_response_tables(clip1, 36, COLUMNS)
+    tables, of_clip1 = make_response_tables(clip1, 36, (*COLUMNS, "stoi", "estoi"))
     for path, side in zip(tables, "lr", strict=True):
         path.rename(clip1 / f"valid_metadata_{side}.csv")
     of_clip1.rename(clip1 / "valid_metadata.json")
@@ -144,3 +144,15 @@ def test_clip2_from_download_to_submission(tmp_path):
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "40 signals: `cadenza_data/clip2/metadata/train_metadata_l.csv`" in card
     assert not any(of_clip1 in card for of_clip1 in ("8,802", "CLIP1"))
+
+    # Ablations: variants in folders of their own, a table, and the files of each for the challenge.
+    named = ("ablation=[audio2,audio2+severity]", "cross_validation.repeats=1", *form)
+    run(tmp_path, "train.py", "-cp", "checkpoints/clip2", f"{columns[:-1]},stoi,estoi]", *named)
+    names = ("full", "without_audio2", "without_audio2+severity")
+    (_, *rows) = read_rows(folder / "ablation.csv", "ablations")
+    assert [row[0].replace(" ", "_") for row in rows] == list(names)
+    assert [float(cell) for cell in rows[0][3:6]] == [0, 0, 0]
+    for name in names:
+        assert len(read_rows(folder / name / "ICASSP2027_eval_T001a.csv", "the form")) == 2
+        assert len(read_yaml(folder / name / "config.yaml")["data"]["feature_cols"]) == (6 if name == "full" else 4)
+    run(tmp_path, "infer.py", "-cp", folder / names[2])
