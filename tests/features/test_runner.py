@@ -59,15 +59,6 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 @pytest.fixture(scope="module")
-def transcribed(fresh: Corpus, tiny_en: Transcriber, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """`fresh` after stage 2."""
-    corpus = fresh.copy(tmp_path_factory.mktemp("runner") / "transcribed")
-    result = transcribe(corpus)
-    assert (counts(result), result.failures, corpus.partial) == ([(2, 0), (2, 0)], {}, [])
-    return corpus
-
-
-@pytest.fixture(scope="module")
 def measured(fresh: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     """`fresh` after stage 3."""
     corpus = fresh.copy(tmp_path_factory.mktemp("runner") / "measured")
@@ -76,25 +67,27 @@ def measured(fresh: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 
 
 @pytest.mark.slow
-def test_whisper_rows_gaps_and_overwrite(transcribed: Corpus, fresh: Corpus, tmp_path: Path) -> None:
-    for path, before in zip(transcribed.tables, fresh.tables, strict=True):
+def test_whisper_rows_gaps_and_overwrite(fresh: Corpus, tiny_en: Transcriber, tmp_path: Path) -> None:
+    corpus = fresh.copy(tmp_path / "c")
+    result = transcribe(corpus)
+    assert (counts(result), result.failures, corpus.partial) == ([(2, 0), (2, 0)], {}, [])
+    for path, before in zip(corpus.tables, fresh.tables, strict=True):
         table = read_table(path)
         assert list(table.columns) == [*BASE_COLUMNS, "tiny.en"]
         words, sentences = table.iloc[:6], table.iloc[6:]
         pd.testing.assert_frame_equal(words[list(BASE_COLUMNS)], read_table(before))
         assert sentences["signal"].tolist() == ["0001", "0002"]  # sorted, although the words are not
         assert table["tiny.en"].between(0, 1).all()
-    corpus = transcribed.copy(tmp_path / "c")
-    left, right = corpus.tables
+    (left, right), whole, transcribed = corpus.tables, corpus.bytes(), read_table(corpus.tables[1])
     spoil(right, "tiny.en", "0001", np.nan, words=(0,))
     spoil(left, "tiny.en", "0002", 0.123)
     before = left.read_bytes()
     assert counts(transcribe(corpus)) == [(0, 2), (1, 1)]
     # 1e-3: another number of channels in the batch sums in another order.
-    pd.testing.assert_frame_equal(read_table(right), read_table(transcribed.tables[1]), rtol=0, atol=1e-3)
+    pd.testing.assert_frame_equal(read_table(right), transcribed, rtol=0, atol=1e-3)
     assert left.read_bytes() == before
     assert counts(transcribe(corpus, overwrite=True)) == [(2, 0), (2, 0)]
-    assert corpus.bytes() == transcribed.bytes()
+    assert corpus.bytes() == whole
 
 
 def test_add_transcripts_to_those_of_earlier_runs(tmp_path: Path) -> None:
