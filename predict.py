@@ -185,7 +185,7 @@ def predict_songs(given: argparse.Namespace, options: PredictOptions) -> int:
         checkpoint=given.checkpoint,
         model_dir=given.model_dir,
         device=given.device,
-        jobs=given.jobs or 1,
+        jobs=1 if given.jobs is None else given.jobs,
         pages=given.html,
         progress=Progress("songs", seconds_between_lines=0.0),
     )

@@ -130,6 +130,7 @@ def test_killed_run_goes_on_and_gives_the_same_table(songs):
         (["--csv", "new.csv", "--lyrics", "songs/b.txt"], "--lyrics: expected a folder"),
         (["--csv", "new.csv", "--html", "notes.csv"], "a folder to write a report to"),
         (["--csv", "new.csv", "--checkpoint", "liet"], "did you mean lite"),
+        *[(["--csv", "new.csv", "--jobs", n], "--jobs: expected 1 to 512") for n in (0, 10**9)],
     ],
 )
 def test_folder_refuses_in_one_line(songs, options, reason):
