@@ -25,6 +25,7 @@ EXAMPLES = """\
   python predict.py song.mp3 --lyrics song.lrc --hearing-loss all --html report.html
   python predict.py old.wav new.wav --lyrics song.lrc --html comparison.html
   python predict.py song.mp3 --lyrics-out song.lrc
+  python predict.py song.mp3 --lyrics song.lrc --hearing-loss moderate --labels labels.txt --labels-below 30
   python predict.py songs/ --lyrics lyrics/ --csv scores.csv --html pages/ --jobs 4
 """
 
@@ -82,6 +83,12 @@ def main() -> int:
         "--html", type=Path, metavar="FILE", help="also write a report for a browser; for a folder of songs, a folder"
     )
     parser.add_argument("--lyrics-out", type=Path, metavar="FILE", help="also write the lines and their times as LRC")
+    parser.add_argument(
+        "--labels", type=Path, metavar="FILE", help="also write labels of hard lines and words for Audacity"
+    )
+    parser.add_argument(
+        "--labels-below", type=float, default=50.0, metavar="N", help="percent of a line or word (default: 50)"
+    )
     parser.add_argument("--csv", type=Path, metavar="FILE", help="table of scores of a folder of songs")
     parser.add_argument("--jobs", type=int, metavar="N", help="processes for a folder of songs (default: 1)")
     parser.add_argument("--no-audio", action="store_true", help="leave the audio of the lines out of the report")
@@ -97,6 +104,7 @@ def predict(given: argparse.Namespace) -> int:
     from scow.errors import expect
     from scow.io import check_outputs
     from scow.song.guess import write_lrc
+    from scow.song.labels import write_labels
     from scow.song.predictor import Predictor
     from scow.song.report import write_song_figures, write_song_report
     from scow.song.song import PredictOptions, predict_song
@@ -111,7 +119,7 @@ def predict(given: argparse.Namespace) -> int:
         cache_dir=given.cache_dir,
         cuts=given.cuts,
         keep_audio=listen,
-        word_times=listen or given.json,
+        word_times=listen or given.json or given.labels is not None,
     )
 
     if not several and given.audio[0].is_dir():
@@ -119,7 +127,9 @@ def predict(given: argparse.Namespace) -> int:
         return predict_songs(given, options)
     expect(given.csv is None and given.jobs is None, "AUDIO", "a folder, for --csv and --jobs", given.audio[0])
     expect(given.lyrics or not several, "--lyrics", "the words or a file, the same for all", "none")
-    expect(not (given.lyrics_out and several), "AUDIO", "one song, for --lyrics-out", len(given.audio))
+    of_one_song = given.lyrics_out or given.labels
+    expect(not (of_one_song and several), "AUDIO", "one song, for --lyrics-out and --labels", len(given.audio))
+    expect(0 <= given.labels_below <= 100, "--labels-below", "0 to 100", given.labels_below)
 
     def load() -> Predictor:
         return Predictor.load(given.checkpoint, model_dir=given.model_dir, device=given.device)
@@ -129,7 +139,8 @@ def predict(given: argparse.Namespace) -> int:
     lyrics = [(given.lyrics_out, "lyrics", b"")] if given.lyrics_out else []
     for path, _, _ in lyrics:
         expect(not path.exists(), path, "no file, because lyrics are corrected by hand", "one; move it away")
-    check_outputs([*pages, *figures, *lyrics], given.audio)
+    labels = [(given.labels, "labels", rb"\d+\.\d+\t\d")] if given.labels else []
+    check_outputs([*pages, *figures, *lyrics, *labels], given.audio)
     if several:
         return compare(given, options, load)
     song = predict_song(given.audio[0], given.lyrics, options, predictor=load, progress=Progress())
@@ -143,6 +154,9 @@ def predict(given: argparse.Namespace) -> int:
     if given.lyrics_out:
         write_lrc(given.lyrics_out, song.lines)
         print(f"wrote {given.lyrics_out}", file=sys.stderr)
+    if given.labels:
+        write_labels(given.labels, song, given.labels_below)
+        print(f"wrote {given.labels}", file=sys.stderr)
     if given.figures:
         write_song_figures(given.figures, song)
         print(f"wrote {given.figures}", file=sys.stderr)
@@ -175,8 +189,8 @@ def predict_songs(given: argparse.Namespace, options: PredictOptions) -> int:
     from scow.song.folder import predict_folder
 
     expect(given.csv is not None, "--csv", "a file for the scores of a folder of songs", "none")
-    for_one_song = given.json or given.figures or given.lyrics_out
-    expect(not for_one_song, "AUDIO", "one song, for --json, --figures and --lyrics-out", given.audio)
+    of_one_song = given.json or given.figures or given.lyrics_out or given.labels
+    expect(not of_one_song, "AUDIO", "one song, for --json, --figures, --lyrics-out and --labels", given.audio)
     scores, failures = predict_folder(
         given.audio,
         Path(given.lyrics or given.audio),

@@ -15,10 +15,9 @@ A line that could not be predicted has a reason and no score. File names that ar
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from operator import attrgetter
 from pathlib import Path
 from urllib.parse import quote
 
@@ -33,8 +32,9 @@ from scow.reports.render import render, write_text
 from scow.song.hearing_loss import Progress
 from scow.song.predictor import Predictor
 from scow.song.report import write_song_report
-from scow.song.results import ExcerptPrediction, FailedLine, SongPrediction
+from scow.song.results import SongPrediction
 from scow.song.song import PredictOptions, predict_song
+from scow.song.terminal import clock
 
 AUDIO = (
     *(".aac", ".ac3", ".aif", ".aiff", ".ape", ".au", ".avi", ".caf", ".flac", ".flv", ".m4a", ".m4v", ".mka", ".mkv"),
@@ -44,7 +44,7 @@ LYRICS = (".lrc", ".srt", ".vtt", ".txt")
 KEY = ["file", "hearing_loss", "level_db_spl", "checkpoint", "cuts"]
 COLUMNS = [
     *("file", "line", "start_s", "end_s", "lyrics", "hearing_loss", "level_db_spl", "n_words"),
-    *("score", "low", "high", "floor", "checkpoint", "cuts", "reason"),
+    *("score", "low", "high", "floor", "caught", "checkpoint", "cuts", "reason"),
 ]
 Loaded = tuple[str | Path | None, Path | None, str]  # checkpoint, folder of Whisper weights, device
 Failures = list[tuple[str, str]]  # song or line, reason
@@ -98,8 +98,8 @@ def predict_folder(
             if progress:
                 progress("predicting", done, len(tasks))
     table = table[_keys(table).isin(set().union(*keys.values()))]
-    failures += _failed_lines(table)
     with reading(csv, "a table of scores"):
+        failures += _failed_lines(table)
         scores = mean_scores(table, options.hearing_losses)
     for path in index:
         links = [Markup('<a href="{}">{}</a>').format(f"{quote(song)}.html", song) for song in scores.index]
@@ -167,23 +167,16 @@ def _predict(task: tuple[Path, Path, Path | None], options: PredictOptions, load
 
 
 def song_table(song: SongPrediction, file: str, options: PredictOptions) -> pd.DataFrame:
-    """Rows of a song, in the order of its lines; all cells are text."""
-    rows: list[Mapping[str, str]] = []
-    lines: list[ExcerptPrediction | FailedLine] = [*song.lines, *song.failed]
-    for number, line in enumerate(sorted(lines, key=attrgetter("start_s")), start=1):
-        for name in song.hearing_losses:
-            row = dict.fromkeys(COLUMNS, "") | {"file": file, "line": str(number), "lyrics": line.lyrics}
-            row |= {"hearing_loss": name, "level_db_spl": _level(name, options), "checkpoint": song.checkpoint}
-            row["cuts"] = str(options.cuts)
-            numbers: dict[str, float] = {"start_s": line.start_s}
-            if isinstance(line, FailedLine):
-                row["reason"] = line.reason
-            else:
-                found = line.at(name)
-                numbers |= {"end_s": line.end_s, "n_words": len(found.words)}
-                numbers |= {"score": found.score, "low": found.low, "high": found.high, "floor": found.floor}
-            rows.append(row | {column: str(round(value, 4)) for column, value in numbers.items()})
-    return pd.DataFrame(rows, columns=COLUMNS)
+    """Rows of a song, its failed lines last; all cells are text."""
+    failed = [
+        {"start_s": line.start_s, "lyrics": line.lyrics, "hearing_loss": name, "reason": line.reason}
+        for line in song.failed
+        for name in song.hearing_losses
+    ]
+    tables = [of_lines.round(4).astype(str) for of_lines in (song.to_frame(), pd.DataFrame(failed))]
+    table = pd.concat(tables).reindex(columns=COLUMNS).fillna("")
+    levels = table["hearing_loss"].map(lambda name: _level(name, options))
+    return table.assign(file=file, level_db_spl=levels, checkpoint=song.checkpoint, cuts=str(options.cuts))
 
 
 def read_song_table(path: Path) -> pd.DataFrame:
@@ -207,6 +200,6 @@ def mean_scores(table: pd.DataFrame, hearing_losses: Sequence[str]) -> pd.DataFr
 
 
 def _failed_lines(table: pd.DataFrame) -> Failures:
-    failed = table[table["reason"] != ""].drop_duplicates(["file", "line"])
-    lines = zip(failed["file"], failed["line"], failed["lyrics"], failed["reason"], strict=True)
-    return [(f"{file}, line {line}, {lyrics}", reason) for file, line, lyrics, reason in lines]
+    failed = table[table["reason"] != ""].drop_duplicates(["file", "start_s", "lyrics"])
+    lines = zip(failed["file"], failed["start_s"], failed["lyrics"], failed["reason"], strict=True)
+    return [(f"{file}, {clock(float(start_s))} {lyrics}", reason) for file, start_s, lyrics, reason in lines]

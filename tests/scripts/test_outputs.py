@@ -42,6 +42,7 @@ INFER = ["infer.py", "-cp", "."]
     [
         ["predict.py", "song.flac", "--lyrics", "la la", "--html", "song.flac"],
         ["predict.py", "song.flac", "--lyrics", "la la", "--figures", "scores.csv"],
+        ["predict.py", "song.flac", "--lyrics", "la la", "--labels", "scores.csv"],
         [*EVALUATE, "--html", "scores.csv"],
         [*EVALUATE, "--json", "new", "--html", "./new"],
         [*INFER, "infer.output_name.valid=model.pt"],

@@ -20,8 +20,12 @@ def _weights() -> None:
 def test_excerpt_with_its_hearing_loss(tmp_path):
     report, figures = tmp_path / "report.html", tmp_path / "figures"
     options = ("--hearing-loss", "moderate", "--already-simulated", "--html", report, "--figures", figures)
-    done = run_script("predict.py", EXCERPT, "--lyrics", LYRICS, *options)
+    labels = tmp_path / "labels.txt"
+    done = run_script("predict.py", EXCERPT, "--lyrics", LYRICS, *options, "--labels", labels, "--labels-below", "30")
     assert done.returncode == 0, done.stderr
+    assert re.search(
+        r"^\d\.\d+\t\d\.\d+\t\d+: star$|[(, ]star \d+[,)]", labels.read_text(encoding="utf-8"), re.MULTILINE
+    )
     assert "checkpoint lite (Whisper tiny.en)" in done.stdout
     assert "Moderate    33.0" in done.stdout  # as `make demo` shows in README.md
     assert "\x1b" not in done.stdout
