@@ -24,6 +24,7 @@ import pytest
 import soundfile
 
 from scow.data.metadata import SignalRecord, metadata_table
+from scow.data.scores import write_rows
 from scow.data.tables import (
     FEATURE_COLUMNS,
     HEARING_LOSSES,
@@ -292,6 +293,15 @@ def write_metadata(path: Path, records: Sequence[SignalRecord]) -> Path:
         asdict(r) | {"original_prompt": r.prompt, "original_response": r.response, "fma": r.track} for r in records
     ]
     path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+def write_words(path: Path, records: Sequence[SignalRecord], probability: float | None = None, **changes: str) -> Path:
+    """Words beside scores, as infer.py writes them, with random probabilities or the one given, and changed words."""
+    rng = np.random.default_rng(1)
+    words = [(r.signal, i, changes.get(word, word)) for r in records for i, word in enumerate(r.prompt.split())]
+    rows = [[*word, rng.random() if probability is None else probability] for word in words]
+    write_rows(path, [("signal", "position", "word", "probability"), *rows])
     return path
 
 

@@ -1,13 +1,11 @@
 """Evaluation: the figures against plain formulas, the pairing, and what is refused or noted."""
 
-import csv
 import dataclasses
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import records_with_responses, write_metadata
+from helpers import records_with_responses, write_metadata, write_words
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
 from scow.data.scores import write_scores
@@ -23,18 +21,6 @@ from scow.io import write_json
 from scow.metrics import Estimate
 from scow.models.facts import fingerprint, write_facts
 from scow.text.labels import word_labels
-
-
-def write_words(path: Path, records, probability: float | None = None, **changes: str) -> Path:
-    rng = np.random.default_rng(1)
-    rows = [
-        [r.signal, i, changes.get(word, word), rng.random() if probability is None else probability]
-        for r in records
-        for i, word in enumerate(r.prompt.split())
-    ]
-    with path.open("w", encoding="utf-8", newline="") as handle:
-        csv.writer(handle).writerows([("signal", "position", "word", "probability"), *rows])
-    return path
 
 
 def figures(files, **options):

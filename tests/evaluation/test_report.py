@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser import assert_clean, browse
-from helpers import write_metadata
+from helpers import write_metadata, write_words
 
-from scow.data.scores import write_rows, write_scores
+from scow.data.scores import write_scores
 from scow.evaluation.evaluate import evaluate
 from scow.evaluation.report import report_plots, write_report
 
@@ -28,9 +28,7 @@ def page_of(files, path: Path) -> tuple[str, str]:
 @pytest.fixture
 def full(files, records) -> dict:
     """Options for a report with everything."""
-    rng = np.random.default_rng(1)
-    rows = [[r.signal, i, word, rng.random()] for r in records for i, word in enumerate(r.prompt.split())]
-    write_rows(files["scores"].with_name("valid_words.csv"), [("signal", "position", "word", "probability"), *rows])
+    write_words(files["scores"].with_name("valid_words.csv"), records)
     other = files["scores"].with_name("other.csv")
     write_scores(other, [r.signal for r in records], np.linspace(0, 100, len(records)))
     return {**files, "against": other}

@@ -37,15 +37,11 @@ def small() -> Transformer:
         return Transformer(SMALL, FEW)
 
 
-def content() -> dict:
-    """What the file format is; tests change one thing of it."""
-    return {
-        "format": FORMAT,
-        "model": {"name": "published", "d_model": 8, "nhead": 2, "num_layers": 1, "dropout": 0.2, "n_hearing": 3},
-        "feature_cols": list(FEW),
-        "state_dict": small().state_dict(),
-        "facts": FACTS,
-    }
+def content(**changes: object) -> dict:
+    """What the file format is, with changes; None drops a part."""
+    model = {"name": "published", "d_model": 8, "nhead": 2, "num_layers": 1, "dropout": 0.2, "n_hearing": 3}
+    whole = {"format": FORMAT, "model": model, "feature_cols": list(FEW), "state_dict": small().state_dict()}
+    return {key: part for key, part in (whole | {"facts": FACTS} | changes).items() if part is not None}
 
 
 def refused(path: Path, words: str, config=SMALL, feature_cols: tuple[str, ...] = FEW) -> None:
@@ -132,11 +128,6 @@ def test_shipped_checkpoint(tmp_path, name):
         assert bool(model.optional_cols) == ("dns_sig" in feature_cols)
 
 
-def changed(**parts: object) -> dict:
-    whole = content() | parts
-    return {key: part for key, part in whole.items() if part is not None}
-
-
 def published(**changes: object) -> dict:
     """A published state dict of three features; None drops a tensor."""
     state = random_state(0, n_features=3) | {name.replace("_out_", "_out."): value for name, value in changes.items()}
@@ -152,11 +143,11 @@ WORD = WordModelConfig()
     ("saved", "config", "words"),
     [
         *[(saved, SMALL, "fits the config") for saved in ({}, [1, 2], BIAS, {"cls_token": 1})],
-        *[(changed(**{part: None}), SMALL, part) for part in ("model", "feature_cols", "state_dict", "facts")],
-        *[(changed(**{part: 3}), SMALL, "fits the config") for part in ("model", "feature_cols", "state_dict")],
-        (changed(feature_cols=["tiny", "n_words", "stoi"]), SMALL, "data.feature_cols"),
-        (changed(model={**content()["model"], "name": "deeper"}), SMALL, "deeper"),
-        (changed(model={**content()["model"], "dropout": 2.0}), SMALL, "dropout"),
+        *[(content(**{part: None}), SMALL, part) for part in ("model", "feature_cols", "state_dict", "facts")],
+        *[(content(**{part: 3}), SMALL, "fits the config") for part in ("model", "feature_cols", "state_dict")],
+        (content(feature_cols=["tiny", "n_words", "stoi"]), SMALL, "data.feature_cols"),
+        (content(model={**content()["model"], "name": "deeper"}), SMALL, "deeper"),
+        (content(model={**content()["model"], "dropout": 2.0}), SMALL, "dropout"),
         *[(published(), TransformerConfig(d_model=size), "fits the config") for size in (32, 1024)],
         *[(published(), TransformerConfig(num_layers=n), "fits the config") for n in (2, 16)],
         (published(), WORD, "model.name: expected published"),
@@ -229,7 +220,7 @@ def test_a_damaged_file_is_refused_or_scores_alike(tmp_path):
 
 @pytest.mark.parametrize("facts", [[], {"features": {"tiny": {"model": "x"}}}, {"out_of_fold": {"rmse": "low"}}])
 def test_load_refuses_facts_of_other_kinds(tmp_path, facts):
-    torch.save(changed(facts=facts), tmp_path / "model.pt")
+    torch.save(content(facts=facts), tmp_path / "model.pt")
     refused(tmp_path / "model.pt", "facts about a training")
     assert read_facts(tmp_path / "model.pt") == {}
     (tmp_path / "model.json").write_text(json.dumps({"sha256": sha256_of(tmp_path / "model.pt"), "facts": facts}))

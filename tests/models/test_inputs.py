@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers import make_tables
@@ -17,34 +18,25 @@ from scow.models.inputs import ModelInput, join_inputs, load_input
 
 COLUMNS = ["n_words", "tiny.en", "stoi", "pesq"]
 HEARING_LOSSES = ["No Loss", "Mild", "Moderate"]
-Rows = list[dict[str, str]]
+Change = Callable[[pd.DataFrame], pd.DataFrame]
 
 
-def read_rows(path: Path) -> Rows:
+def read_rows(path: Path) -> list[dict[str, str]]:
     with path.open(encoding="utf-8-sig", newline="") as handle:
         return list(csv.DictReader(handle))
 
 
-def edit(path: Path, change: Callable[[Rows], Rows], encoding: str = "utf-8") -> None:
-    """Rewrite a table by way of its rows as text."""
-    rows = change(read_rows(path))
-    with path.open("w", encoding=encoding, newline="") as handle:
-        writer = csv.DictWriter(handle, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+def edit(path: Path, change: Change, encoding: str = "utf-8") -> None:
+    """Rewrite a table by way of its cells as text."""
+    change(pd.read_csv(path, dtype=str, keep_default_na=False)).to_csv(path, index=False, encoding=encoding)
 
 
-def setting(column: str, value: str, **where: str) -> Callable[[Rows], Rows]:
-    return lambda rows: [{**row, column: value} if where.items() <= row.items() else row for row in rows]
+def setting(column: str, value: str, signal: str) -> Change:
+    return lambda table: table.assign(**{column: table[column].mask(table["signal"] == signal, value)})
 
 
-def rewording(word: str, other: str) -> Callable[[Rows], Rows]:
-    """Another word in prompts and rows."""
-    return lambda rows: [row | {c: row[c].replace(word, other) for c in ("prompt", "word")} for row in rows]
-
-
-def dropping(**where: str) -> Callable[[Rows], Rows]:
-    return lambda rows: [row for row in rows if not where.items() <= row.items()]
+def backwards(table: pd.DataFrame) -> pd.DataFrame:
+    return table.sort_values("signal", ascending=False, kind="stable")
 
 
 def same(one: ModelInput, other: ModelInput) -> bool:
@@ -62,7 +54,7 @@ def test_load_input_against_csv(tmp_path, encoding):
     paths = make_tables(tmp_path, 15)
     for path in paths:
         edit(path, setting("pesq", "", signal="0002"), encoding)  # a missing cell is 0.0
-    edit(paths[1], lambda rows: sorted(rows, key=lambda row: row["signal"], reverse=True))  # the left order counts
+    edit(paths[1], backwards)  # the left order counts
     inputs = load_input(*paths, COLUMNS)
     rows_of_channel = [read_rows(path) for path in paths]
     assert inputs.signals == tuple(dict.fromkeys(row["signal"] for row in rows_of_channel[0]))
@@ -88,12 +80,15 @@ def test_load_input_against_csv(tmp_path, encoding):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (dropping(signal="0004"), "same signals, found 1 in only one, for instance 0004"),
-        (rewording("go", "went"), "same word in both, found signal 0000"),
+        (lambda table: table[table["signal"] != "0004"], "same signals, found 1 in only one, for instance 0004"),
+        (lambda table: table.replace("go", "went", regex=True), "same word in both, found signal 0000"),
         (setting("hearing_loss", "Mild", signal="0002"), "same hearing_loss in both, found signal 0002"),
         (setting("correctness", "0.9", signal="0001"), "same correctness in both, found signal 0001"),
         (setting("correctness", "", signal="0003"), "same correctness in both, found signal 0003"),
-        (dropping(signal="0001", word_count="0"), r"SENTENCE_SCORE row .* 0001; run python whisper_inference.py"),
+        (
+            lambda table: table.query("signal != '0001' or word_count != '0'"),
+            r"SENTENCE_SCORE row .* 0001; run python whisper_inference.py",
+        ),
         (setting("tiny.en", "inf", signal="0002"), "tiny.en"),
         (setting("tiny.en", "1e39", signal="0002"), "tiny.en"),
     ],
@@ -110,7 +105,7 @@ def test_load_input_refuses_tables(tmp_path, change, words, channel):
 
 def test_load_input_columns(tmp_path):
     left, right = make_tables(tmp_path)
-    edit(right, lambda rows: [{k: v for k, v in row.items() if k not in ("large-v2", "dns_sig")} for row in rows])
+    edit(right, lambda table: table.drop(columns=["large-v2", "dns_sig"]))
     for columns, words in (
         (["tiny.en", "large-v2"], "t_r.csv: .*large-v2.*python whisper_inference.py"),
         (["dns_sig"], "t_r.csv: .*dns_sig.*python compute_metrics.py"),
