@@ -33,7 +33,7 @@ from scow.io import Output, check_outputs, portable_path
 from scow.metrics import Agreement, agreement
 from scow.models.checkpoint import load_checkpoint
 from scow.models.config import DataOptions, ModelConfig, data_options, model_config
-from scow.models.facts import fingerprint
+from scow.models.facts import is_trained_on
 from scow.models.inputs import load_input
 from scow.models.model import PERCENT, Model, to_scores
 
@@ -200,7 +200,7 @@ def _infer_split(config: InferConfig, model: Model, facts: dict[str, Any], split
     points = scores if options.scale_to_percentage else scores * PERCENT
     truth = to_scores(inputs.target.double().numpy()[labelled])
     found = agreement(points[labelled], truth) if labelled.any() else None
-    trained_on = facts.get("trained_on") == fingerprint(inputs.signals)
+    trained_on = is_trained_on(facts, inputs.signals)
     return SplitScores(split, path, scores, found, trained_on, details, form, tuple(notes))
 
 

@@ -28,7 +28,7 @@ from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError, expect
 from scow.evaluation.official_results import OFFICIAL_RESULTS
 from scow.metrics import Estimate, bias, bootstrap_estimates, kendall, pearson, rmse, roc_auc
-from scow.models.facts import fingerprint, read_facts
+from scow.models.facts import is_trained_on, read_facts
 from scow.text.labels import word_labels
 from scow.text.normalize import prompt_words
 
@@ -93,12 +93,11 @@ def evaluate(
     release = releases.pop() if len(releases) == 1 else ""
     difference, more = _difference(against, scale, signals, seed, resamples)
     notes += more
-    trained_on = fingerprint(everything["signal"])
     notes += [
         f"the checkpoint beside {path} was trained on just these signals: the figures flatter it; "
         "python train.py cv=true says how it does on others"
         for path in (scores, against)
-        if path is not None and read_facts(path.parent / "model.pt").get("trained_on") == trained_on
+        if path is not None and is_trained_on(read_facts(path.parent / "model.pt"), everything["signal"])
     ]
     word_table, more = _words(words, scores, signals, metadata)
     figures = {

@@ -7,7 +7,7 @@ missing, damaged or of another file, the facts are read from ``model.pt`` itself
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,18 @@ def fingerprint(signals: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(sorted(signals)).encode()).hexdigest()
 
 
+def is_trained_on(facts: Mapping[str, Any], signals: Iterable[str]) -> bool:
+    """Whether a checkpoint was trained on just these signals, or on them and those of other tables."""
+    return fingerprint(signals) in (facts.get("trained_on"), *facts.get("trained_on_tables", ()))
+
+
 def checked_facts(facts: Any) -> dict[str, Any]:
     """Facts of the kinds that `scow.training.train` writes; other facts are refused."""
     try:
         figures = [*dict(facts.get("out_of_fold", {})).values(), *facts.get("val_rmse", []), *facts.get("val_r", [])]
         right = all(isinstance(figure, float | None) for figure in figures)
         sources = [known[key] for known in facts.get("features", {}).values() for key in SOURCE]
-        right &= all(isinstance(source, str | None) for source in sources)
+        right &= all(isinstance(text, str | None) for text in (*sources, *facts.get("trained_on_tables", [])))
     except (AttributeError, KeyError, TypeError, ValueError):
         right = False
     expect(right, "facts", "facts about a training", "something else")

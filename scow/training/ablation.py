@@ -113,7 +113,7 @@ def report(variants: Sequence[Variant], rows: Sequence[Sequence[str]], grouped_b
     has_dnsmos = set(DNSMOS_COLUMNS) <= set(whole.columns)
     metrics = ["DNSMOS"] * has_dnsmos + [c.upper() for c in whole.columns if c in INTRUSIVE_COLUMNS]
     device = " on a CPU" if whole.result.words is not None else ""  # the word model needs no more
-    whisper = f"{len(whispers)} pretrained Whisper models ({', '.join(whispers)})"
+    whisper = f"{len(whispers)} pretrained Whisper model{'s' * (len(whispers) > 1)} ({', '.join(whispers)})"
     size = f"{whole.facts['whisper_millions']:.0f} million parameters, not fine-tuned"
     folded = f"{n_repeats} repeats of {folds} folds by {grouped_by}"
     paragraph = (

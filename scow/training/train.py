@@ -118,13 +118,15 @@ def _present(data: DataOptions) -> DataOptions:
 
 def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = None) -> tuple[Model, dict[str, Any]]:
     """Fit a model to the training tables, and write it with its facts, and train_log.csv of a transformer."""
-    inputs = load_training_input(config.data)
+    parts = _training_parts(config.data)
+    inputs = join_inputs(parts)
     model_class = MODELS[config.model.name]
     setup, grouped_by = fit_setup(config, inputs, with_tracks=model_class.predicts_words)
     model = model_class.fit(inputs, config.model, dataclasses.replace(setup, on_epoch=on_epoch))
     facts: dict[str, Any] = {
         "features": sources_of([path for pair in config.data.train_tables for path in pair], config.data.feature_cols),
         "trained_on": fingerprint(inputs.signals),
+        "trained_on_tables": [fingerprint(part.signals) for part in parts],
         "n_signals": len(inputs),
         "whisper_millions": sum(WHISPER_MILLIONS.get(column, 0.0) for column in model.feature_cols),
         "empty": dict(inputs.empty),
@@ -170,10 +172,16 @@ def cross_validation(
 
 def load_training_input(data: DataOptions) -> ModelInput:
     """The labelled signals of all training tables."""
+    return join_inputs(_training_parts(data))
+
+
+def _training_parts(data: DataOptions) -> list[ModelInput]:
+    """The labelled signals of each pair of training tables."""
     expect(data.train_tables, "data", "csv_path_l and csv_path_r, the training tables", "none")
-    inputs = join_inputs([load_input(*pair, data.feature_cols, data.target) for pair in data.train_tables])
-    expect(inputs.labelled.any(), f"{data.train_tables[0][0]}", f"signals with {data.target}", "none")
-    return inputs.take(torch.nonzero(inputs.labelled).flatten())
+    inputs = [load_input(*pair, data.feature_cols, data.target) for pair in data.train_tables]
+    parts = [part.take(torch.nonzero(part.labelled).flatten()) for part in inputs]
+    expect(any(map(len, parts)), f"{data.train_tables[0][0]}", f"signals with {data.target}", "none")
+    return parts
 
 
 def fit_setup(config: TrainConfig, inputs: ModelInput, *, with_tracks: bool = True) -> tuple[FitSetup, str]:

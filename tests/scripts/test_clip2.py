@@ -99,7 +99,7 @@ def test_clip2_from_download_to_submission(tmp_path):
 
     # CLIP1 valid joins the training; CLIP1 train is not there.
     clip1 = tmp_path / "data" / "cadenza_data_valid" / "metadata"
-    tables, of_clip1 = make_response_tables(clip1, 36, (*COLUMNS, "stoi", "estoi"))
+    tables, of_clip1 = make_response_tables(clip1, 36, (*COLUMNS, "stoi", "estoi", "pesq"))
     for path, side in zip(tables, "lr", strict=True):
         path.rename(clip1 / f"valid_metadata_{side}.csv")
     of_clip1.rename(clip1 / "valid_metadata.json")
@@ -127,13 +127,14 @@ def test_clip2_from_download_to_submission(tmp_path):
         assert emailed == [["signal_id", "intelligibility_score"], *board]
         assert [row[0] for row in board] == list(SPLITS[split])
 
-    run(tmp_path, "infer.py", "-cp", folder, "infer.splits=[train]")
+    assert "was trained on these signals" in run(tmp_path, "infer.py", "-cp", folder, "infer.splits=[train]")
     assert read_scores(folder / "train_inference.csv").scores.keys() == set(SPLITS["train"])
     evaluated = run(
         tmp_path, "evaluate.py", folder / "train_inference.csv", "--metadata", files[0],
         "--responses", metadata / "train_responses.json", "--html", tmp_path / "report.html", "--resamples", 50,
     )  # fmt: skip
     assert "resamples of 2 prompts" in evaluated
+    assert "trained on just these signals" in evaluated
     assert "Official CLIP2 results" in evaluated
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "row your boat |  | gently down" in page
