@@ -73,23 +73,20 @@ def variant_configs(config: Mapping[str, Any], named: Sequence[str]) -> dict[str
 def differences(variants: Sequence[Variant]) -> list[Estimate]:
     """RMSE of each variant minus that of the first, mean over repeats, on the same resamples of groups."""
     first = variants[0].result
+    n_repeats = len(first.scores)
+
+    def mean_rmse(scores: Sequence[np.ndarray], truth: np.ndarray) -> float:
+        return float(np.mean([rmse(row, truth) for row in scores]))
 
     def difference(*arrays: np.ndarray) -> float:
         *scores, truth = arrays
-        half = len(scores) // 2
-        return float(np.mean([rmse(row, truth) for row in scores[half:]])) - float(
-            np.mean([rmse(row, truth) for row in scores[:half]])
-        )
+        return mean_rmse(scores[n_repeats:], truth) - mean_rmse(scores[:n_repeats], truth)
 
-    return [
-        bootstrap_estimates(
-            {"rmse": difference},
-            [*first.scores, *of.result.scores, first.truth],
-            first.groups,
-            np.random.default_rng(0),
-        )["rmse"]
-        for of in variants
-    ]
+    def estimate(of: CrossValidation) -> Estimate:
+        arrays, rng = [*first.scores, *of.scores, first.truth], np.random.default_rng(0)
+        return bootstrap_estimates({"rmse": difference}, arrays, first.groups, rng)["rmse"]
+
+    return [estimate(of.result) for of in variants]
 
 
 def ablation_rows(variants: Sequence[Variant]) -> list[list[str]]:
@@ -105,22 +102,19 @@ def ablation_rows(variants: Sequence[Variant]) -> list[list[str]]:
 
 def report(variants: Sequence[Variant], rows: Sequence[Sequence[str]], grouped_by: str) -> str:
     """The table in Markdown, and a paragraph on models, parameters and compute."""
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    whole = variants[0]
-    n_repeats = len(whole.result.scores)
-    folds = int(whole.result.folds.max()) + 1
-    whispers = [column for column in whole.columns if column in WHISPER_COLUMNS]
-    has_dnsmos = set(DNSMOS_COLUMNS) <= set(whole.columns)
-    metrics = ["DNSMOS"] * has_dnsmos + [c.upper() for c in whole.columns if c in INTRUSIVE_COLUMNS]
-    device = " on a CPU" if whole.result.words is not None else ""  # the word model needs no more
-    whisper = f"{len(whispers)} pretrained Whisper model{'s' * (len(whispers) > 1)} ({', '.join(whispers)})"
-    size = f"{whole.facts['whisper_millions']:.0f} million parameters, not fine-tuned"
-    folded = f"{n_repeats} repeats of {folds} folds by {grouped_by}"
-    paragraph = (
-        f"The features come from {whisper}{' and ' + ', '.join(metrics) if metrics else ''}; {size}. "
-        f"The fitted model has {whole.facts['n_parameters']:,} values. "
-        f"It was trained on {whole.facts['n_signals']} signals in {whole.seconds:.0f} s{device}, "
-        f"the cross-validation included ({folded})."
-    )
     title = "# Ablations\n\nRMSE and r out of fold; difference in RMSE to the first row, with its 95 % interval.\n\n"
-    return "\n".join([title + lines[0], "|---" * len(HEADER) + "|", *lines[1:]]) + f"\n\n{paragraph}\n"
+    head, *lines = ("| " + " | ".join(row) + " |" for row in rows)
+    whole, result = variants[0], variants[0].result
+    models = [f"Whisper {column}" for column in whole.columns if column in WHISPER_COLUMNS]
+    models += ["DNSMOS"] if set(DNSMOS_COLUMNS) & set(whole.columns) else []
+    metrics = [column.upper() for column in whole.columns if column in INTRUSIVE_COLUMNS]
+    words = "" if result.words is None else "Word frequencies: the package wordfreq. "  # of the word model
+    paragraph = (
+        f"Pretrained models, not fine-tuned: {', '.join(models)}; the Whisper models have "
+        f"{whole.facts['whisper_millions']:.0f} million parameters. Metrics of Audio1 and Audio2: "
+        f"{', '.join(metrics) or 'none'}. {words}"
+        f"The model that was fitted to their outputs has {whole.facts['n_parameters']:,} values. It was trained on "
+        f"{whole.facts['n_signals']} signals in {whole.seconds:.0f} s, with {len(result.scores)} repeats of "
+        f"{int(result.folds.max()) + 1} folds by {grouped_by}."
+    )
+    return "\n".join([title + head, "|---" * len(HEADER) + "|", *lines]) + f"\n\n{paragraph}\n"

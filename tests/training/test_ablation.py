@@ -51,4 +51,7 @@ def test_differences_are_paired_with_the_whole_config():
     rows = ablation_rows(variants)
     assert [row[0] for row in rows] == ["variant", "full", "without audio2", "without severity"]
     text = report(variants, rows, "prompt")
-    assert all(part in text for part in ("STOI, PESQ", "37 million parameters", "1,234 values", "300 signals", "12 s"))
+    assert all(
+        part in text
+        for part in ("STOI, PESQ", "tiny.en", "37 million parameters", "1,234 values", "300 signals in 12 s")
+    )
