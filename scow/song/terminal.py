@@ -45,7 +45,8 @@ def comparison_text(comparison: SongComparison) -> str:
     first, *others = comparison.songs
     width = max(60, min(shutil.get_terminal_size().columns, 120))
     room = max(len(song.name) for song in comparison.songs)
-    lines = [f"{len(first.lines)} lines; checkpoint {first.checkpoint} (Whisper {', '.join(first.whisper_models)})"]
+    n_lines = f"{len(first.lines)} line{'s' * (len(first.lines) > 1)}"
+    lines = [f"{n_lines}; checkpoint {first.checkpoint} (Whisper {', '.join(first.whisper_models)})"]
     lines += [f"note: {song.name}: {note}" for song in comparison.songs for note in song.notes]
     for name in first.hearing_losses:
         lines += ["", f"{name:{room}}  score  floor  difference to {first.name}"]
