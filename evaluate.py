@@ -31,7 +31,9 @@ def main() -> int:
     parser.add_argument("scores", type=Path, help="CSV of signal ids and scores, with or without a header")
     parser.add_argument("--metadata", type=Path, required=True, metavar="PATH", help="labelled metadata JSON")
     parser.add_argument("--responses", type=Path, metavar="PATH", help="CLIP2's responses, joined to the metadata")
-    parser.add_argument("--against", type=Path, metavar="CSV", help="other scores, for the paired difference")
+    parser.add_argument(
+        "--against", type=Path, metavar="CSV", help="other scores: their figures, and the paired difference"
+    )
     parser.add_argument(
         "--baseline-scores", type=Path, nargs="+", action="extend", default=[], metavar="PATH",
         help="folder or files [<dataset>.]<split>.<name>.jsonl of the challenge's baselines",
@@ -56,6 +58,8 @@ def main() -> int:
     found = evaluate(**options)
     figures = found.figures
     n_signals = figures["agreement"]["all"]["n_signals"]
+    for note in figures["notes"]:
+        print(f"note: {note}", file=sys.stderr)
     print(found.file)
     print(f"{figures['metadata']}: {n_signals} labelled signals; {method_line(figures)}\n")
     print(aligned(agreement_table(figures)))
@@ -70,8 +74,6 @@ def main() -> int:
     if line := difference_line(figures):
         print(f"\n{line}")
     print()
-    for note in figures["notes"]:
-        print(f"note: {note}", file=sys.stderr)
     if json_path:
         write_json(json_path, figures)
         print(f"wrote {json_path}")

@@ -3,6 +3,7 @@
 python infer.py                              # the shipped checkpoint, splits valid and eval
 python infer.py infer.splits=[eval]          # one split
 python infer.py -cp checkpoints/lite         # another checkpoint
+python infer.py infer.tables=[mine_l.csv,mine_r.csv]   # your own tables; mine_inference.csv is written beside them
 python infer.py infer.details=true           # also words, and intervals for one listener's score
 python infer.py infer.submission.track=clip2 infer.submission.team=T001    # also the file for the challenge's form
 """

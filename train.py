@@ -3,7 +3,7 @@
 python train.py                                # retrains checkpoints/final
 python train.py -cp checkpoints/published      # the transformer, as published
 python train.py exp_name=mine model.c=0.01     # hydra overrides: a new checkpoints/mine
-python train.py cv=true                        # cross-validated figures, no checkpoint
+python train.py cv=true                        # cross-validated figures and scores, no checkpoint
 python train.py -cp checkpoints/clip2 ablation=all   # variants without an input, compared: ablation.csv, ablation.md
 python train.py -m seed=1,2 model.c=0.01,0.1   # a sweep: four runs, each in its own folder, and one table
 """
@@ -80,9 +80,14 @@ def run(cfg: DictConfig) -> Figures:
 
 def outputs(config: TrainConfig) -> list[Output]:
     """What a run writes."""
+    from scow.data.scores import CV_SCORES
+
     folder = config.train.save_dir
     if config.run.cv:
-        return [(folder / "cross_validation.json", "figures", rb'\{.*"rmse"')]
+        return [
+            (folder / "cross_validation.json", "figures", rb'\{.*"rmse"'),
+            (folder / CV_SCORES, "scores", rb'("[^"\n]*"|[^,"\n]+),\d[\d.]*\r?\n'),
+        ]
     return [
         (folder / "model.pt", "a checkpoint", b"PK|\x80"),
         (folder / "model.json", "facts", rb'\{\s*"sha256"'),
@@ -98,7 +103,8 @@ def print_epoch(epoch: Epoch) -> None:
 
 
 def report_cross_validation(config: TrainConfig) -> Figures:
-    """Cross-validate, print RMSE and r per repeat and their means, and write cross_validation.json."""
+    """Cross-validate, print RMSE and r per repeat and their means, and write both and the scores."""
+    from scow.data.scores import CV_SCORES, write_scores
     from scow.metrics import agreement
     from scow.training.cross_validation import figures
     from scow.training.train import Figures, cross_validation
@@ -110,7 +116,8 @@ def report_cross_validation(config: TrainConfig) -> Figures:
     print(f"mean of {len(result.scores)} repeats of {folds} folds by {grouped_by}: {result}")
     path = config.train.save_dir / "cross_validation.json"
     write_json(path, figures(result, grouped_by=grouped_by, seed=config.run.seed))
-    print(f"wrote {path}")
+    write_scores(path.with_name(CV_SCORES), result.signals, result.scores.mean(axis=0))
+    print(f"wrote {path} and {path.with_name(CV_SCORES)}")
     return Figures("cross-validated", result.rmse, result.r)
 
 

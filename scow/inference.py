@@ -2,7 +2,9 @@
 
 1. The checkpoint is ``model.pt`` beside the config chosen with ``-cp``, whatever `exp_name` in that config says, so
    that a published checkpoint or a copied folder works under any name. Where the command line overrides `exp_name` or
-   `train.save_dir`, it is the one in that folder. Scores are written there too.
+   `train.save_dir`, it is the one in that folder. Scores are written there too,
+   or to ``infer.output_dir``. With ``infer.tables=[left, right]``, other tables than those of the config are predicted,
+   and their scores are written beside them.
 2. Splits whose tables are missing are named and skipped. Tables of another definition than those that the checkpoint
    was trained on are refused (`scow.data.provenance`).
 3. ``<split>_inference.csv`` has two columns and no header, as the challenge's leaderboard takes it: signal id, score.
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,8 @@ class InferOptions:
     """Section ``infer:`` of a checkpoint's config."""
 
     splits: tuple[str, ...] = ("valid", "eval")
+    tables: tuple[str, ...] = ()  # a left and a right table, instead of splits
+    output_dir: Path | None = None  # of the scores; None: beside the checkpoint, or beside `tables`
     clamp_scores: bool = True  # to the range of correctness
     scale_to_percentage: bool = True  # scores in 0-100 rather than 0-1
     details: bool = False  # also word probabilities and intervals
@@ -57,6 +61,7 @@ class InferOptions:
         expect(0.01 <= self.interval <= 0.99, "infer.interval", "a level in 0.01 to 0.99", self.interval)
         expect(1 <= self.listeners <= 1000, "infer.listeners", "a number in 1 to 1000", self.listeners)
         expect(self.splits, "infer.splits", "at least one split", "none")
+        expect(len(self.tables) in (0, 2), "infer.tables", "a left and a right table", len(self.tables))
 
 
 @dataclass(frozen=True)
@@ -77,13 +82,14 @@ class SubmissionOptions:
 class InferConfig:
     """A checkpoint's ``config.yaml``, as far as inference reads it."""
 
-    folder: Path  # of model.pt and of the scores
+    folder: Path  # of model.pt
     data: DataOptions
     model: ModelConfig
     infer: InferOptions
     output_name: dict[str, str] = field(default_factory=dict)  # by split, by default <split>_inference.csv
     device: str = "auto"
     submission: SubmissionOptions = SubmissionOptions()
+    output_dir: Path | None = None  # of the scores; None: beside model.pt
 
 
 @dataclass(frozen=True)
@@ -116,6 +122,15 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
     options = options_from(InferOptions, section, "infer")
     submission = options_from(SubmissionOptions, section.get("submission"), "infer.submission")
     data = data_options(config.get("data"))
+    output_dir, key = options.output_dir, "infer.output_dir"
+    if options.tables:
+        left, right = map(portable_path, options.tables)
+        split = left.stem.removesuffix("_l").removesuffix("_metadata")
+        data, options = replace(data, tables={split: (left, right)}), replace(options, splits=(split,))
+        if output_dir is None:
+            output_dir, key = left.parent, "infer.tables"
+    if output_dir is not None and key not in overridden:
+        folder_inside(output_dir, key)
     for split in options.splits:
         plain_name(split, "infer.splits")
         near = f"splits with tables in the config ({nearest(split, data.tables)})"
@@ -125,7 +140,8 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
         expect(not others, "infer.submission", "infer.splits to be valid or eval", others)
         points = "scores in points, infer.scale_to_percentage=true"
         expect(options.scale_to_percentage, "infer.submission", points, "shares")
-    return InferConfig(folder, data, model_config(config.get("model")), options, names, device, submission)
+    model = model_config(config.get("model"))
+    return InferConfig(folder, data, model, options, names, device, submission, output_dir)
 
 
 def infer(config: InferConfig) -> tuple[list[SplitScores], list[str]]:
@@ -152,7 +168,8 @@ def infer(config: InferConfig) -> tuple[list[SplitScores], list[str]]:
 
 def _outputs(config: InferConfig, split: str) -> list[Output]:
     """The files of a split: scores; words and details, if asked for; the form, if asked for."""
-    scores = config.folder / config.output_name.get(split, f"{split}_inference.csv")
+    folder = config.folder if config.output_dir is None else config.output_dir
+    scores = folder / config.output_name.get(split, f"{split}_inference.csv")
     outputs = [(scores, "scores", rb'("[^"\n]*"|[^,"\n]+),-?\d[\d.e+-]*\r?\n')]
     if config.infer.details:
         outputs += [

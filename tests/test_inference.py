@@ -146,6 +146,17 @@ def test_infer_config_device_and_folder_depend_on_overrides(device, overridden, 
     assert (config.device, config.folder) == (found, Path(folder))
 
 
+@pytest.mark.parametrize("key", ["tables", "output_dir"])
+def test_infer_config_may_not_choose_a_folder_elsewhere(key):
+    values = {"tables": ["/other/mine_metadata_l.csv", "/other/mine_metadata_r.csv"], "output_dir": "/other"}
+    whole = {"data": {"valid_path_l": "l.csv", "valid_path_r": "r.csv", "feature_cols": ["tiny"]}}
+    whole["infer"] = {"splits": ["valid"], key: values[key]}
+    with pytest.raises(UserError, match=f"infer.{key}: expected a folder inside"):
+        infer_config(whole, Path("here"))
+    config = infer_config(whole, Path("here"), (f"infer.{key}",))
+    assert (config.output_dir, *config.infer.splits) == (Path("/other"), "mine" if key == "tables" else "valid")
+
+
 @pytest.mark.parametrize(
     ("scores", "says"),
     [

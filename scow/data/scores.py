@@ -21,6 +21,7 @@ from scow.data.tables import numbers
 from scow.errors import expect
 from scow.io import atomic_write, read_csv
 
+CV_SCORES = "cv_scores.csv"  # of cross-validation, beside a checkpoint: no score is of a model that saw the signal
 FORM_HEADER = ("signal_id", "intelligibility_score")
 SCALES = {"0-1": 100.0, "0-100": 1.0}  # factor to points
 

@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from scow.data.metadata import read_metadata
-from scow.data.scores import ScoreFile, read_rows, read_scores
+from scow.data.scores import CV_SCORES, ScoreFile, read_rows, read_scores
 from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError, expect
 from scow.evaluation.official_results import OFFICIAL_RESULTS
@@ -93,11 +93,13 @@ def evaluate(
     release = releases.pop() if len(releases) == 1 else ""
     difference, more = _difference(against, scale, signals, seed, resamples)
     notes += more
-    notes += [
+    in_sample = [
         f"the checkpoint beside {path} was trained on just these signals: the figures flatter it; "
         "python train.py cv=true says how it does on others"
         for path in (scores, against)
-        if path is not None and is_trained_on(read_facts(path.parent / "model.pt"), everything["signal"])
+        if path is not None
+        and path.name != CV_SCORES
+        and is_trained_on(read_facts(path.parent / "model.pt"), everything["signal"])
     ]
     word_table, more = _words(words, scores, signals, metadata)
     figures = {
@@ -116,7 +118,7 @@ def evaluate(
         "release": release,  # clip1, clip2, or empty where it is unknown
         "published": OFFICIAL_RESULTS.get(release, []),
         "word_auc": None if word_table is None else _auc(word_table.dropna(subset="label")),
-        "notes": notes + more,
+        "notes": in_sample + notes + more,
     }
     return Evaluation(file, signals, word_table, figures)
 
@@ -177,10 +179,14 @@ def _difference(
         one, two = pearson(a, t), pearson(b, t)
         return None if one is None or two is None else one - two
 
-    found = estimator(common["group"], seed, resamples)(
-        {"theirs": lambda _, b, t: rmse(b, t), "rmse": lambda a, b, t: rmse(a, t) - rmse(b, t), "ncc": ncc},
-        common["predicted"], common["signal"].map(other), common["true"],
-    )  # fmt: skip
+    statistics: Statistics = {
+        "theirs": lambda _, b, t: rmse(b, t),
+        "their_ncc": lambda _, b, t: pearson(b, t),
+        "rmse": lambda a, b, t: rmse(a, t) - rmse(b, t),
+        "ncc": ncc,
+    }
+    estimate = estimator(common["group"], seed, resamples)
+    found = estimate(statistics, common["predicted"], common["signal"].map(other), common["true"])
     return {"path": str(path), "n_signals": len(common), **found}, notes
 
 
@@ -322,8 +328,10 @@ def difference_line(figures: dict[str, Any]) -> str | None:
     else:
         verdict = f"the interval speaks for {'this file' if high < 0 else 'the other file'}"
     rmse, ncc = ("{} ({})".format(*cells(found[key], digits, sign=True)) for key, digits in (("rmse", 2), ("ncc", 3)))
-    files = f"{short(figures['scores'])} minus {short(found['path'])}"
-    return f"{files} on {found['n_signals']} common signals: RMSE {rmse}, NCC {ncc}; {verdict}"
+    theirs = f"RMSE {error_cells(found['theirs'])[0]}, NCC {cells(found['their_ncc'], 3)[0]}"
+    name, n = short(found["path"]), found["n_signals"]
+    minus = f"{short(figures['scores'])} minus {name}"
+    return f"{name} on {n} common signals: {theirs}; {minus}: RMSE {rmse}, NCC {ncc}; {verdict}"
 
 
 def error_cells(estimate: Estimate, *, sign: bool = False) -> tuple[str, str]:

@@ -36,6 +36,7 @@ class CrossValidation:
     truth: np.ndarray  # shape (n,), correctness in points
     hearing_loss: np.ndarray  # shape (n,), index into scow.data.tables.HEARING_LOSSES
     groups: tuple[str, ...]  # track or prompt of each signal
+    signals: tuple[str, ...] = ()  # their ids
     prompts: tuple[str, ...] = ()  # of each signal
     listeners: np.ndarray | None = None  # shape (n,), whose mean the truth is; None: one
     labels: np.ndarray | None = None  # shape (n_words,), where there are words and responses
@@ -88,7 +89,7 @@ def cross_validate(
                 progress("cross-validation", repeat * n_folds + fold + 1, n_repeats * n_folds)
     truth = to_scores(inputs.target.double().numpy())
     labels = labels_of(inputs) if words is not None and any(inputs.responses) else None
-    of_signals = inputs.hearing_loss.numpy(), tuple(setup.groups), inputs.prompts, inputs.listeners
+    of_signals = inputs.hearing_loss.numpy(), tuple(setup.groups), inputs.signals, inputs.prompts, inputs.listeners
     return CrossValidation(scores, folds, words, truth, *of_signals, labels)
 
 

@@ -8,7 +8,7 @@ import pytest
 from helpers import records_with_responses, write_metadata, write_words
 from scipy.stats import kendalltau, pearsonr, spearmanr
 
-from scow.data.scores import write_scores
+from scow.data.scores import CV_SCORES, write_scores
 from scow.errors import UserError
 from scow.evaluation.evaluate import (
     difference_line,
@@ -92,6 +92,9 @@ def test_difference_is_paired(files) -> None:
     found = figures(files, against=other)
     difference, alone = found["against"]["rmse"], found["agreement"]["all"]["rmse"]
     assert difference.value == pytest.approx(alone.value - found["against"]["theirs"].value)
+    theirs = pearsonr(worse, signals["true"]).statistic
+    assert found["against"]["their_ncc"].value == pytest.approx(theirs)
+    assert f"NCC {theirs:.3f}" in difference_line(found)
     assert difference.high < 0
     assert difference.error < 0.1 * alone.error
     assert "speaks for this file" in difference_line(found)
@@ -140,7 +143,7 @@ def test_in_sample_figures_are_noted(files, records) -> None:
     import torch
 
     def noted() -> bool:
-        return any("was trained on just these signals" in note for note in figures(files)["notes"])
+        return any("was trained on just these signals" in note for note in figures(files)["notes"][:1])
 
     facts = {"trained_on": fingerprint([r.signal for r in records])}
     path = files["scores"].with_name("model.pt")
@@ -150,6 +153,9 @@ def test_in_sample_figures_are_noted(files, records) -> None:
     assert not noted()
     torch.save({"format": "stereo-chorus-of-whispers/1", "facts": facts, "other": 1}, path)
     assert noted()
+    held_out = files["scores"].rename(path.with_name(CV_SCORES))
+    assert figures(files, scores=held_out)["notes"] == []
+    held_out.rename(files["scores"])
     write_metadata(files["metadata"], records[:-1])
     assert not noted()
     path.write_bytes(b"no checkpoint")

@@ -91,6 +91,20 @@ def test_infer_overrides_and_a_missing_split(published):
     assert "split train: expected data/cadenza_data_train/metadata/train_metadata_l.csv" in line
 
 
+@pytest.mark.parametrize("output_dir", [None, "results"])
+def test_infer_own_tables(published, tmp_path, output_dir):
+    left, right = make_tables(tmp_path, 6, labelled=False)
+    before = set(published.folder.iterdir())
+    options = [f"+infer.tables=[{left},{right}]", *([f"+infer.output_dir={output_dir}"] if output_dir else [])]
+    done = run_script("infer.py", "-cp", published.folder, *options, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = read_lines(tmp_path / (output_dir or "") / "t_inference.csv")
+    signals, points, _ = reference_points(published.folder, (left, right))
+    assert tuple(line[0] for line in lines) == signals
+    np.testing.assert_allclose([float(line[1]) for line in lines], points.clip(0, 100), rtol=0, atol=1600 * FLOAT32)
+    assert set(published.folder.iterdir()) == before
+
+
 @pytest.mark.parametrize(("track", "team", "year"), [("clip1", "T045", 2026), ("clip2", "T001a", 2027)])
 def test_infer_submission_of_a_config_without_that_section(published, track, team, year):
     metadata = published.cwd / "data" / "cadenza_data_eval" / "metadata" / "eval_metadata.json"
@@ -109,6 +123,7 @@ def test_infer_submission_of_a_config_without_that_section(published, track, tea
     ("arguments", "fragments"),
     [
         (["data.valid_path_l=gone.csv", "infer.splits=[valid]"], ["split valid", "gone.csv"]),
+        (["+infer.tables=[valid_l.csv]"], ["infer.tables", "left and a right"]),
         (["infer.splits=[vaild]"], ["vaild", "did you mean valid"]),
         (["+infer.submission={track: clip1, team: us}"], ["infer.submission.team"]),
         (["+infer.submission={track: clip1, team: T045}", "infer.scale_to_percentage=false"], ["scale_to_percentage"]),

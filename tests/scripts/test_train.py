@@ -15,7 +15,7 @@ from helpers import (
 )
 from reference_transformer import train_arguments
 
-from scow.io import read_yaml
+from scow.io import read_json, read_yaml
 from scow.models.checkpoint import checkpoint_facts, load_checkpoint
 from scow.models.config import TransformerConfig, WordModelConfig
 
@@ -112,3 +112,10 @@ def test_train_word_model(tmp_path):
     assert load_checkpoint(first / "model.pt", WordModelConfig(), ())[0].config == WordModelConfig(c=0.1)
     assert (first / "model.pt").read_bytes() == (second / "model.pt").read_bytes()
     assert files(first) == ["config.yaml", "model.json", "model.pt"]
+
+    options = ["exp_name=first", "cv=true", "cross_validation.repeats=1"]
+    assert run_script("train.py", *arguments, *options, cwd=tmp_path).returncode == 0
+    done = run_script("evaluate.py", first / "cv_scores.csv", "--metadata", metadata, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")  # no note: the scores are not of the checkpoint beside
+    (row,) = (line for line in done.stdout.splitlines() if line.startswith("all "))
+    assert f" {read_json(first / 'cross_validation.json', 'figures')['rmse']:.2f} ± " in row

@@ -65,6 +65,7 @@ def test_cross_validate_holds_out_whole_groups_and_puts_scores_in_their_places(t
         np.testing.assert_array_equal(result.words[repeat], expected.words)
         assert len(set(zip(groups, result.folds[repeat].tolist(), strict=True))) == 5  # one fold for each group
     assert not np.array_equal(*result.folds)
+    assert result.signals == inputs.signals
     np.testing.assert_array_equal(result.truth, 100 * inputs.target.double().numpy())
 
 
