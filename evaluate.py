@@ -22,7 +22,7 @@ from scow.evaluation.evaluate import (
     published_table,
     systems_table,
 )
-from scow.io import check_outputs, write_json
+from scow.io import check_outputs, figure_outputs, write_json
 
 
 def main() -> int:
@@ -52,7 +52,7 @@ def main() -> int:
     outputs = [(json_path, "figures", rb'\{.*"agreement"')] if json_path else []
     outputs += [(csv_path, "errors", b"signal,hearing_loss,predicted,")] if csv_path else []
     outputs += [(html_path, "a report", b"<!doctype html>")] if html_path else []
-    outputs += [(figures_dir / "residuals.pdf", "a figure", b"%PDF")] if figures_dir else []
+    outputs += figure_outputs(figures_dir)
     check_outputs(outputs, [path for path in options.values() if isinstance(path, Path)])
 
     found = evaluate(**options)

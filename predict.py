@@ -102,12 +102,12 @@ def predict(given: argparse.Namespace) -> int:
 
     from scow.cli import Progress, report_failures
     from scow.errors import expect
-    from scow.io import check_outputs
+    from scow.io import check_outputs, figure_outputs
     from scow.song.guess import write_lrc
     from scow.song.labels import write_labels
     from scow.song.predictor import Predictor
     from scow.song.report import write_song_figures, write_song_report
-    from scow.song.song import PredictOptions, predict_song
+    from scow.song.song import FILE_NAME, PredictOptions, predict_song
     from scow.song.terminal import clock, song_text, takes_colours
 
     several = len(given.audio) > 1
@@ -135,12 +135,12 @@ def predict(given: argparse.Namespace) -> int:
         return Predictor.load(given.checkpoint, model_dir=given.model_dir, device=given.device)
 
     pages = [(given.html, "a report", b"<!doctype html>")] if given.html else []
-    figures = [(given.figures / "scores.pdf", "a figure", b"%PDF")] if given.figures else []
     lyrics = [(given.lyrics_out, "lyrics", b"")] if given.lyrics_out else []
     for path, _, _ in lyrics:
         expect(not path.exists(), path, "no file, because lyrics are corrected by hand", "one; move it away")
     labels = [(given.labels, "labels", rb"\d+\.\d+\t\d")] if given.labels else []
-    check_outputs([*pages, *figures, *lyrics, *labels], given.audio)
+    read = [Path(given.lyrics)] if FILE_NAME.fullmatch(given.lyrics or "") else []
+    check_outputs([*pages, *figure_outputs(given.figures), *lyrics, *labels], [*given.audio, *read])
     if several:
         return compare(given, options, load)
     song = predict_song(given.audio[0], given.lyrics, options, predictor=load, progress=Progress())

@@ -86,6 +86,15 @@ def check_outputs(outputs: Iterable[Output], inputs: Iterable[Path] = ()) -> Non
         taken.append(path)
 
 
+def figure_outputs(folder: Path | None) -> list[Output]:
+    """The figures that may be in a folder, by which all that are there already may be replaced; none without folder."""
+    if folder is None:
+        return []
+    beginnings = {".pdf": b"%PDF", ".svg": rb"\s*<(\?xml|svg)"}
+    there = [path for path in folder.glob("*") if path.suffix in beginnings] if folder.is_dir() else []
+    return [(path, "a figure", beginnings[path.suffix]) for path in sorted({folder / "figure.pdf", *there})]
+
+
 def _target(path: Path) -> Path:
     """Where symbolic links lead; a link that leads to itself stays."""
     return Path(os.path.realpath(path))

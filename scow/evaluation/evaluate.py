@@ -245,6 +245,7 @@ def _read_probabilities(path: Path, words: pd.DataFrame) -> pd.Series:
     rows = read_rows(path, f"a CSV file with the columns {', '.join(WORD_COLUMNS)}")
     expect(rows[0] == WORD_COLUMNS, path, f"the columns {', '.join(WORD_COLUMNS)}", ", ".join(rows[0]))
     found = {tuple(row[:3]): row[3] for row in rows[1:] if len(row) == len(WORD_COLUMNS)}
+    expect(len(found) == len(rows) - 1, path, "each word once, in rows of four cells", "a word twice or another row")
     keys = [(signal, str(at), word) for signal, at, word in words[WORD_COLUMNS[:3]].itertuples(index=False)]
     probabilities = pd.to_numeric(pd.Series([found.get(key) for key in keys]), errors="coerce")
     bad = [

@@ -205,6 +205,10 @@ def test_words_of_others_are_noted_where_found_and_refused_where_named(files, re
         assert found.figures["notes"][0].startswith("words are left out: ")
         with pytest.raises(UserError, match=message):
             evaluate(**files, words=path)
+    write_words(path, records)
+    path.write_text(path.read_text(encoding="utf-8") + path.read_text(encoding="utf-8").splitlines()[-1] + "\n")
+    with pytest.raises(UserError, match="each word once"):
+        evaluate(**files, words=path)
     path.write_text("a,b\n", encoding="utf-8")
     with pytest.raises(UserError, match="expected the columns signal, position, word, probability, found a, b"):
         evaluate(**files, words=path)

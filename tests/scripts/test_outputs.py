@@ -28,6 +28,8 @@ def folder(tmp_path: Path) -> Path:
         save_checkpoint(tmp_path / "model.pt", Transformer(TransformerConfig(d_model=8, nhead=2), ("tiny",)), {})
     (tmp_path / "scores.csv").write_text("".join(f"{i:04d},50.0\n" for i in range(6)), encoding="utf-8")
     (tmp_path / "song.flac").write_bytes((DEMO / "song" / "demo_song.flac").read_bytes())
+    (tmp_path / "page.txt").write_text("<!doctype html><p>la la", encoding="utf-8")
+    (tmp_path / "notes.svg").write_text("my own notes\n", encoding="utf-8")
     (tmp_path / "metadata_l.csv").write_text("my own notes\n", encoding="utf-8")
     return tmp_path
 
@@ -43,6 +45,8 @@ INFER = ["infer.py", "-cp", "."]
         ["predict.py", "song.flac", "--lyrics", "la la", "--html", "song.flac"],
         ["predict.py", "song.flac", "--lyrics", "la la", "--figures", "scores.csv"],
         ["predict.py", "song.flac", "--lyrics", "la la", "--labels", "scores.csv"],
+        ["predict.py", "song.flac", "--lyrics", "page.txt", "--html", "page.txt"],
+        *[[*command, "--figures", "."] for command in (["predict.py", "song.flac", "--lyrics", "la la"], EVALUATE)],
         [*EVALUATE, "--html", "scores.csv"],
         [*EVALUATE, "--json", "new", "--html", "./new"],
         [*INFER, "infer.output_name.valid=model.pt"],
