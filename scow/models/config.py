@@ -31,6 +31,7 @@ class TransformerConfig:
     num_layers: int = 1  # encoder layers per channel
     dropout: float = 0.1  # share of activations dropped in training
     n_hearing: int = 3  # number of hearing losses
+    without: tuple[str, ...] = ()  # hearing_loss, to leave it out
 
     def __post_init__(self) -> None:
         even = 2 <= self.d_model <= 1024 and self.d_model % 2 == 0
@@ -40,6 +41,7 @@ class TransformerConfig:
         expect(1 <= self.num_layers <= 24, "model.num_layers", "1 to 24", self.num_layers)
         expect(0 <= self.dropout < 1, "model.dropout", "a share from 0 to below 1", self.dropout)
         expect(len(HEARING_LOSSES) <= self.n_hearing <= 100, "model.n_hearing", "3 to 100", self.n_hearing)
+        object.__setattr__(self, "without", _blocks(self.without, ("hearing_loss",)))
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,15 @@ class WordModelConfig:
         for key, value in (("c", self.c), ("prior_c", self.prior_c)):
             expect(0 < value < math.inf, f"model.{key}", "a positive number", value)
         expect(self.ear in ("both", "left", "right"), "model.ear", "both, left or right", self.ear)
-        blocks = tuple(OLD_BLOCK_NAMES.get(block, block) for block in self.without)
-        for block in blocks:
-            expect(block in BLOCKS, "model.without", f"blocks of features ({nearest(block, BLOCKS)})", block)
-        object.__setattr__(self, "without", blocks)
+        object.__setattr__(self, "without", _blocks(self.without, BLOCKS))
+
+
+def _blocks(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
+    """Blocks to leave out, by the names that they have now."""
+    blocks = tuple(OLD_BLOCK_NAMES.get(name, name) for name in names)
+    for block in blocks:
+        expect(block in known, "model.without", f"blocks of features ({nearest(block, known)})", block)
+    return blocks
 
 
 ModelConfig = TransformerConfig | WordModelConfig

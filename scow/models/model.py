@@ -5,16 +5,18 @@ The models are the transformer (`scow.models.transformer`) and the word model (`
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from scow.errors import expect
-from scow.models.config import TrainOptions
+from scow.models.config import ModelConfig, TrainOptions
 from scow.models.inputs import ModelInput
 from scow.models.intervals import interval
 from scow.models.text_prior import PriorCorpus
@@ -89,6 +91,13 @@ class Model(ABC):
         """Ends of the interval for the mean correctness of so many listeners, each shape (n,), in 0-1."""
         assert self.quantiles is not None
         return interval(correctness, hearing_loss, self.quantiles, level, listeners)
+
+
+def seen_by(config: ModelConfig, inputs: ModelInput) -> ModelInput:
+    """The inputs, with one hearing loss for all where the model leaves it out."""
+    if "hearing_loss" not in config.without:
+        return inputs
+    return dataclasses.replace(inputs, hearing_loss=torch.zeros_like(inputs.hearing_loss))
 
 
 def to_scores(correctness: np.ndarray, *, clamp: bool = True, percentage: bool = True) -> np.ndarray:

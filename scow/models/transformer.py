@@ -5,7 +5,7 @@ dimensions by a layer that both channels share. Two tokens come first: a learned
 hearing loss. Sinusoidal positions are added, and a transformer encoder of that channel (post-norm, ReLU, 2048 wide,
 padding masked) turns the CLS token into a summary of the channel. Both summaries, side by side, give the score by a
 linear layer: correctness as a share, about 0 to 1, not clamped. The names of the parameters are those of the published
-state dict.
+state dict. With ``without: [hearing_loss]`` all signals count as of one hearing loss.
 
 Training is as published: the loss of a batch is MSE + `corr_lambda` * (1 - Pearson), on correctness in 0-1; the
 optimiser is AdamW; the signals are split 80/20 into training and validation by prompt, so that no lyrics are on both
@@ -31,7 +31,7 @@ from scow.metrics import agreement
 from scow.models.config import TransformerConfig
 from scow.models.groups import split_by_group
 from scow.models.inputs import FRONT_TOKENS, MAX_ROWS, ModelInput
-from scow.models.model import PERCENT, Epoch, FitSetup, Model, Prediction, StateDict, to_scores
+from scow.models.model import PERCENT, Epoch, FitSetup, Model, Prediction, StateDict, seen_by, to_scores
 
 SIGNALS_PER_FORWARD = 1024
 
@@ -138,6 +138,7 @@ class Transformer(nn.Module, Model):
 
     def _on(self, device: str, inputs: ModelInput) -> Tensor:
         """Predicted correctness of a few signals, on the device."""
+        inputs = seen_by(self.config, inputs)
         predicted: Tensor = self(inputs.features.to(device), inputs.n_rows.to(device), inputs.hearing_loss.to(device))
         return predicted
 

@@ -18,7 +18,6 @@ under ``prior.``, and the quantiles of intervals (`scow.models.intervals`) under
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections import defaultdict
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ from scow.data.tables import DNSMOS_COLUMNS, METRIC_COLUMNS, WHISPER_COLUMNS
 from scow.errors import expect
 from scow.models.config import WordModelConfig
 from scow.models.inputs import ModelInput
-from scow.models.model import FitSetup, Model, Prediction, StateDict
+from scow.models.model import FitSetup, Model, Prediction, StateDict, seen_by
 from scow.models.text_prior import TextPrior, fit_logistic, standardisation
 from scow.models.word_features import mean_per_signal, word_features
 from scow.text.labels import word_labels
@@ -93,7 +92,7 @@ class WordModel(Model):
     def fit(cls, inputs: ModelInput, config: WordModelConfig, setup: FitSetup) -> WordModel:
         """Fit to labelled signals with responses; without quantiles for intervals."""
         _check(inputs)
-        inputs = _seen_by(config, inputs)
+        inputs = seen_by(config, inputs)
         corpus, held = setup.corpus, setup.held_groups
         prior = logits = None
         if corpus.records:
@@ -109,7 +108,7 @@ class WordModel(Model):
 
     def predict(self, inputs: ModelInput, device: str = "cpu") -> Prediction:  # noqa: ARG002 - too small for a GPU
         """Predict words and sentences."""
-        inputs = _seen_by(self.config, inputs)
+        inputs = seen_by(self.config, inputs)
         logits = self.prior.logits(inputs.prior_texts) if self.prior else None
         features = word_features(inputs, logits, self.config).to_numpy()
         complete = set(self.feature_cols) <= set(inputs.feature_cols)
@@ -161,13 +160,6 @@ def labels_of(inputs: ModelInput) -> np.ndarray:
     """Word labels, shape (n_words,), 0 or 1, or between where several listeners answered."""
     pairs = zip(inputs.words, inputs.responses, strict=True)
     return np.array([label for words, response in pairs for label in _word_labels(words, response)], dtype=np.float64)
-
-
-def _seen_by(config: WordModelConfig, inputs: ModelInput) -> ModelInput:
-    """The inputs, with one hearing loss for all where the model leaves it out."""
-    if "hearing_loss" not in config.without:
-        return inputs
-    return dataclasses.replace(inputs, hearing_loss=torch.zeros_like(inputs.hearing_loss))
 
 
 def _check(inputs: ModelInput) -> None:

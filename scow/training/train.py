@@ -200,9 +200,12 @@ def fit_setup(config: TrainConfig, inputs: ModelInput, *, with_tracks: bool = Tr
 
 def _prior_corpus(data: DataOptions, model: ModelConfig) -> PriorCorpus:
     """What the text prior of a model learns from; nothing where the model has none."""
-    without = getattr(model, "without", ())
     given = data.prior_responses or (None,) * len(data.prior_metadata)
-    return PriorCorpus() if "prior" in without else _corpus(data.prior_metadata, given, "hearing_loss" not in without)
+    return (
+        PriorCorpus()
+        if "prior" in model.without
+        else _corpus(data.prior_metadata, given, "hearing_loss" not in model.without)
+    )
 
 
 @functools.lru_cache(maxsize=2)  # variants of a config fit the same priors

@@ -71,6 +71,15 @@ def test_predict_in_parts_without_dropout_or_clamping():
     np.testing.assert_allclose(many.correctness, one_by_one[index.numpy()], rtol=0, atol=FLOAT32)
 
 
+@pytest.mark.parametrize("without", [(), ("severity",)])
+def test_predict_depends_on_the_hearing_loss_unless_it_is_left_out(without):
+    inputs = invented(n_prompts=6)
+    network = Transformer(dataclasses.replace(SMALL, without=without), inputs.feature_cols).eval()
+    others = dataclasses.replace(inputs, hearing_loss=(inputs.hearing_loss + 1) % 3)
+    same = np.array_equal(network.predict(inputs).correctness, network.predict(others).correctness)
+    assert same == bool(without)
+
+
 @pytest.mark.slow
 def test_fit_returns_weights_of_best_epoch():
     inputs = invented(noise=0.5)

@@ -35,9 +35,9 @@ def test_variant_configs_leave_out_parts():
     assert everything["train"]["save_dir"] == "out/without_audio2+severity+lyrics"
     assert configs["full"] == CONFIG | {"ablation": [], "train": {"save_dir": "out/full"}}
     assert list(variant_configs(CONFIG, ["lyrics+audio2"])) == ["full", "lyrics+audio2"]
-    for named, config in ((["audio"], CONFIG), (["severity"], CONFIG | {"model": {"d_model": 64}})):
-        with pytest.raises(UserError, match="ablation"):
-            variant_configs(config, named)
+    assert "audio2+severity" in variant_configs(CONFIG | {"model": {"d_model": 64}}, ["all"])  # of the transformer
+    with pytest.raises(UserError, match="ablation"):
+        variant_configs(CONFIG, ["audio"])
 
 
 def test_differences_are_paired_with_the_whole_config():
