@@ -71,6 +71,13 @@ def compare_songs(
 ) -> SongComparison:
     """Predict the same lines in several mixes of a song; parameters as in `predict_song`."""
     expect(len(audios) > 1, "mixes", "at least two", len(audios))
+    names = [str(audio) if isinstance(audio, (Path, str)) else f"signal {i}" for i, audio in enumerate(audios, start=1)]
+    short = [Path(name).name for name in names]
+    names = short if len(set(short)) == len(short) else names
+    expect(len(set(names)) == len(names), "mixes", "each file once", ", ".join(names))
+    for audio in audios:
+        if not isinstance(audio, StereoSignal):  # before the first is predicted
+            expect(Path(audio).is_file(), audio, "an audio file", "none")
     loaded = predictor if isinstance(predictor, Predictor) else predictor()
     first = predict_song(audios[0], lyrics, options, predictor=loaded, progress=progress)
     if first.approximate:
@@ -79,10 +86,6 @@ def compare_songs(
         first,
         *(predict_song(audio, lyrics, options, predictor=loaded, progress=progress) for audio in audios[1:]),
     ]
-    names = [str(audio) if isinstance(audio, (Path, str)) else f"signal {i}" for i, audio in enumerate(audios, start=1)]
-    short = [Path(name).name for name in names]
-    names = short if len(set(short)) == len(short) else names
-    expect(len(set(names)) == len(names), "mixes", "each file once", ", ".join(names))
     places = [{(line.start_s, line.lyrics) for line in song.lines} for song in songs]
     common = set.intersection(*places)
     if not common:
