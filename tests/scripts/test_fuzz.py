@@ -30,7 +30,7 @@ COLUMNS = ("tiny.en", "dns_sig", "dns_bak", "dns_ovrl")
 CONVERT = ("metadata_to_csv.py", "--force", "--json", "m/metadata.json", "--responses", "m/responses.json")
 EVALUATE = ("evaluate.py", "scores.csv", "--metadata", "m/metadata.json", "--resamples", "20")
 INFER = ("infer.py", "-cp", "{root}/ck", "infer.splits=[valid]", "infer.details=true")
-SONG = ("predict.py", "song.flac", "--model-dir", "models", "--cuts", "1", "--lyrics")
+SONG = ("predict.py", "song.flac", "--cuts=1", "--model-dir", "models", "--cuts", "1", "--lyrics")
 
 # File of the world -> the command that reads it.
 INPUTS = {
