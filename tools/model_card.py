@@ -53,21 +53,16 @@ def main() -> int:
         figure = calibration(predicted, true, "mean predicted score (points)", "mean true score (points)", 100.0)
         write_text(folder / "calibration.svg", figure_svg(figure))
         whispers = [WHISPER_MILLIONS[column] for column in content["feature_cols"] if column in WHISPER_MILLIONS]
-        facts = content.get("facts", {})
-        published_tables = facts.get("trained_on") == CLIP1_VALID and not facts.get("features")
+        share, facts = sum(whispers) / sum(WHISPER_MILLIONS.values()), content.get("facts", {})
         card = render(
             "model_card.md.j2",
             folder=folder,
             is_word=is_word,
             content=content,
             n_values=sum(tensor.numel() for tensor in content["state_dict"].values()),
-            whispers={
-                "n": len(whispers),
-                "millions": sum(whispers),
-                "share": sum(whispers) / sum(WHISPER_MILLIONS.values()),
-            },
+            whispers={"n": len(whispers), "millions": sum(whispers), "share": share},
             data=data_options(read_yaml(folder / "config.yaml")["data"]),
-            of_clip1=published_tables,
+            of_clip1=facts.get("trained_on") == CLIP1_VALID and not facts.get("features"),  # from published tables
             cv=cv,
             ablations=read_json(ablations, "ablations") if is_word and ablations.is_file() else None,
         )

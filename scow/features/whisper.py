@@ -19,6 +19,9 @@ The encoder (`scow.features.encoder`) runs once per channel, one channel at a ti
 (`scow.features.decoding`), which spends its time on reading weights, takes many channels at once. Twelve models make
 the twelve columns; ``large`` is **large-v1**, although openai-whisper's own ``large`` is large-v3.
 
+Two things depart from the published columns: a prompt word that is a contraction of one word (``can't``) is found in a
+transcript, where published tables hold 0; and `scow.text` expands contractions that the published list lacks.
+
 Reference: Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision", ICML 2023.
 """
 

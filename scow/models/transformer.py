@@ -12,6 +12,9 @@ optimiser is AdamW; the signals are split 80/20 into training and validation by 
 sides; the epoch with the lowest validation RMSE is kept. Everything random follows from the seed: a second run on the
 same machine with the same number of threads is identical to the bit.
 
+Two things depart from the published code, in training alone: the CLS vector starts from a normal draw (there, from
+zeros), and dropout follows the positions (there, none). A published state dict predicts the same.
+
 Reference: the system description of T045 in the Cadenza CLIP1 challenge, ICASSP 2026; Vaswani et al., "Attention Is
 All You Need", 2017, for the encoder and the positions (section 3.5).
 """
