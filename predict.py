@@ -93,6 +93,12 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, metavar="N", help="processes for a folder of songs (default: 1)")
     parser.add_argument("--no-audio", action="store_true", help="leave the audio of the lines out of the report")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="also write the report's figures, as PDF and SVG")
+    parser.add_argument(
+        "--save-audio",
+        type=Path,
+        metavar="DIR",
+        help="also write each line, as it is and with each hearing loss, as WAV",
+    )
     return predict(parser.parse_args())
 
 
@@ -106,7 +112,7 @@ def predict(given: argparse.Namespace) -> int:
     from scow.song.guess import write_lrc
     from scow.song.labels import write_labels
     from scow.song.predictor import Predictor
-    from scow.song.report import write_song_figures, write_song_report
+    from scow.song.report import write_audio, write_song_figures, write_song_report
     from scow.song.song import FILE_NAME, PredictOptions, predict_song
     from scow.song.terminal import clock, song_text, takes_colours
 
@@ -118,7 +124,7 @@ def predict(given: argparse.Namespace) -> int:
         level_db_spl=given.level_db_spl,
         cache_dir=given.cache_dir,
         cuts=given.cuts,
-        keep_audio=listen,
+        keep_audio=listen or given.save_audio is not None,
         word_times=listen or given.json or given.labels is not None,
     )
 
@@ -127,8 +133,8 @@ def predict(given: argparse.Namespace) -> int:
         return predict_songs(given, options)
     expect(given.csv is None and given.jobs is None, "AUDIO", "a folder, for --csv and --jobs", given.audio[0])
     expect(given.lyrics or not several, "--lyrics", "the words or a file, the same for all", "none")
-    of_one_song = given.lyrics_out or given.labels
-    expect(not (of_one_song and several), "AUDIO", "one song, for --lyrics-out and --labels", len(given.audio))
+    of_one_song = given.lyrics_out or given.labels or given.save_audio
+    expect(not (of_one_song and several), "AUDIO", "one song, for what else is written", f"{len(given.audio)} mixes")
     expect(0 <= given.labels_below <= 100, "--labels-below", "0 to 100", given.labels_below)
 
     def load() -> Predictor:
@@ -138,9 +144,10 @@ def predict(given: argparse.Namespace) -> int:
     lyrics = [(given.lyrics_out, "lyrics", b"")] if given.lyrics_out else []
     for path, _, _ in lyrics:
         expect(not path.exists(), path, "no file, because lyrics are corrected by hand", "one; move it away")
-    labels = [(given.labels, "labels", rb"\d+\.\d+\t\d")] if given.labels else []
+    more = [(given.labels, "labels", rb"\d+\.\d+\t\d")] if given.labels else []
+    more += [(given.save_audio / "001-no-loss.wav", "the audio of a line", b"RIFF")] if given.save_audio else []
     read = [Path(given.lyrics)] if FILE_NAME.fullmatch(given.lyrics or "") else []
-    check_outputs([*pages, *figure_outputs(given.figures), *lyrics, *labels], [*given.audio, *read])
+    check_outputs([*pages, *figure_outputs(given.figures), *lyrics, *more], [*given.audio, *read])
     if several:
         return compare(given, options, load)
     song = predict_song(given.audio[0], given.lyrics, options, predictor=load, progress=Progress())
@@ -148,18 +155,16 @@ def predict(given: argparse.Namespace) -> int:
     if given.json or not sys.stdout.isatty():
         for note in song.notes:
             print(f"note: {note}", file=sys.stderr)
-    if given.html:
-        write_song_report(given.html, song)
-        print(f"wrote {given.html}", file=sys.stderr)
-    if given.lyrics_out:
-        write_lrc(given.lyrics_out, song.lines)
-        print(f"wrote {given.lyrics_out}", file=sys.stderr)
-    if given.labels:
-        write_labels(given.labels, song, given.labels_below)
-        print(f"wrote {given.labels}", file=sys.stderr)
-    if given.figures:
-        write_song_figures(given.figures, song)
-        print(f"wrote {given.figures}", file=sys.stderr)
+    for path, write in (
+        (given.html, write_song_report),
+        (given.figures, write_song_figures),
+        (given.save_audio, write_audio),
+        (given.lyrics_out, lambda path, song: write_lrc(path, song.lines)),
+        (given.labels, lambda path, song: write_labels(path, song, given.labels_below)),
+    ):
+        if path:
+            write(path, song)
+            print(f"wrote {path}", file=sys.stderr)
     failed = [(f"{clock(line.start_s)} {line.lyrics}", line.reason) for line in song.failed]
     return report_failures(failed, f"of {len(song.lines) + len(failed)} lines could not be predicted")
 
@@ -189,8 +194,8 @@ def predict_songs(given: argparse.Namespace, options: PredictOptions) -> int:
     from scow.song.folder import predict_folder
 
     expect(given.csv is not None, "--csv", "a file for the scores of a folder of songs", "none")
-    of_one_song = given.json or given.figures or given.lyrics_out or given.labels
-    expect(not of_one_song, "AUDIO", "one song, for --json, --figures, --lyrics-out and --labels", given.audio)
+    of_one_song = given.json or given.figures or given.lyrics_out or given.labels or given.save_audio
+    expect(not of_one_song, "AUDIO", "one song, for what is written other than --csv and --html", given.audio)
     scores, failures = predict_folder(
         given.audio,
         Path(given.lyrics or given.audio),

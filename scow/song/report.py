@@ -21,6 +21,7 @@ import numpy as np
 import soundfile
 
 from scow.data.audio import StereoSignal
+from scow.io import atomic_write
 from scow.reports.plots import Interval, Plot, intervals, lines, waveform
 from scow.reports.render import render, write_figures, write_text
 from scow.song.compare import SongComparison
@@ -60,6 +61,17 @@ def write_comparison_report(path: Path, comparison: SongComparison) -> None:
         anchor=anchor,
     )
     write_text(path, page)
+
+
+def write_audio(folder: Path, song: SongPrediction) -> None:
+    """Write the lines of a song that kept its audio, as they are and as presented: ``<line>-<hearing loss>.wav``.
+
+    Samples are 32-bit floats at 44.1 kHz, which are not clipped.
+    """
+    for name, signals in song.audio.items():
+        for number, signal in enumerate(signals, start=1):
+            with atomic_write(folder / f"{number:03d}-{anchor(name)}.wav") as temporary:
+                soundfile.write(temporary, signal.samples.T, signal.rate_hz, format="WAV", subtype="FLOAT")
 
 
 def write_song_figures(folder: Path, song: SongPrediction) -> list[Path]:

@@ -13,7 +13,7 @@ from browser import assert_clean, browse, listen
 from songs import LINES, song, with_audio
 
 from scow.reports.plots import heat_colour
-from scow.song.report import write_song_report
+from scow.song.report import write_audio, write_song_report
 
 TITLES = {
     "no-loss": "No hearing loss: 79.3",
@@ -26,6 +26,17 @@ CHANGED = "dispatchEvent(new HashChangeEvent('hashchange'));"  # at once, becaus
 def page_of(prediction, path: Path) -> str:
     write_song_report(path, prediction)
     return path.read_text(encoding="utf-8")
+
+
+def test_audio_of_lines_is_written_as_it_is(tmp_path):
+    prediction = with_audio(song(hearing_losses=("Moderate",)), 0.5)
+    write_audio(tmp_path / "lines", prediction)
+    paths = sorted((tmp_path / "lines").iterdir())
+    assert [path.name for path in paths] == [f"00{number}-moderate.wav" for number in (1, 2, 3, 4)]
+    for path, signal in zip(paths, prediction.audio["Moderate"], strict=True):
+        samples, rate = soundfile.read(path, dtype="float32")
+        assert rate == signal.rate_hz
+        assert np.array_equal(samples.T, signal.samples)  # also above full scale
 
 
 @pytest.mark.slow
