@@ -56,6 +56,12 @@ def main() -> int:
         help="of the listeners (default: none); mild and moderate are simulated by pyclarity",
     )
     parser.add_argument(
+        "--audiogram",
+        type=Path,
+        metavar="FILE",
+        help="JSON of own audiograms to simulate instead of the standard one of --hearing-loss mild or moderate",
+    )
+    parser.add_argument(
         "--already-simulated", action="store_true", help="this --hearing-loss is in the file: do not simulate it"
     )
     parser.add_argument(
@@ -110,6 +116,7 @@ def predict(given: argparse.Namespace) -> int:
     from scow.errors import expect
     from scow.io import check_outputs, figure_outputs
     from scow.song.guess import write_lrc
+    from scow.song.hearing_loss import read_audiograms
     from scow.song.labels import write_labels
     from scow.song.predictor import Predictor
     from scow.song.report import write_audio, write_song_figures, write_song_report
@@ -121,6 +128,7 @@ def predict(given: argparse.Namespace) -> int:
     options = PredictOptions(
         hearing_losses=HEARING_LOSSES.get(given.hearing_loss.lower(), (given.hearing_loss,)),
         already_simulated=given.already_simulated,
+        audiograms=read_audiograms(given.audiogram) if given.audiogram else None,
         level_db_spl=given.level_db_spl,
         cache_dir=given.cache_dir,
         cuts=given.cuts,
@@ -194,6 +202,7 @@ def predict_songs(given: argparse.Namespace, options: PredictOptions) -> int:
     from scow.song.folder import predict_folder
 
     expect(given.csv is not None, "--csv", "a file for the scores of a folder of songs", "none")
+    expect(given.audiogram is None, "AUDIO", "one song or several mixes, for --audiogram", given.audio)
     of_one_song = given.json or given.figures or given.lyrics_out or given.labels or given.save_audio
     expect(not of_one_song, "AUDIO", "one song, for what is written other than --csv and --html", given.audio)
     scores, failures = predict_folder(

@@ -3,11 +3,11 @@
 1. Level. The model depends on level. The song is presented at `level_db_spl`: the mean power of both channels of the
    whole song, in dB re 20 µPa. Each channel of a line then has its own level, as much above or below as in the song.
 2. Simulation. Each channel of each line goes by itself through pyclarity's ``Ear`` (`scow.song.msbg`), with
-   AUDIOGRAM_MILD or AUDIOGRAM_MODERATE, the same for both channels: from the free field to the cochlea, spectral
-   smearing (Baer and Moore 1993), loudness recruitment in a gammatone filterbank (Moore and Glasberg 1993), and back.
-   The channel is scaled to a root mean square of 1, and `equiv_0db_spl` + `ahr` is the level of that, because pyclarity
-   fails on what is below -80 dB. It first sets the parts of its input above -12 dB to the level of the whole; in a line
-   without long pauses this changes the level by less than 0.3 dB.
+   AUDIOGRAM_MILD or AUDIOGRAM_MODERATE, the same for both channels, or with own audiograms: from the free field to the
+   cochlea, spectral smearing (Baer and Moore 1993), loudness recruitment in a gammatone filterbank (Moore and Glasberg
+   1993), and back. The channel is scaled to a root mean square of 1, and `equiv_0db_spl` + `ahr` is the level of that,
+   because pyclarity fails on what is below -80 dB. It first sets the parts of its input above -12 dB to the level of
+   the whole; in a line without long pauses this changes the level by less than 0.3 dB.
 3. Level again. One gain per hearing loss, for all lines and both channels, gives the simulated lines the mean power
    that they have in the song, because in the challenge's data an excerpt is equally loud with each hearing loss.
 
@@ -25,6 +25,8 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import os
+import re
+import reprlib
 import tempfile
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -36,10 +38,12 @@ import numpy as np
 
 from scow.data.audio import FILE_RATE_HZ, StereoSignal, is_silent, level_dbfs
 from scow.data.tables import HEARING_LOSSES
-from scow.errors import UserError
+from scow.errors import UserError, expect
 from scow.features.engine import open_engine
+from scow.io import read_json
 
 SIMULATED = HEARING_LOSSES[1:]
+LEVELS_DB_HL = (-10.0, 100.0)  # of own audiograms; the model of loudness ends at 105
 DEFAULT_LEVEL_DB_SPL = 65.0  # conversation, quiet listening to music
 VERSION = 2  # of what is computed here; part of the cache's key, with that of pyclarity
 SECONDS_PER_PROCESS = 60.0  # of one channel: computing less takes no longer than starting a process
@@ -48,8 +52,10 @@ INSTALL = "pip install 'pyclarity>=0.9,<0.10' (it needs Python 3.11 or newer)"
 logging.getLogger("joblib").setLevel(logging.ERROR)  # a damaged file in the cache is computed again
 
 Progress = Callable[[str, int, int], None]  # label, done, total
-Key = tuple[str, str]  # hearing loss, hash of a channel
-Task = tuple[np.ndarray, float, str, str]  # channel, level of full scale in dB SPL, hearing loss, versions
+Audiogram = tuple[tuple[float, float], ...]  # Hz and dB HL, by frequency
+Loss = str | Audiogram  # one of SIMULATED, with pyclarity's audiogram of this name, or an own audiogram
+Key = tuple[Loss, str]  # and the hash of a channel
+Task = tuple[np.ndarray, float, Loss, str]  # channel, level of full scale in dB SPL, hearing loss, versions
 
 
 def simulate(
@@ -60,8 +66,12 @@ def simulate(
     cache_dir: Path | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
+    audiograms: tuple[Audiogram, Audiogram] | None = None,
 ) -> dict[str, list[StereoSignal]]:
-    """Lines of a song by hearing loss, of `SIMULATED`; by default a process per core computes, and nothing is kept."""
+    """Lines of a song by hearing loss, of `SIMULATED`; by default a process per core computes, and nothing is kept.
+
+    Own `audiograms` of the left and the right ear take the place of the standard one.
+    """
     if not hearing_losses:
         return {}
     if cache_dir is not None:
@@ -79,13 +89,20 @@ def simulate(
         for key, channel in zip(both, line.samples, strict=True)
         if not is_silent(channel)
     }
-    tasks = {(name, key): (channels[key], full_scale, name, version) for name in hearing_losses for key in channels}
+    ears: dict[str, tuple[Loss, Loss]] = {name: audiograms or (name, name) for name in hearing_losses}
+    tasks = {
+        (loss, key): (channels[key], full_scale, loss, version)
+        for both_ears in ears.values()
+        for both in keys
+        for loss, key in zip(both_ears, both, strict=True)
+        if key in channels
+    }
     simulated = _run(tasks, cache_dir, jobs, progress)
 
     level = level_dbfs(np.concatenate([line.samples for line in lines], axis=1))
     results = {}
     for name in hearing_losses:
-        stereo = [_stereo([simulated.get((name, key)) for key in both]) for both in keys]
+        stereo = [_stereo([simulated.get(of_ear) for of_ear in zip(ears[name], both, strict=True)]) for both in keys]
         back = 10 ** ((level - level_dbfs(np.concatenate(stereo, axis=1))) / 20)
         levelled = [(back * samples).astype(np.float32) for samples in stereo]
         results[name] = [StereoSignal(samples, FILE_RATE_HZ) for samples in levelled]
@@ -107,14 +124,35 @@ def simulate_channel(task: Task) -> np.ndarray:
 
 
 @cache
-def _ear(hearing_loss: str) -> Any:
+def _ear(hearing_loss: Loss) -> Any:
     from clarity.utils import audiogram
 
     from scow.song.msbg import FastEar
 
     ear = FastEar(src_pos="ff", sample_rate=FILE_RATE_HZ)
-    ear.set_audiogram({"Mild": audiogram.AUDIOGRAM_MILD, "Moderate": audiogram.AUDIOGRAM_MODERATE}[hearing_loss])
+    if isinstance(hearing_loss, str):
+        ear.set_audiogram({"Mild": audiogram.AUDIOGRAM_MILD, "Moderate": audiogram.AUDIOGRAM_MODERATE}[hearing_loss])
+    else:
+        frequencies, levels = zip(*hearing_loss, strict=True)
+        ear.set_audiogram(audiogram.Audiogram(levels=np.array(levels), frequencies=np.array(frequencies)))
     return ear
+
+
+def read_audiograms(path: Path) -> tuple[Audiogram, Audiogram]:
+    """Audiograms of the left and the right ear from JSON: ``{"left": {"250": 20, "500": 25, ...}, "right": {...}}``."""
+    content = read_json(path, "audiograms")
+    expected = f"left and right, each at least 2 of {LEVELS_DB_HL[0]:g} to {LEVELS_DB_HL[1]:g} dB HL by frequency in Hz"
+    found = []
+    for side in ("left", "right"):
+        points = content.get(side) if isinstance(content, dict) else None
+        pairs = list(points.items()) if isinstance(points, dict) else []
+        good = len(pairs) > 1 and all(
+            re.fullmatch(r"\d{2,5}", hz) and type(db) in (int, float) and LEVELS_DB_HL[0] <= db <= LEVELS_DB_HL[1]
+            for hz, db in pairs
+        )
+        expect(good, path, expected, reprlib.repr(content))
+        found.append(tuple(sorted((float(hz), float(db)) for hz, db in pairs)))
+    return found[0], found[1]
 
 
 def _run(

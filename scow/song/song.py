@@ -39,7 +39,7 @@ from scow.errors import UserError, expect, nearest
 from scow.song.alignment import align
 from scow.song.audio import clipped, read_song
 from scow.song.guess import guess_lyrics
-from scow.song.hearing_loss import DEFAULT_LEVEL_DB_SPL, INSTALL, SIMULATED, Progress, simulate
+from scow.song.hearing_loss import DEFAULT_LEVEL_DB_SPL, INSTALL, SIMULATED, Audiogram, Progress, simulate
 from scow.song.lyrics_files import MAX_LINES, Lyrics, TimedLine, check_words, parse_lyrics, read_lyrics, split_long
 from scow.song.predictor import Predictor
 from scow.song.results import ExcerptPrediction, FailedLine, HearingLossPrediction, SongPrediction
@@ -58,6 +58,7 @@ class PredictOptions:
 
     hearing_losses: tuple[str, ...] = ("No Loss",)  # of No Loss, Mild, Moderate
     already_simulated: bool = False  # the one hearing loss is in the file already
+    audiograms: tuple[Audiogram, Audiogram] | None = None  # own ones, left and right, for one simulated hearing loss
     level_db_spl: float = DEFAULT_LEVEL_DB_SPL  # of the song, as it is played to the simulation
     cache_dir: Path | None = None  # folder that keeps simulations; None keeps nothing
     jobs: int | None = None  # processes that simulate; None: one per core, fewer for short songs
@@ -77,6 +78,10 @@ class PredictOptions:
             problem = f"hearing loss: expected each once, found {named or 'none'}"
         elif self.already_simulated and len(self.hearing_losses) > 1:
             problem = f"already simulated: expected the one hearing loss that is in the file, found {named}"
+        elif self.audiograms and (len(self.simulated), len(self.hearing_losses)) != (1, 1):
+            problem = (
+                f"own audiograms: expected the hearing loss Mild or Moderate, of the nearest listeners, found {named}"
+            )
         elif not low <= self.level_db_spl <= high:
             problem = f"level: expected {low:g} to {high:g} dB SPL, found {self.level_db_spl:g}"
         elif not 1 <= self.cuts <= MAX_CUTS:
@@ -85,6 +90,13 @@ class PredictOptions:
             problem = f"simulating a hearing loss: expected the package pyclarity, found none; {INSTALL}"
         if problem:
             raise UserError(problem)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader must know of these options."""
+        (name, *_) = self.hearing_losses
+        own = f"The hearing loss was simulated with own audiograms; the model predicts listeners of the class {name}."
+        return (own,) if self.audiograms else ()
 
     @property
     def simulated(self) -> tuple[str, ...]:
@@ -148,7 +160,14 @@ def predict_song(
     n_cuts = 1 if lines[0].start_s == 0 and lines[0].end_s == duration_s else options.cuts  # an excerpt
     wider = [_cut(signal, line, SHIFT if n_cuts > 1 else 0) for line in lines]
     simulated = simulate(
-        signal, wider, options.simulated, options.level_db_spl, options.cache_dir, options.jobs, progress
+        signal,
+        wider,
+        options.simulated,
+        options.level_db_spl,
+        options.cache_dir,
+        options.jobs,
+        progress,
+        options.audiograms,
     )
     presented = ({} if options.already_simulated else {"No Loss": wider}) | dict.fromkeys(options.hearing_losses, wider)
     cuts = {
@@ -182,7 +201,7 @@ def predict_song(
             for line, severities in zip(lines, by_line, strict=True)
         ),
         failed=tuple(failed),
-        notes=(*read.notes, *notes, *_audio_notes(signal)),
+        notes=(*read.notes, *notes, *_audio_notes(signal), *options.notes),
         outline=_outline(signal),
         audio={name: [of_line[0] for of_line in cuts[name]] for name in cuts if options.keep_audio},
     )

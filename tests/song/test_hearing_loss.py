@@ -1,5 +1,7 @@
 """scow.song.hearing_loss and msbg: against pyclarity itself and the demo's files, levels, the cache."""
 
+import json
+
 import numpy as np
 import pytest
 from helpers import DEMO
@@ -7,7 +9,7 @@ from helpers import DEMO
 from scow.data.audio import FILE_RATE_HZ, StereoSignal, level_dbfs, read_stereo
 from scow.errors import UserError
 from scow.song.audio import read_song
-from scow.song.hearing_loss import simulate
+from scow.song.hearing_loss import read_audiograms, simulate
 
 pytest.importorskip("clarity", reason="no pyclarity; get it with: pip install 'pyclarity<0.10'")
 from clarity.evaluator.msbg.msbg import Ear
@@ -33,6 +35,41 @@ def processed(line: StereoSignal, gain_db: float) -> np.ndarray:
     ear = Ear(src_pos="ff", sample_rate=FILE_RATE_HZ)
     ear.set_audiogram(audiogram.AUDIOGRAM_MILD)
     return np.stack([ear.process(channel * 10 ** (gain_db / 20))[0] for channel in line.samples.astype(np.float64)])
+
+
+def test_own_audiograms_are_those_of_their_ear(tmp_path):
+    """Standard levels give the standard simulation; a flat loss in one ear leaves the other as it is."""
+    mild = {
+        str(int(hz)): float(db)
+        for hz, db in zip(audiogram.AUDIOGRAM_MILD.frequencies, audiogram.AUDIOGRAM_MILD.levels, strict=True)
+    }
+    path = tmp_path / "audiogram.json"
+    path.write_text(json.dumps({"left": mild, "right": dict.fromkeys(mild, 90)}), encoding="utf-8")
+    line = noise()
+    standard, own = (simulate(line, [line], ["Mild"], audiograms=of)["Mild"][0] for of in (None, read_audiograms(path)))
+    # Equal but for the gain, which is common to both ears.
+    gain = np.linalg.norm(own.samples[0]) / np.linalg.norm(standard.samples[0])
+    assert own.samples[0] == pytest.approx(gain * standard.samples[0], abs=1e-5)
+    fall = [level_dbfs(of.samples[1]) - level_dbfs(of.samples[0]) for of in (standard, own)]
+    assert fall[1] < fall[0] - 10
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[]",
+        "{}",
+        '{"left": {"250": 20, "500": 20}}',
+        '{"left": {"250": 20}, "right": {}}',
+        '{"left": {"250": 20, "500": 130}, "right": {"250": 20, "500": 20}}',
+        '{"left": {"a": 1, "b": 2}, "right": 3}',
+    ],
+)
+def test_audiograms_of_another_form_are_refused(tmp_path, content):
+    path = tmp_path / "audiogram.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=r"audiogram\.json: expected left and right"):
+        read_audiograms(path)
 
 
 @pytest.mark.parametrize("hearing_loss", ["MILD", "MODERATE"])
