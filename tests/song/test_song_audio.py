@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile
-from helpers import DEMO
+from helpers import DEMO, ROOT
 
 from scow.data.audio import FILE_RATE_HZ, StereoSignal, level_dbfs
 from scow.errors import SignalError
@@ -199,3 +199,17 @@ def test_clipped_finds_cut_peaks_in_one_channel():
     loud = tone(200) * 1.98
     assert not clipped(StereoSignal(np.stack([loud, loud]), FILE_RATE_HZ))
     assert clipped(StereoSignal(np.stack([loud, np.clip(loud * 2, -0.99, 0.99)]), FILE_RATE_HZ))
+
+
+FAULTS = ROOT.parent / "shared" / "faults" / "audio"
+
+
+@pytest.mark.skipif(not FAULTS.is_dir(), reason="no files of faults")
+@pytest.mark.parametrize(
+    ("name", "seconds", "noted"),
+    [("A07_concat.mp3", 6.06, False), ("A08_lameenc_cbr128.mp3", 12.41, False), ("A07_trunc.opus", 1.97, True)],
+)
+def test_read_song_on_real_faults(name, seconds, noted):
+    song = read_song(FAULTS / name)
+    assert song.samples.shape[1] / FILE_RATE_HZ == pytest.approx(seconds, abs=0.01)
+    assert bool(song.notes) == noted
