@@ -45,9 +45,18 @@ class SongComparison:
         rng = np.random.default_rng(seed)
         return bootstrap_estimates(mean, (changes, n_words), np.arange(len(changes)), rng)["difference"]
 
-    def ranked(self, hearing_loss: str) -> list[SongPrediction]:
-        """The mixes, the highest score first."""
-        return sorted(self.songs, key=lambda song: -song.score(hearing_loss))
+    def table(self, hearing_loss: str) -> list[tuple[str, ...]]:
+        """A header, and a row per mix as text, the highest score first."""
+        first = self.songs[0]
+        rows: list[tuple[str, ...]] = [("mix", "score", "floor", f"difference to {first.name}", "95 % interval")]
+        for song in sorted(self.songs, key=lambda song: -song.score(hearing_loss)):
+            found = self.difference(song, hearing_loss)
+            change = "" if song is first else f"{found.value:+.1f}"
+            between = "" if song is first or found.low is None else f"{found.low:+.1f} to {found.high:+.1f}"
+            rows.append(
+                (song.name, f"{song.score(hearing_loss):.1f}", f"{song.floor(hearing_loss):.1f}", change, between)
+            )
+        return rows
 
     def changes(self, hearing_loss: str) -> list[tuple[int, float]]:
         """Index of each line, and the largest of its changes from the first mix, the greatest gain or loss first."""

@@ -56,7 +56,7 @@ def write_comparison_report(path: Path, comparison: SongComparison) -> None:
         "comparison.html.j2",
         comparison=comparison,
         first=comparison.songs[0],
-        tables={name: _difference_table(comparison, name) for name in comparison.songs[0].hearing_losses},
+        tables={name: comparison.table(name) for name in comparison.songs[0].hearing_losses},
         clock=clock,
         anchor=anchor,
     )
@@ -103,20 +103,6 @@ def song_plots(song: SongPrediction) -> dict[str, Plot]:
         ranges = "; ".join(f"{name} from {min(of):.0f} to {max(of):.0f}" for name, of in scores.items())
         shown = f"{len(song.lines)} lines. {ranges}."
     return {"scores": Plot(figure, title, shown)}
-
-
-def _difference_table(comparison: SongComparison, hearing_loss: str) -> list[tuple[str, ...]]:
-    """A row per mix, the highest score first."""
-    rows: list[tuple[str, ...]] = [
-        ("mix", "score", "floor", f"difference to {comparison.songs[0].name}", "95 % interval")
-    ]
-    for song in comparison.ranked(hearing_loss):
-        found = comparison.difference(song, hearing_loss)
-        is_first = song is comparison.songs[0]
-        between = "" if is_first or found.low is None else f"{found.low:+.1f} to {found.high:+.1f}"
-        scores = (f"{song.score(hearing_loss):.1f}", f"{song.floor(hearing_loss):.1f}")
-        rows.append((song.name, *scores, "" if is_first else f"{found.value:+.1f}", between))
-    return rows
 
 
 def _score_table(song: SongPrediction) -> list[tuple[str, ...]]:

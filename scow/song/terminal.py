@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from scow.cli import aligned
 from scow.reports.plots import heat_colour
 from scow.song.results import INTERVAL, HearingLossPrediction, SongPrediction, WordProbability, shortened
 
@@ -43,25 +44,17 @@ def song_text(song: SongPrediction, *, colours: bool) -> str:
 def comparison_text(comparison: SongComparison) -> str:
     """Mixes of a song: for each hearing loss, scores, differences to the first, and the lines that change most."""
     first, *others = comparison.songs
-    width = max(60, min(shutil.get_terminal_size().columns, 120))
-    room = max(len(song.name) for song in comparison.songs)
     n_lines = f"{len(first.lines)} line{'s' * (len(first.lines) > 1)}"
-    lines = [f"{n_lines}; checkpoint {first.checkpoint} (Whisper {', '.join(first.whisper_models)})"]
-    lines += [f"note: {song.name}: {note}" for song in comparison.songs for note in song.notes]
+    parts = [f"{n_lines}; checkpoint {first.checkpoint} (Whisper {', '.join(first.whisper_models)})"]
+    parts += [f"note: {song.name}: {note}" for song in comparison.songs for note in song.notes]
     for name in first.hearing_losses:
-        lines += ["", f"{name:{room}}  score  floor  difference to {first.name}"]
-        for song in comparison.songs:
-            row = f"{song.name:{room}}  {song.score(name):5.1f}  {song.floor(name):5.1f}"
-            found = comparison.difference(song, name)
-            between = "" if found.low is None else f"  ({found.low:+.1f} to {found.high:+.1f})"
-            lines.append(row if song is first else f"{row}  {found.value:+6.1f}{between}")
-        lines += ["", f"Lines that gain or lose most ({name}): time, score in {first.name}, change"]
+        rows = [("time", "line", first.name, *(song.name for song in others))]
         for i, _ in comparison.changes(name)[:HARDEST]:
-            before = first.lines[i].at(name).score
-            scores = "".join(f"{song.lines[i].at(name).score - before:+7.1f}" for song in others)
-            text = shortened(first.lines[i].lyrics, width - 16 - 7 * len(others))
-            lines.append(f"{clock(first.lines[i].start_s):>7} {before:6.1f}{scores}  {text}")
-    return "\n".join(lines)
+            line, before = first.lines[i], first.lines[i].at(name).score
+            changes = (f"{song.lines[i].at(name).score - before:+.1f}" for song in others)
+            rows.append((clock(line.start_s), line.lyrics, f"{before:.1f}", *changes))
+        parts += [f"\n{name}\n", aligned(comparison.table(name)), "\nLines that gain or lose most\n", aligned(rows, 50)]
+    return "\n".join(parts)
 
 
 def clock(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """scow.song.predictor: equal to the stages, which checkpoint is loaded, where it is looked for."""
 
+import json
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ from helpers import DEMO, MODELS, ROOT, load_whisper, make_response_tables, run_
 
 from scow.data.audio import FILE_RATE_HZ, StereoSignal, read_stereo
 from scow.errors import UserError
-from scow.song.predictor import Predictor
+from scow.song.predictor import SHIPPED, Predictor
 from scow.song.song import predict_excerpt
 
 LYRICS = "row row row your boat gently down the stream"
@@ -63,6 +64,12 @@ def test_predict_transcribes_equal_channels_once_and_silent_ones_never(lite):
     assert both.heard[0].transcript == both.heard[1].transcript == one.heard[0].transcript != ""
     assert one.heard[1].transcript == ""
     assert one.score < both.score
+
+
+def test_shipped_checkpoints_are_ranked_by_their_figures():
+    paths = [ROOT / "checkpoints" / name / "cross_validation.json" for name in SHIPPED]
+    figures = [json.loads(path.read_text(encoding="utf-8"))["rmse"] for path in paths]
+    assert figures == sorted(figures)
 
 
 @pytest.mark.slow
