@@ -1,11 +1,9 @@
 """Checkpoints: what `train.py` writes and `infer.py` needs, in one file.
 
 ``model.pt`` of this project describes itself: next to the weights it holds the model's config, the feature columns
-in order, and facts about its training (data, seed, versions, the best epoch). A published ``model.pt`` is a plain
-state dict; it is recognised by its content, and what it lacks is taken from the config beside it.
-
-Files are read with ``weights_only=True``: a checkpoint from anywhere can hold tensors and plain values, no code. torch
-does not look at the checksums in a file. Here they are verified, and every tensor, and a digest of all tensors.
+in order, facts about its training (data, seed, versions, the best epoch), and a digest of all tensors. A published
+``model.pt`` is a plain state dict; it is recognised by its content, and what it lacks is taken from the config beside
+it. Every tensor is checked, and one word is predicted, before a model counts as loaded.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +21,9 @@ import torch
 from scow.config import unknown_keys
 from scow.data.tables import HEARING_LOSSES
 from scow.errors import UserError, expect
-from scow.io import atomic_write
+from scow.io import atomic_write, sha256_of, write_json
 from scow.models.config import ModelConfig, model_config
-from scow.models.facts import checked_facts, write_facts
+from scow.models.facts import checked_facts, read_model
 from scow.models.inputs import Excerpt, input_of
 from scow.models.model import Model, StateDict
 from scow.models.transformer import Transformer
@@ -37,7 +34,7 @@ MODELS: dict[str, type[Model]] = {"published": Transformer, "word": WordModel}
 
 
 def save_checkpoint(path: Path, model: Model, facts: dict[str, Any]) -> None:
-    """Write a self-describing ``model.pt``, whole or not at all, and ``model.json`` beside it."""
+    """Write a self-describing ``model.pt``, whole or not at all, and ``model.json`` with its facts beside it."""
     config = {key: list(v) if isinstance(v, tuple) else v for key, v in dataclasses.asdict(model.config).items()}
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     content = {
@@ -52,7 +49,7 @@ def save_checkpoint(path: Path, model: Model, facts: dict[str, Any]) -> None:
     torch.save(content, buffer)
     with atomic_write(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
-    write_facts(path, facts)
+    write_json(path.with_suffix(".json"), {"sha256": sha256_of(path), "facts": facts})
 
 
 def load_checkpoint(path: Path, config: ModelConfig, feature_cols: Sequence[str]) -> tuple[Model, dict[str, Any]]:
@@ -61,37 +58,12 @@ def load_checkpoint(path: Path, config: ModelConfig, feature_cols: Sequence[str]
     `config` and `feature_cols` are those of the config beside it. A self-describing file has its own config, and must
     have the same features, where any are given.
     """
-    content = _read(path)
+    content = read_model(path)
     try:
         return _model_and_facts(content, config, feature_cols)
     except Exception as error:  # what torch and numpy raise for tensors of the wrong shape is of any kind
         reason = " ".join(f"{type(error).__name__}: {error}".removeprefix("UserError: ").split())[:300]
         raise UserError(f"{path}: expected a checkpoint that fits the config, found another: {reason}") from error
-
-
-def checkpoint_facts(path: Path) -> dict[str, Any]:
-    """Facts about the training of a self-describing ``model.pt``; none where it is another file."""
-    try:
-        return checked_facts(_read(path).get("facts", {}))
-    except UserError:
-        return {}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as handle:
-            is_zip = handle.read(2) == b"PK"
-        if is_zip:
-            with zipfile.ZipFile(path) as archive:
-                stored = all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
-                expect(stored and archive.testzip() is None, path, "whole members", "damaged ones")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"expected the checkpoint {path}, found none; train it, or choose another -cp") from None
-    except Exception as error:  # what torch raises for a damaged file is of any kind
-        found = "a damaged or another file"
-        raise UserError(f"{path}: expected a checkpoint of tensors and plain values, found {found}") from error
-    return content if isinstance(content, dict) else {}
 
 
 def _model_and_facts(

@@ -1,19 +1,24 @@
-"""Facts about the training of a checkpoint, readable without torch, which takes seconds to import.
+"""What a ``model.pt`` holds, and the facts about its training; the facts are had without torch, whose import is slow.
 
 ``model.json`` beside ``model.pt`` holds a copy of the facts in ``model.pt``, and the SHA-256 of that file. Where it is
 missing, damaged or of another file, the facts are read from ``model.pt`` itself.
+
+Files are read with ``weights_only=True``: a checkpoint from anywhere can hold tensors and plain values, no code. torch
+does not look at the checksums in a file; here they are verified.
 """
 
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from scow.data.provenance import SOURCE
 from scow.errors import UserError, expect
-from scow.io import read_json, sha256_of, write_json
+from scow.io import read_json, sha256_of
 
 
 def fingerprint(signals: Iterable[str]) -> str:
@@ -24,6 +29,19 @@ def fingerprint(signals: Iterable[str]) -> str:
 def is_trained_on(facts: Mapping[str, Any], signals: Iterable[str]) -> bool:
     """Whether a checkpoint was trained on just these signals, or on them and those of other tables."""
     return fingerprint(signals) in (facts.get("trained_on"), *facts.get("trained_on_tables", ()))
+
+
+def read_facts(model: Path) -> dict[str, Any]:
+    """Facts about a checkpoint; none where it is missing, damaged, or not self-describing."""
+    if not model.is_file():
+        return {}
+    with suppress(UserError, KeyError, TypeError):
+        copy = read_json(model.with_suffix(".json"), "facts about a checkpoint")
+        if copy["sha256"] == sha256_of(model):
+            return checked_facts(copy["facts"])
+    with suppress(UserError):
+        return checked_facts(read_model(model).get("facts", {}))
+    return {}
 
 
 def checked_facts(facts: Any) -> dict[str, Any]:
@@ -39,21 +57,21 @@ def checked_facts(facts: Any) -> dict[str, Any]:
     return dict(facts)
 
 
-def write_facts(model: Path, facts: dict[str, Any]) -> None:
-    """Write ``model.json`` for a ``model.pt`` that is written."""
-    write_json(model.with_suffix(".json"), {"sha256": sha256_of(model), "facts": facts})
+def read_model(path: Path) -> dict[str, Any]:
+    """The content of a ``model.pt``: parts of a self-describing one, or tensors by name."""
+    import torch
 
-
-def read_facts(model: Path) -> dict[str, Any]:
-    """Facts about a checkpoint; none where it is missing, or not self-describing."""
-    if not model.is_file():
-        return {}
     try:
-        copy = read_json(model.with_suffix(".json"), "facts about a checkpoint")
-        if copy["sha256"] == sha256_of(model):
-            return checked_facts(copy["facts"])
-    except (UserError, KeyError, TypeError):
-        pass
-    from scow.models.checkpoint import checkpoint_facts
-
-    return checkpoint_facts(model)
+        with path.open("rb") as handle:
+            is_zip = handle.read(2) == b"PK"
+        if is_zip:
+            with zipfile.ZipFile(path) as archive:
+                stored = all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
+                expect(stored and archive.testzip() is None, path, "whole members", "damaged ones")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"expected the checkpoint {path}, found none; train it, or choose another -cp") from None
+    except Exception as error:  # what torch raises for a damaged file is of any kind
+        found = "a damaged or another file"
+        raise UserError(f"{path}: expected a checkpoint of tensors and plain values, found {found}") from error
+    return content if isinstance(content, dict) else {}

@@ -16,7 +16,7 @@ from reference_transformer import PUBLISHED_SHAPES, network_of, random_state
 
 from scow.errors import UserError
 from scow.io import read_yaml, sha256_of
-from scow.models.checkpoint import FORMAT, checkpoint_facts, load_checkpoint, save_checkpoint
+from scow.models.checkpoint import FORMAT, load_checkpoint, save_checkpoint
 from scow.models.config import TransformerConfig, WordModelConfig, data_options, model_config
 from scow.models.facts import read_facts
 from scow.models.inputs import load_input
@@ -76,7 +76,7 @@ def test_round_trip(tmp_path):
         loaded, facts = load_checkpoint(path, config, feature_cols)
         assert (loaded.config, loaded.feature_cols, facts) == (SMALL, FEW, FACTS)
         np.testing.assert_array_equal(loaded.predict(inputs).correctness, small().predict(inputs).correctness)
-    assert checkpoint_facts(path) == FACTS
+    assert read_facts(path) == FACTS
     torch.save(content(), path)
     assert load_checkpoint(path, SMALL, FEW)[0].config == SMALL
 
@@ -200,7 +200,7 @@ def mutants(whole: bytes, rng: np.random.Generator) -> Iterator[bytes]:
 
 @pytest.mark.slow
 def test_a_damaged_file_is_refused_or_scores_alike(tmp_path):
-    """Also `checkpoint_facts` gives the facts or none."""
+    """Also `read_facts` gives the facts or none."""
     path = tmp_path / "model.pt"
     model, facts = load_checkpoint(ROOT / "checkpoints" / "lite" / "model.pt", WORD, ("tiny.en",))
     save_checkpoint(path, model, facts)
@@ -208,7 +208,7 @@ def test_a_damaged_file_is_refused_or_scores_alike(tmp_path):
     expected, n_refused = model.predict(inputs).correctness, 0
     for mutant in mutants(path.read_bytes(), np.random.default_rng(0)):
         path.write_bytes(mutant)
-        assert checkpoint_facts(path) in ({}, facts)
+        assert read_facts(path) in ({}, facts)
         try:
             loaded, _ = load_checkpoint(path, WORD, ("tiny.en",))
         except UserError:

@@ -16,8 +16,9 @@ from helpers import (
 from reference_transformer import train_arguments
 
 from scow.io import read_json, read_yaml
-from scow.models.checkpoint import checkpoint_facts, load_checkpoint
+from scow.models.checkpoint import load_checkpoint
 from scow.models.config import TransformerConfig, WordModelConfig
+from scow.models.facts import read_facts
 
 pytestmark = pytest.mark.slow
 
@@ -101,7 +102,7 @@ def test_train_word_model(tmp_path):
     for name, more in (("first", []), ("second", []), ("pairs", pairs)):
         done = run_script("train.py", *arguments, *more, f"exp_name={name}", cwd=tmp_path)
         assert (done.returncode, done.stderr) == (0, "")
-        facts = checkpoint_facts(tmp_path / "checkpoints" / name / "model.pt")
+        facts = read_facts(tmp_path / "checkpoints" / name / "model.pt")
         expected = f"out of fold: RMSE {facts['out_of_fold']['rmse']:.2f}, r {facts['out_of_fold']['r']:.3f}"
         n, grouped_by = (60, "prompt") if name == "pairs" else (36, "track")
         assert (facts["n_signals"], facts["grouped_by"]) == (n, grouped_by)

@@ -10,7 +10,7 @@ from helpers import RESPONSE_COLUMNS, assert_user_error, make_response_tables, r
 from reference_transformer import train_arguments
 
 from scow.io import read_yaml
-from scow.models.checkpoint import checkpoint_facts
+from scow.models.facts import read_facts
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ def test_sweep_goes_on_after_a_failed_run_and_skips_finished_runs(tmp_path):
     assert failed["reason"] in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
     for row in (one, two):
-        facts = checkpoint_facts(tmp_path / row["folder"] / "model.pt")
+        facts = read_facts(tmp_path / row["folder"] / "model.pt")
         assert (row["figures"], row["reason"], row["seed"]) == ("out of fold", "", str(facts["seed"]))
         assert (float(row["rmse"]), float(row["r"])) == pytest.approx(tuple(facts["out_of_fold"].values()), abs=5e-7)
     assert one["rmse"] != two["rmse"]
