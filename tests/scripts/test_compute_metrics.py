@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
 from corpus import Corpus, edit_channels, make_corpus
 from engine_jobs import children, is_gone
 from helpers import assert_user_error, run_script, start_script, wait_until
@@ -120,36 +119,3 @@ def test_second_run_on_a_table_refuses(six: Corpus, tmp_path: Path) -> None:
         for script in ("compute_metrics.py", "whisper_inference.py"):
             assert_user_error(run_script(script, "--config", corpus.config), str(corpus.tables[1]), "no other run")
         assert measure(corpus, "--status").returncode == 0
-
-
-METRICS, WHISPER = "compute_metrics.py", "whisper_inference.py"
-NOBODY = "tcp://127.0.0.1:1"
-
-
-@pytest.mark.parametrize(
-    ("script", "metrics", "arguments", "fragment"),
-    [
-        (METRICS, {"dnsmos_model": "gone.onnx"}, "", "metrics.dnsmos_model: expected an ONNX file at"),
-        (METRICS, {"quality": False, "dns": False}, "", "expected metrics to compute"),
-        (METRICS, {"jobs": 0}, "", "--jobs: expected 1 to 512, found 0"),
-        (METRICS, {}, f"--jobs 2 --scheduler {NOBODY}", "expected --jobs or --scheduler, found both"),
-        (METRICS, {}, "--resources GPU=1", "--resources: expected a --scheduler"),
-        (METRICS, {}, f"--scheduler {NOBODY} --resources GPU=one", "NAME=NUMBER, such as GPU=1, found 'GPU=one'"),
-        (METRICS, {}, f"--scheduler={NOBODY}", f"--scheduler: expected a Dask scheduler at {NOBODY}"),
-        (WHISPER, {}, "--datasets mini_left,signal_mini_righ", "did you mean mini_right"),
-        (WHISPER, {}, "--models tiny.eng", "'tiny.eng'; did you mean tiny.en"),
-        (WHISPER, {}, "--device gpu", "'gpu'"),
-        (WHISPER, {}, "--batch-size 0", "whisper.batch_size: expected 1 to 256, found 0"),
-        (WHISPER, {}, "--batch-size 1000000000", "whisper.batch_size: expected 1 to 256, found 1000000000"),
-        (METRICS, {"jobs": 10**9}, "", "--jobs: expected 1 to 512, found 1000000000"),
-    ],
-)
-def test_wrong_options_are_one_line_and_change_nothing(
-    six: Corpus, tmp_path: Path, script: str, metrics: dict[str, object], arguments: str, fragment: str
-) -> None:
-    corpus = six.copy(tmp_path / "c")
-    config = yaml.safe_load(corpus.config.read_text()) | {"metrics": metrics}
-    corpus.config.write_text(yaml.safe_dump(config))
-    before = sorted(corpus.root.rglob("*"))
-    assert_user_error(run_script(script, "--config", corpus.config, *arguments.split()), fragment)
-    assert sorted(corpus.root.rglob("*")) == before

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from helpers import ROOT, assert_user_error, make_records, make_tables, run_script, write_metadata
+from helpers import ROOT, make_records, make_tables, run_script, write_metadata
 from reference_transformer import FLOAT32, random_state, reference_share
 
 from scow.data.tables import read_table, write_table
@@ -117,24 +117,3 @@ def test_infer_submission_of_a_config_without_that_section(published, track, tea
     header, *lines = read_lines(emailed)
     assert header == ["signal_id", "intelligibility_score"]
     assert lines == read_lines(board)[::-1]  # the metadata's order
-
-
-@pytest.mark.parametrize(
-    ("arguments", "fragments"),
-    [
-        (["data.valid_path_l=gone.csv", "infer.splits=[valid]"], ["split valid", "gone.csv"]),
-        (["+infer.tables=[valid_l.csv]"], ["infer.tables", "left and a right"]),
-        (["infer.splits=[vaild]"], ["vaild", "did you mean valid"]),
-        (["+infer.submission={track: clip1, team: us}"], ["infer.submission.team"]),
-        (["+infer.submission={track: clip1, team: T045}", "infer.scale_to_percentage=false"], ["scale_to_percentage"]),
-        (["+infer.submission={track: clip1, team: T045}", "infer.splits=[valid]"], ["valid_metadata.json"]),
-        (["+infer.details=true", "infer.splits=[valid]"], ["infer.details"]),
-    ],
-    ids=str,
-)
-def test_infer_mistake_is_one_line(published, arguments, fragments):
-    before = sorted(published.cwd.rglob("*"))
-    done = run_script("infer.py", "-cp", published.folder, *arguments, cwd=published.cwd)
-    assert_user_error(done, *fragments)
-    assert done.stdout == ""
-    assert sorted(published.cwd.rglob("*")) == before

@@ -45,8 +45,3 @@ def test_metadata_to_csv_joins_responses_that_are_named_or_beside(tmp_path):
         assert read_table(tmp_path / "valid_metadata_r.csv")["correctness"].isna().all()
     assert run_script("metadata_to_csv.py", "--json", valid, valid, "--responses", answers).returncode == 1
     assert_user_error(run_script("metadata_to_csv.py", "--json", valid, "--responses", answers), "train_responses.json")
-
-
-def test_metadata_to_csv_of_wrong_input_is_one_line(tmp_path):
-    write_json(tmp_path / "m.json", [7])
-    assert_user_error(run_script("metadata_to_csv.py", "--json", tmp_path / "m.json"), "m.json", "record 1")

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 from helpers import (
     RESPONSE_COLUMNS,
-    assert_user_error,
     make_response_tables,
     make_tables,
     records_with_responses,
@@ -68,27 +67,6 @@ train: {{save_dir: "${{exp_name}}", epochs: 3, folds: 1}}
     assert files(folder) == ["config.yaml", "model.json", "model.pt", "train_log.csv"]
     assert (folder / "config.yaml").read_text(encoding="utf-8") == text
     assert files(tmp_path) == ["mine", "t_l.csv", "t_r.csv"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "fragments"),
-    [
-        (["train.epoch=3"], ["config or override: ", "train.epoch"]),
-        (["train.epochs=1,2"], ["train.epochs"]),  # a sweep without -m
-        (["data.csv_path_l=gone.csv"], ["gone.csv", "metadata_to_csv.py"]),
-        (["-cp", "checkpoints/finl"], ["checkpoints/finl"]),
-        (["+train.folds=5"], ["train.folds"]),
-        *[([f"cross_validation.repeats={n}"], ["cross_validation.repeats", "1 to 100"]) for n in (0, 1000000000)],
-        (["cv=true", "cross_validation.folds=40"], ["cross_validation.folds", "2 to 6"]),
-    ],
-    ids=str,
-)
-def test_train_mistake_is_one_line(tmp_path, arguments, fragments):
-    right = [*train_arguments(tmp_path), "train.epochs=1", "train.save_dir=out"]
-    done = run_script("train.py", *right, *arguments, cwd=tmp_path)
-    assert_user_error(done, *fragments)
-    assert done.stdout == ""
-    assert files(tmp_path) == ["t_l.csv", "t_r.csv"]
 
 
 def test_train_word_model(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from browser import assert_clean, browse
-from helpers import DEMO, MODELS, assert_user_error, load_whisper, run_script, start_script, wait_until
+from helpers import DEMO, MODELS, load_whisper, run_script, start_script, wait_until
 
 from scow.errors import UserError
 from scow.song.folder import COLUMNS, pair_with_lyrics
@@ -108,29 +108,3 @@ def test_killed_run_goes_on_and_gives_the_same_table(songs):
     table = pd.read_csv(csv)
     assert table.groupby("hearing_loss").size().to_dict() == {"Moderate": 5, "No Loss": 5}
     assert table.loc[table["file"] == "b.flac", "n_words"].tolist() == [3, 3]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("options", "reason"),
-    [
-        (["--csv", "notes.csv"], "another kind"),
-        (["--csv", "old.csv"], "expected the columns"),
-        (["--csv", "songs/b.flac"], "another file of this run"),
-        ([], "--csv: expected a file"),
-        (["--csv", "new.csv", "--json"], "one song"),
-        (["--csv", "new.csv", "--lyrics", "songs/b.txt"], "--lyrics: expected a folder"),
-        (["--csv", "new.csv", "--html", "notes.csv"], "a folder to write a report to"),
-        (["--csv", "new.csv", "--checkpoint", "liet"], "did you mean lite"),
-        *[(["--csv", "new.csv", "--jobs", n], "--jobs: expected 1 to 512") for n in (0, 10**9)],
-    ],
-)
-def test_folder_refuses_in_one_line(songs, options, reason):
-    root = songs.parent
-    (root / "notes.csv").write_text("my own notes\n", encoding="utf-8")
-    (root / "old.csv").write_text("file,line,score\na,1,50\n", encoding="utf-8")
-    before = {path: path.read_bytes() for path in root.rglob("*.*") if path.is_file()}
-    done = run_script("predict.py", songs, *options, "--model-dir", MODELS, cwd=root)
-    assert_user_error(done, reason)
-    assert {path: path.read_bytes() for path in before} == before
-    assert not (root / "new.csv").exists()

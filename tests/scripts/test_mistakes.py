@@ -1,0 +1,80 @@
+"""Every script: a mistake is one line and exit code 2, prints nothing else, and changes nothing (mistakes.yaml)."""
+
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from corpus import make_corpus
+from helpers import (
+    DEMO,
+    MODELS,
+    ROOT,
+    assert_user_error,
+    load_whisper,
+    make_records,
+    make_tables,
+    run_script,
+    write_metadata,
+)
+
+from scow.models.checkpoint import save_checkpoint
+from scow.models.config import TransformerConfig
+from scow.models.transformer import Transformer
+
+pytestmark = pytest.mark.slow
+
+GOLDEN = yaml.safe_load((ROOT / "tests" / "golden" / "mistakes.yaml").read_text(encoding="utf-8"))
+FILES = {
+    "no_times.lrc": "hello\nworld\n",
+    "old.csv": "file,line,score\na,1,50\n",
+    "seven.json": "[7]",
+    "scores.csv": "".join(f"{i:04d},50.0\n" for i in range(6)),
+    "page.txt": "<!doctype html><p>la la",
+    "songs/b.txt": "row row row your boat",
+    **dict.fromkeys(("notes.svg", "metadata_l.csv"), "my own notes\n"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint, tables, metadata, scores, a song, a folder of songs, and a corpus."""
+    load_whisper("tiny.en")
+    root = tmp_path_factory.mktemp("mistakes")
+    corpus = make_corpus(root / "corpus", {"0001": "you know you"})
+    for name, section in GOLDEN["metrics"].items():
+        config = yaml.safe_load(corpus.config.read_text(encoding="utf-8")) | {"metrics": section}
+        corpus.config.with_stem(name).write_text(yaml.safe_dump(config), encoding="utf-8")
+    tables = dict(zip("lr", map(str, make_tables(root, 18)), strict=True))
+    write_metadata(root / "metadata.json", make_records(6))
+    data = {f"{split}_path_{side}": path for split in ("valid", "eval") for side, path in tables.items()}
+    config = {"exp_name": "mine", "data": {"feature_cols": ["tiny"], **data}, "model": {"d_model": 8, "nhead": 2}}
+    config |= {"infer": {"splits": ["valid"], "output_name": {"valid": "v.csv"}}}
+    (root / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    with torch.random.fork_rng(devices=[]):
+        save_checkpoint(root / "model.pt", Transformer(TransformerConfig(d_model=8, nhead=2), ("tiny",)), {})
+    (root / "models").symlink_to(MODELS)
+    (root / "songs").mkdir()
+    for name in ("song.flac", "songs/b.flac"):
+        shutil.copy(DEMO / "song" / "demo_song.flac", root / name)
+    for name, text in FILES.items():
+        (root / name).write_text(text, encoding="utf-8")
+    return root
+
+
+def content(folder: Path) -> dict[Path, bytes]:
+    """Every file; locks are left out, they stay empty."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
+
+
+@pytest.mark.parametrize("command", GOLDEN["mistakes"])
+def test_mistake_is_one_line_and_changes_nothing(folder: Path, command: str) -> None:
+    first, _, rest = command.partition(" ")
+    script, *arguments = shlex.split(f"{GOLDEN['short'].get(first, first)} {rest}".replace("FOLDER", str(folder)))
+    before = content(folder)
+    done = run_script(script, *arguments, cwd=folder)
+    assert_user_error(done, GOLDEN["mistakes"][command])
+    assert done.stdout == ""
+    assert content(folder) == before
