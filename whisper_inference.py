@@ -1,6 +1,7 @@
 """Stage 2: signals to word and sentence scores, one column per Whisper model.
 
 python whisper_inference.py --config feature_config.yaml --splits=valid
+python whisper_inference.py --splits=valid --pseudo-prompt large-v3    # tables for prediction without lyrics
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 def main() -> int:
     """Parse the options, fill the columns, print what was written."""
-    from scow.cli import add_engine_options, engine_options, listed, say_unread
+    from scow.cli import EXIT_OK, add_engine_options, engine_options, listed, say_unread
 
     parser = argparse.ArgumentParser(description="Stage 2: word and sentence scores of Whisper models.")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("feature_config.yaml"))
@@ -23,13 +24,14 @@ def main() -> int:
     parser.add_argument("--models", nargs="+", metavar="NAME", help="for instance tiny.en (default: config)")
     parser.add_argument("--model-dir", type=Path, help="folder of weights (default: config)")
     parser.add_argument("--device", help="auto, cpu or cuda (default: config)")
+    parser.add_argument("--pseudo-prompt", metavar="NAME", help="without lyrics: of this model's transcripts instead")
     parser.add_argument("--batch-size", type=int, metavar="SIGNALS", help="signals per chunk (default: config)")
     add_engine_options(parser)
     parser.add_argument("--transcripts", type=Path, metavar="CSV", help="also write the transcripts of this run")
     given = parser.parse_args()
 
     # Not before --help, which they would keep waiting.
-    from scow.data.feature_config import present_datasets, read_feature_config
+    from scow.data.feature_config import present_datasets, read_feature_config, without_prompt
     from scow.features import runner
     from scow.io import check_outputs
 
@@ -44,16 +46,27 @@ def main() -> int:
     datasets = present_datasets(
         config, names=names, splits=splits, channel=given.channel, default_splits=options.splits
     )
+    name = given.pseudo_prompt or runner.reference_model(config)
+    targets = [without_prompt(dataset) for dataset in datasets] if name else datasets
     if given.status:
-        return runner.print_status(datasets, [model.column for model in models])
+        there = [dataset for dataset in targets if dataset.csv_path.exists()]
+        return runner.print_status(there, [model.column for model in models])
     if given.transcripts:
-        tables = [dataset.csv_path for dataset in datasets]
+        tables = [dataset.csv_path for dataset in (*datasets, *targets)]
         check_outputs([(given.transcripts, "transcripts", b"signal,table,model,transcript")], [given.config, *tables])
     engine = engine_options(given, options.jobs)
-    result = runner.fill_whisper(
-        datasets, models, options, engine=engine, overwrite=given.overwrite, transcripts=given.transcripts
-    )
-    exit_code = runner.print_result(result)
+    exit_code = EXIT_OK
+    if name:
+        (reference,) = runner.named_models([name])
+        models = tuple(model for model in models if model.column != reference.column)
+        result = runner.write_pseudo_prompts(datasets, reference, options, engine=engine, overwrite=given.overwrite)
+        exit_code = runner.print_result(result)
+        targets = [dataset for dataset in targets if dataset.csv_path.exists()]
+    if targets and models:
+        result = runner.fill_whisper(
+            targets, models, options, engine=engine, overwrite=given.overwrite, transcripts=given.transcripts
+        )
+        exit_code = max(exit_code, runner.print_result(result))
     if given.transcripts:
         print(f"wrote {given.transcripts}")
     return exit_code

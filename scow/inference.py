@@ -8,8 +8,9 @@
 2. Splits whose tables are missing are named and skipped. Tables of another definition than those that the checkpoint
    was trained on are refused (`scow.data.provenance`).
 3. ``<split>_inference.csv`` has two columns and no header, as the challenge's leaderboard takes it: signal id, score.
-4. With ``infer.details``: ``<split>_words.csv`` (signal, position, word, probability) and ``<split>_details.csv``
-   (signal, score, low, high), the interval of one listener's score, or of the mean score of ``infer.listeners``.
+4. With ``infer.details``: ``<split>_words.csv`` (signal, position, word, probability), where the model predicts words,
+   and ``<split>_details.csv`` (signal, score, low, high), the interval of one listener's score, or of the mean score of
+   ``infer.listeners``.
 5. With ``infer.submission``: the file for the challenge's e-mail form, ``ICASSP2026_<split>_<team>.csv`` of the track
    clip1 or ``ICASSP2027_<split>_<team>.csv`` of clip2, with the header ``signal_id,intelligibility_score``. Nothing is
    written unless every signal of the split's metadata has one score, finite and in 0-100, and no other signal has one.
@@ -27,7 +28,7 @@ import numpy as np
 
 from scow.config import as_section, folder_inside, options_from, plain_name
 from scow.data.metadata import metadata_beside, read_metadata
-from scow.data.provenance import differences
+from scow.data.provenance import PROMPT, differences
 from scow.data.scores import FORM_HEADER, write_rows, write_scores
 from scow.device import resolve_device
 from scow.errors import UserError, expect, nearest
@@ -161,8 +162,8 @@ def infer(config: InferConfig) -> tuple[list[SplitScores], list[str]]:
     inputs = [path for split in present for path in config.data.tables[split]]
     check_outputs(outputs, [config.folder / "model.pt", config.folder / "config.yaml", *inputs])
     model, facts = load_checkpoint(config.folder / "model.pt", config.model, config.data.feature_cols)
-    detailed = model.predicts_words or not config.infer.details
-    expect(detailed, "infer.details", "a word model, such as -cp checkpoints/final", "a transformer")
+    detailed = model.has_intervals or not config.infer.details
+    expect(detailed, "infer.details", "a model with intervals, such as -cp checkpoints/final", "a transformer")
     return [_infer_split(config, model, facts, split, device) for split in present], missing
 
 
@@ -185,7 +186,7 @@ def _outputs(config: InferConfig, split: str) -> list[Output]:
 def _infer_split(config: InferConfig, model: Model, facts: dict[str, Any], split: str, device: str) -> SplitScores:
     options, tables = config.infer, config.data.tables[split]
     sources = facts.get("features", {})
-    notes = [note for table in tables for note in differences(table, model.feature_cols, sources)]
+    notes = [note for table in tables for note in differences(table, (PROMPT, *model.feature_cols), sources)]
     optional_cols = model.optional_cols if options.allow_missing else ()
     inputs = load_input(*tables, model.feature_cols, optional_cols=optional_cols)
     notes += [f"{split}: {n} signals without {column}, which is taken as 0.0" for column, n in inputs.empty.items()]
@@ -201,18 +202,18 @@ def _infer_split(config: InferConfig, model: Model, facts: dict[str, Any], split
     write_scores(path, inputs.signals, scores)
     details: tuple[Path, ...] = ()
     if options.details:
-        assert predicted.words is not None
-        prompts = zip(inputs.signals, inputs.words, strict=True)
-        places = [(signal, i, word) for signal, words in prompts for i, word in enumerate(words)]
-        of_words = [(*place, f"{p:.6f}") for place, p in zip(places, predicted.words, strict=True)]
         losses = inputs.hearing_loss.numpy()
         low, high = model.interval(predicted.correctness, losses, options.interval, options.listeners)
         ends = [to_scores(end, percentage=options.scale_to_percentage) for end in (low, high)]
-        details = (more[0], more[1])
-        write_rows(details[0], [("signal", "position", "word", "probability"), *of_words])
+        if predicted.words is not None:
+            prompts = zip(inputs.signals, inputs.words, strict=True)
+            places = [(signal, i, word) for signal, words in prompts for i, word in enumerate(words)]
+            of_words = [(*place, f"{p:.6f}") for place, p in zip(places, predicted.words, strict=True)]
+            write_rows(more[0], [("signal", "position", "word", "probability"), *of_words])
+        details = (more[0], more[1]) if model.predicts_words else (more[1],)
         lines = zip(inputs.signals, scores, *ends, strict=True)
         rows = [(signal, *(f"{value:.6f}" for value in values)) for signal, *values in lines]
-        write_rows(details[1], [("signal", "score", "low", "high"), *rows])
+        write_rows(more[1], [("signal", "score", "low", "high"), *rows])
     labelled = inputs.labelled.numpy()
     points = scores if options.scale_to_percentage else scores * PERCENT
     truth = to_scores(inputs.target.double().numpy()[labelled])

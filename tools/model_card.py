@@ -57,7 +57,6 @@ def main() -> int:
         card = render(
             "model_card.md.j2",
             folder=folder,
-            is_word=is_word,
             content=content,
             n_values=sum(tensor.numel() for tensor in content["state_dict"].values()),
             whispers={"n": len(whispers), "millions": sum(whispers), "share": share},

@@ -27,6 +27,7 @@ MODEL_RATE_HZ = 16_000
 MIN_DURATION_S = 0.25
 MAX_DURATION_S = 30.0
 CHANNELS = ("left", "right")
+MONO = "mono"  # the mean of both
 NO_FRAME_COUNT = 2**62  # libsndfile's "unknown", as encoders that write to a pipe leave it, is above
 ONE_BIT = 2.0**-15  # one step of a 16-bit file
 SOUND = "changes of more than one 16-bit step to either side"
@@ -51,8 +52,8 @@ class StereoSignal:
     notes: tuple[str, ...] = ()  # what is wrong with the file
 
     def channel(self, name: str) -> np.ndarray:
-        """Samples of one channel, shape (n,), float32; a `SignalError` where it is silent."""
-        channel = self.samples[CHANNELS.index(name)]
+        """Samples of one channel or of ``mono``, shape (n,), float32; a `SignalError` where it is silent."""
+        channel = self.mono if name == MONO else self.samples[CHANNELS.index(name)]
         if is_silent(channel):
             raise SignalError(f"the {name} channel is silent: expected {SOUND}")
         return channel

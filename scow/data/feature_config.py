@@ -5,12 +5,16 @@ is a name, a folder `root` and a layout of `LAYOUTS`. A release has the splits t
 metadata or tables are in it. Its datasets are called ``<release>_<split>_<channel>``, those of the layout clip1
 ``<split>_<channel>``. Splits of a release whose tables are missing are passed over where another release has them.
 
+Each dataset may have a second one, for prediction without lyrics, whose table holds pseudo-prompts instead of prompts
+(`without_prompt`): stage 2 makes it where ``whisper.pseudo_prompt`` names a model. Its split is ``<split>_noprompt``.
+
 Paths are relative to the folder of the file; a backslash in them is taken for a slash, as Windows writes it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +68,7 @@ class WhisperOptions:
     engine: str = "auto"  # of the encoder: auto, torch or openvino
     batch_size: int | None = None  # signals per chunk; None: 8
     jobs: int = 1  # processes
+    pseudo_prompt: str | None = None  # model whose transcripts take the place of the prompts
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,15 @@ def _datasets_of(release: Release) -> list[Dataset]:
     ]
 
 
+def without_prompt(dataset: Dataset) -> Dataset:
+    """The dataset with pseudo-prompts: ``valid_metadata_noprompt_l.csv`` beside ``valid_metadata_l.csv``."""
+    name = re.sub(r"(_[lr])?$", r"_noprompt\1", dataset.csv_path.stem, count=1)
+    path = dataset.csv_path.with_name(f"{name}.csv")
+    return dataclasses.replace(
+        dataset, csv_path=path, name=f"{dataset.name}_noprompt", split=f"{dataset.split}_noprompt"
+    )
+
+
 def _resolved(options: Options, folder: Path) -> Options:
     """Options whose paths are relative to `folder`."""
     paths: dict[str, Any] = {name: folder / value for name, value in vars(options).items() if isinstance(value, Path)}
@@ -176,8 +190,9 @@ def present_datasets(
     asked = bool(names or splits)
     if not asked:
         names, splits = default_names, default_splits
-    known_names = [dataset.name for dataset in config.datasets]
-    known_splits = list(dict.fromkeys(dataset.split for dataset in config.datasets))
+    datasets = [*config.datasets, *map(without_prompt, config.datasets)]
+    known_names = [dataset.name for dataset in datasets]
+    known_splits = list(dict.fromkeys(dataset.split for dataset in datasets))
     # The published README writes signal_eval_left for eval_left.
     names = [name if name in known_names else name.removeprefix("signal_") for name in names]
     for what, given, known in (("dataset", names, known_names), ("split", splits, known_splits)):
@@ -186,7 +201,7 @@ def present_datasets(
                 raise UserError(f"no {what} {name!r} in {config.path}; {nearest(name, known)}")
     chosen = [
         dataset
-        for dataset in config.datasets
+        for dataset in datasets
         if (not names or dataset.name in names)
         and (not splits or dataset.split in splits)
         and channel in (None, dataset.channel)
@@ -199,6 +214,8 @@ def present_datasets(
         absent = [d for d in absent if asked and (names or not d.release or d.split not in with_table)]
     if absent:
         command = f"python metadata_to_csv.py --json {metadata_beside(absent[0].csv_path)}"
+        if absent[0].split.endswith("_noprompt"):
+            command = "python whisper_inference.py --pseudo-prompt MODEL"
         raise UserError(
             f"{absent[0].csv_path}: expected the table of {absent[0].name}, found none; make it with: {command}"
         )

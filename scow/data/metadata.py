@@ -221,8 +221,11 @@ def convert_metadata(
 
 
 def metadata_beside(table: Path) -> Path:
-    """The metadata file of a table by convention: ``valid_metadata.json`` of ``valid_metadata_l.csv``."""
-    return table.with_name(f"{table.stem.removesuffix('_l').removesuffix('_r')}.json")
+    """The metadata file of a table by convention: ``valid_metadata.json`` of ``valid_metadata_l.csv``.
+
+    A table with pseudo-prompts, ``valid_metadata_noprompt_l.csv``, has the same.
+    """
+    return table.with_name(re.sub(r"(_noprompt)?(_[lr])?$", "", table.stem, count=1) + ".json")
 
 
 def signal_file(folder: Path, signal: str) -> Path:

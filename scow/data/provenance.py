@@ -22,6 +22,8 @@ from scow.io import read_json, sha256_of, write_json
 
 EARLIER_FORMAT, FORMAT = (f"stereo-chorus-of-whispers/provenance/{n}" for n in (1, 2))  # 1: a list of runs per column
 SOURCE = ("definition", "model", "sha256")
+PROMPT = "prompt"  # a column with a source of its own in tables with pseudo-prompts
+LYRICS = {"definition": "lyrics", "model": None, "sha256": None}  # that of all other tables
 
 
 def source(definition: str, model: str | None = None, weights: Path | None = None) -> dict[str, str | None]:
@@ -79,7 +81,7 @@ def check_source(table: Path, column: str, known: Mapping[str, Any] | None, sour
     for key in SOURCE:
         if known is not None and known[key] != source[key]:
             raise UserError(
-                f"{table}: column {column} holds numbers of another source ({key} {known[key]}, now {source[key]}); "
+                f"{table}: column {column} comes from another source ({key} {known[key]}, now {source[key]}); "
                 "compute all of it again with --overwrite"
             )
 
@@ -91,7 +93,7 @@ def sources_of(tables: Iterable[Path], columns: Sequence[str]) -> dict[str, dict
     """
     found: dict[str, dict[str, Any]] = {}
     for table in tables:
-        known = read_provenance(table)
+        known = {PROMPT: LYRICS} | read_provenance(table)
         for column in (column for column in columns if column in known):
             source = {key: known[column][key] for key in SOURCE}
             first = found.setdefault(column, source)
@@ -102,7 +104,7 @@ def sources_of(tables: Iterable[Path], columns: Sequence[str]) -> dict[str, dict
                 )
             if first["sha256"] != source["sha256"]:
                 first["sha256"] = None
-    return {column: found[column] for column in columns if column in found}
+    return {column: found[column] for column in columns if found.get(column, LYRICS) != LYRICS}
 
 
 def differences(table: Path, columns: Sequence[str], trained_on: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -112,11 +114,11 @@ def differences(table: Path, columns: Sequence[str], trained_on: Mapping[str, Ma
     was trained on published tables.
     """
     notes = []
-    for column, source in read_provenance(table).items():
+    for column, source in ({PROMPT: LYRICS} | read_provenance(table)).items():
         if column not in columns:
             continue
         published = {"definition": "published", "model": source["model"], "sha256": None}
-        expected = trained_on.get(column, published)
+        expected = trained_on.get(column, LYRICS if column == PROMPT else published)
         if _named(source) != _named(expected):
             raise UserError(
                 f"{table}: column {column} is {_named(source)}, but the checkpoint was trained on "

@@ -9,6 +9,11 @@
 4. When all is there, values go to the tables, each written once and at all times whole, and a note of how they were
    computed goes beside the table (`scow.data.provenance`).
 
+Without lyrics, stage 2 first makes tables with **pseudo-prompts** (`write_pseudo_prompts`): what one model, the
+reference, transcribes of the mean of both channels, as normalised words. The other models' word scores on these tables
+measure how far they agree with the reference. Where it transcribes nothing, the pseudo-prompt is ``?``, a word that no
+transcript hits. The provenance of these tables names the reference under ``prompt``.
+
 A signal whose cells are filled is skipped, unless `overwrite` is set. A signal that fails keeps empty cells and is
 reported with the reason; the others are not affected.
 """
@@ -28,11 +33,14 @@ import numpy as np
 import pandas as pd
 
 from scow.cli import EXIT_OK, Progress, report_failures
-from scow.data.feature_config import Dataset, FeatureConfig, MetricOptions, WhisperOptions
-from scow.data.provenance import check_source, read_provenance, source, updated_column, write_provenance
+from scow.data.audio import MONO
+from scow.data.feature_config import Dataset, FeatureConfig, MetricOptions, WhisperOptions, without_prompt
+from scow.data.metadata import SignalRecord, metadata_table
+from scow.data.provenance import PROMPT, check_source, read_provenance, source, updated_column, write_provenance
 from scow.data.tables import (
     DNSMOS_COLUMNS,
     INTRUSIVE_COLUMNS,
+    MAX_WORDS,
     METRIC_COLUMNS,
     WHISPER_COLUMNS,
     order_columns,
@@ -48,6 +56,7 @@ from scow.features.extract import Task, loaded_dnsmos, metric_results, read_audi
 from scow.features.partial import ChannelResult, append_partial, merge_results, read_partial, start_partial
 from scow.features.whisper import WhisperModel, load_transcriber, resolve_model, weights_path
 from scow.io import atomic_write, locked, portable_path, reading
+from scow.text.normalize import normalize_text
 
 SIGNALS_PER_CHUNK = 8  # sixteen channels: the decoder gains little from more, and a killed run loses no more than these
 MAX_SIGNALS_PER_CHUNK = 256  # two chunks of excerpts of 30 s are 5 GB
@@ -79,8 +88,17 @@ def configured_models(config: FeatureConfig) -> tuple[WhisperModel, ...]:
     names = list(given.values()) if isinstance(given, Mapping) else given
     if not all(isinstance(name, str) for name in names):
         raise UserError(f"{config.path}: whisper.models: expected names of models, found {names}")
-    paths = [str(config.resolve(portable_path(name))) if name.endswith(".pt") else name for name in names]
-    return named_models(paths, columns)
+    return named_models([_resolved(config, name) for name in names], columns)
+
+
+def reference_model(config: FeatureConfig) -> str | None:
+    """The model of ``whisper.pseudo_prompt:``, a name or a path."""
+    name = config.whisper_options().pseudo_prompt
+    return _resolved(config, name) if name else None
+
+
+def _resolved(config: FeatureConfig, name: str) -> str:
+    return str(config.resolve(portable_path(name))) if name.endswith(".pt") else name
 
 
 def named_models(names: Sequence[str], columns: Sequence[str | None] | None = None) -> tuple[WhisperModel, ...]:
@@ -105,9 +123,34 @@ def fill_whisper(
     """Stage 2: fill one column per model, and the SENTENCE_SCORE rows; add what was transcribed to a CSV file."""
     if transcripts:
         add_transcripts(transcripts, [])  # an error now, not after hours of work
+    engine = engine or {"jobs": options.jobs}
+    works, size = _whisper_works(models, options, engine)
+    return _fill(datasets, works, size, engine, overwrite=overwrite, transcripts=transcripts)
+
+
+def write_pseudo_prompts(
+    datasets: Sequence[Dataset],
+    model: WhisperModel,
+    options: WhisperOptions,
+    *,
+    engine: Settings | None = None,
+    overwrite: bool = False,
+) -> StageResult:
+    """Stage 2 without lyrics: make the tables of `without_prompt`, or add the signals that they lack."""
+    engine = engine or {"jobs": options.jobs}
+    works, size = _whisper_works([model], options, engine)
+    tables = [of.csv_path for dataset in datasets for of in (dataset, without_prompt(dataset))]
+    with open_engine(**engine) as opened, locked(tables):
+        stage = _Stage(datasets, opened, size, overwrite, None)
+        for group in _same_files(datasets):
+            stage.add_pseudo_prompts(group, works[0])
+        return stage.result
+
+
+def _whisper_works(models: Sequence[WhisperModel], options: WhisperOptions, engine: Settings) -> tuple[list[Work], int]:
+    """What is computed for each model, and signals per chunk."""
     from scow.features.encoder import resolve_engine  # it loads torch
 
-    engine = engine or {"jobs": options.jobs}
     size = SIGNALS_PER_CHUNK if options.batch_size is None else options.batch_size
     expect(1 <= size <= MAX_SIGNALS_PER_CHUNK, "whisper.batch_size", f"1 to {MAX_SIGNALS_PER_CHUNK}", size)
     if not engine.get("scheduler"):
@@ -117,7 +160,7 @@ def fill_whisper(
     for model in models:
         compute = partial(whisper_results, model, folder, options.device, options.engine)
         works.append(Work((model.column,), partial(_whisper_sources, model, folder), compute))
-    return _fill(datasets, works, size, engine, overwrite=overwrite, transcripts=transcripts)
+    return works, size
 
 
 def fill_metrics(
@@ -189,8 +232,7 @@ class _Stage:
     def fill(self, group: Sequence[Dataset], work: Work) -> None:
         """Fill columns of the tables of a group: find what is missing, compute it, write it."""
         path = _partial_path(group, work.columns[0])
-        if not self._overwrite and read_partial(path)[0].get("overwrite"):
-            raise UserError(f"{path}: a run with --overwrite was stopped; finish it so, or remove this file")
+        self._check_overwrite(path)
         tasks = _tasks(group, self._tables, work.columns, everything=self._overwrite)
         results: dict[tuple[str, str], ChannelResult] = {}
         sources: Sources = {}
@@ -212,6 +254,49 @@ class _Stage:
             for channel in task.columns:
                 for column, reason in results[task.signal, channel].failures.items():
                     self.result.failures.setdefault((task.signal, channel, reason), []).append(column)
+
+    def add_pseudo_prompts(self, group: Sequence[Dataset], work: Work) -> None:
+        """Add the signals of a group that its tables with pseudo-prompts lack, with the same ones in all channels."""
+        (column,), targets = work.columns, [without_prompt(dataset).csv_path for dataset in group]
+        sources = {PROMPT: work.sources()[column] | {"definition": "pseudo-prompt"}}
+        path = _partial_path(map(without_prompt, group), PROMPT)
+        self._check_overwrite(path)
+        present = {target: read_table(target) for target in targets if target.exists() and not self._overwrite}
+        known = {target: read_provenance(target) for target in present}
+        for target in present:
+            check_source(target, PROMPT, known[target].get(PROMPT), sources[PROMPT])
+        missing = [set(self._tables[group[0].csv_path]["signal"]) - set(table["signal"]) for table in present.values()]
+        mono = [dataclasses.replace(group[0], channel=MONO)]
+        tasks = _tasks(mono, self._tables, work.columns, everything=True)
+        if len(present) == len(targets):
+            tasks = [task for task in tasks if task.signal in set.union(*missing)]
+        results = self._compute(mono, work, tasks, sources, path)
+        failures = {s: result.failures[column] for (s, _), result in results.items() if not result.values}
+        made_with = {s: result.made_with for (s, _), result in results.items() if result.values}
+        for dataset, target in zip(group, targets, strict=True):
+            table = present.get(target, metadata_table([]))
+            firsts = self._tables[dataset.csv_path].drop_duplicates("signal").set_index("signal")
+            new = [
+                SignalRecord(
+                    s, prompt, first["hearing_loss"], n_words=len(prompt.split()), correctness=first["correctness"]
+                )
+                for s, first in firsts.drop(table["signal"].unique(), errors="ignore").iterrows()
+                if s in made_with
+                for prompt in [_pseudo_prompt(results[s, MONO].values[column]["transcript"])]
+            ]
+            if new:
+                write_table(pd.concat([table, metadata_table(new)], ignore_index=True), target)
+            if results and (new or len(table)):
+                columns = known.get(target, {})
+                columns[PROMPT] = updated_column(columns.get(PROMPT, {}), sources[PROMPT], made_with, failures)
+                write_provenance(target, columns)
+            self.result.filled.append((target, (PROMPT,), len(new), table["signal"].nunique()))
+        path.unlink(missing_ok=True)
+        self.result.failures |= {(signal, MONO, reason): [PROMPT] for signal, reason in failures.items()}
+
+    def _check_overwrite(self, path: Path) -> None:
+        if not self._overwrite and read_partial(path)[0].get("overwrite"):
+            raise UserError(f"{path}: a run with --overwrite was stopped; finish it so, or remove this file")
 
     def _check_sources(self, group: Sequence[Dataset], tasks: Sequence[Task], sources: Sources) -> None:
         """Refuse to fill gaps with numbers of another source than that of the numbers around them."""
@@ -258,6 +343,10 @@ class _Stage:
                 made_with = {signal: results[signal].made_with for signal in values.get(column, ())}
                 known[column] = updated_column(earlier, sources[column], made_with, failures.get(column, {}))
             write_provenance(table, known)
+
+
+def _pseudo_prompt(transcript: str) -> str:
+    return " ".join(normalize_text(transcript)[:MAX_WORDS]) or "?"
 
 
 def _same_files(datasets: Iterable[Dataset]) -> list[list[Dataset]]:
@@ -372,10 +461,10 @@ def _hash_of_words(group: Sequence[Dataset], tables: Mapping[Path, pd.DataFrame]
     return hashlib.sha256(pd.concat(words, keys=[d.channel for d in group]).to_csv().encode()).hexdigest()
 
 
-def _partial_path(group: Sequence[Dataset], column: str) -> Path:
+def _partial_path(group: Iterable[Dataset], column: str) -> Path:
     """Partial results of a Whisper column, or of all metrics; those of both channels and of one are separate files."""
-    path = min(dataset.csv_path for dataset in group)
-    return path.with_name(f"{path.stem}.{'both.' if len(group) > 1 else ''}{_name_of(column)}.partial.jsonl")
+    path, *others = sorted(dataset.csv_path for dataset in group)
+    return path.with_name(f"{path.stem}.{'both.' if others else ''}{_name_of(column)}.partial.jsonl")
 
 
 def _name_of(column: str) -> str:

@@ -27,10 +27,10 @@ from scow.models.facts import checked_facts, read_model
 from scow.models.inputs import Excerpt, input_of
 from scow.models.model import Model, StateDict
 from scow.models.transformer import Transformer
-from scow.models.word_model import WordModel
+from scow.models.word_model import SentenceModel, WordModel
 
 FORMAT = "stereo-chorus-of-whispers/1"
-MODELS: dict[str, type[Model]] = {"published": Transformer, "word": WordModel}
+MODELS: dict[str, type[Model]] = {"published": Transformer, "word": WordModel, "sentence": SentenceModel}
 
 
 def save_checkpoint(path: Path, model: Model, facts: dict[str, Any]) -> None:

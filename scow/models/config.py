@@ -17,7 +17,7 @@ from scow.errors import expect, nearest
 from scow.io import portable_path
 
 # Blocks of features of the word model (`scow.models.word_features`), and names that they had before.
-BLOCKS = ("agg", "nb", "sent", "n", "hearing_loss", "text", "prior", "dns", "quality", "knots")
+BLOCKS = ("agg", "nb", "sent", "n", "hearing_loss", "text", "prior", "dns", "quality", "knots", "pseudo")
 OLD_BLOCK_NAMES = {"severity": "hearing_loss", "hinge": "knots"}
 
 
@@ -69,8 +69,18 @@ def _blocks(names: tuple[str, ...], known: tuple[str, ...]) -> tuple[str, ...]:
     return blocks
 
 
+@dataclass(frozen=True)
+class SentenceModelConfig(WordModelConfig):
+    """Section ``model:`` for ``name: sentence``; there is no text prior."""
+
+    name: ClassVar = "sentence"
+    c: float = 0.01
+
+
 ModelConfig = TransformerConfig | WordModelConfig
-MODEL_CONFIGS: dict[str, type[ModelConfig]] = {"published": TransformerConfig, "word": WordModelConfig}
+MODEL_CONFIGS: dict[str, type[ModelConfig]] = {
+    of.name: of for of in (TransformerConfig, WordModelConfig, SentenceModelConfig)
+}
 
 
 @dataclass(frozen=True)

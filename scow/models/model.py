@@ -1,6 +1,7 @@
 """The interface that both models share: what they predict, how they are fitted, saved and loaded.
 
-The models are the transformer (`scow.models.transformer`) and the word model (`scow.models.word_model`).
+The models are the transformer (`scow.models.transformer`), the word model and the sentence model
+(`scow.models.word_model`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Prediction:
     """What a model predicts for many signals."""
 
     correctness: np.ndarray  # shape (n,), share of words, about 0-1, not clamped
-    words: np.ndarray | None = None  # shape (n_words,), probability of each prompt word; None for the transformer
+    words: np.ndarray | None = None  # shape (n_words,), probability of each prompt word; None where it predicts none
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class FitSetup:
 class Model(ABC):
     """A fitted model."""
 
-    predicts_words: ClassVar[bool] = False  # whether it predicts words and intervals, not scores alone
+    predicts_words: ClassVar[bool] = False
+    has_intervals: ClassVar[bool] = False
     config: Any  # section ``model:`` that it was made with
     feature_cols: tuple[str, ...]  # features in the order that the model takes
     optional_cols: tuple[str, ...] = ()  # those of them that it can do without

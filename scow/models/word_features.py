@@ -18,12 +18,17 @@ order:
 - `knots`: max(0, x - knot) of the sentence's mean word score at 0.3 and of the word's at 0.5 and 0.7: intelligibility
   rises with the scores, but not all the way.
 
+The sentence model takes their means over the words of each signal, without `prior`, and of the prompt
+
+- `pseudo`: its length in characters, and its compression ratio by zlib, as openai-whisper computes it to notice loops.
+
 Features of single Whisper columns are not among them: with the aggregates they gain nothing in cross-validation.
 """
 
 from __future__ import annotations
 
 import functools
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -102,6 +107,17 @@ def word_features(inputs: ModelInput, prior_logits: np.ndarray | None, config: W
     features[f"knots.sentence_{SENTENCE_KNOT}"] = np.maximum(words_mean - SENTENCE_KNOT, 0.0)
     features |= {f"knots.word_{knot}": np.maximum(mean - knot, 0.0) for knot in WORD_KNOTS}
     return pd.DataFrame({name: v for name, v in features.items() if name.partition(".")[0] not in config.without})
+
+
+def sentence_features(inputs: ModelInput, config: WordModelConfig) -> pd.DataFrame:
+    """Features of every signal: means of those of its words, and what is to say of its prompt."""
+    of_words = word_features(inputs, None, config)
+    features = {name: mean_per_signal(of_words[name].to_numpy(), inputs) for name in of_words}
+    if "pseudo" not in config.without:
+        prompts = [" ".join(words).encode() for words in inputs.words]
+        features["pseudo.characters"] = np.array([float(len(prompt)) for prompt in prompts])
+        features["pseudo.compression"] = np.array([len(prompt) / len(zlib.compress(prompt)) for prompt in prompts])
+    return pd.DataFrame(features)
 
 
 def mean_per_signal(of_words: np.ndarray, inputs: ModelInput) -> np.ndarray:

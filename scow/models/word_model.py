@@ -1,4 +1,4 @@
-"""The word model: for each prompt word the probability that a listener writes it down.
+"""The word model: for each prompt word the probability that a listener writes it down; and the sentence model.
 
 A sentence's score is the mean over its words.
 
@@ -11,6 +11,10 @@ Without the block `hearing_loss`, all signals count as of one hearing loss, for 
 on it.
 
 A model that takes DNSMOS also holds a second regression without it, for tables that lack these columns.
+
+The **sentence model** needs no word labels, so it can be trained on pseudo-prompts, whose words nobody was asked for.
+It is the same regression on the means of the features over each signal, with its correctness as the label. It has no
+text prior, and predicts a score and its interval, but no words.
 
 In a checkpoint the model is tensors alone: the regressions under ``full.`` and ``without_dnsmos.``, the text prior
 under ``prior.``, and the quantiles of intervals (`scow.models.intervals`) under ``interval.quantiles``.
@@ -34,13 +38,13 @@ from scow.models.config import WordModelConfig
 from scow.models.inputs import ModelInput
 from scow.models.model import FitSetup, Model, Prediction, StateDict, seen_by
 from scow.models.text_prior import TextPrior, fit_logistic, standardisation
-from scow.models.word_features import mean_per_signal, word_features
+from scow.models.word_features import mean_per_signal, sentence_features, word_features
 from scow.text.labels import word_labels
 
 WEAK_PENALTY_BLOCKS = ("sent", "prior", "knots")
 WEAK_PENALTY = 0.25
 WITHOUT_RESPONSES = (
-    "join them with metadata_to_csv.py --responses, or train a model that needs none, -cp checkpoints/published"
+    "join them with metadata_to_csv.py --responses, or train a model that needs none, model.name=sentence"
 )
 _word_labels = functools.lru_cache(maxsize=20_000)(word_labels)  # each fold of a cross-validation asks again
 
@@ -72,6 +76,7 @@ class WordModel(Model):
     """A fitted word model."""
 
     predicts_words = True
+    has_intervals = True
 
     def __init__(
         self,
@@ -91,7 +96,8 @@ class WordModel(Model):
     @classmethod
     def fit(cls, inputs: ModelInput, config: WordModelConfig, setup: FitSetup) -> WordModel:
         """Fit to labelled signals with responses; without quantiles for intervals."""
-        _check(inputs)
+        _check_columns(inputs)
+        _check_responses(inputs)
         inputs = seen_by(config, inputs)
         corpus, held = setup.corpus, setup.held_groups
         prior = logits = None
@@ -100,20 +106,18 @@ class WordModel(Model):
             logits = corpus.unseen_logits(inputs, setup.groups, config.prior_c, held, setup.seed)
         features, labels = word_features(inputs, logits, config), labels_of(inputs)
         weights = inputs.listeners[inputs.word_signals]
-        regressions = {"full": WordRegression.fit(features, labels, weights, config.c)}
-        if any(column in DNSMOS_COLUMNS for column in inputs.feature_cols):
-            fewer = features.loc[:, ~features.columns.str.startswith("dns.")]
-            regressions["without_dnsmos"] = WordRegression.fit(fewer, labels, weights, config.c)
-        return cls(config, inputs.feature_cols, regressions, prior)
+        return cls(config, inputs.feature_cols, _regressions(features, labels, weights, config.c), prior)
 
     def predict(self, inputs: ModelInput, device: str = "cpu") -> Prediction:  # noqa: ARG002 - too small for a GPU
         """Predict words and sentences."""
         inputs = seen_by(self.config, inputs)
         logits = self.prior.logits(inputs.prior_texts) if self.prior else None
-        features = word_features(inputs, logits, self.config).to_numpy()
-        complete = set(self.feature_cols) <= set(inputs.feature_cols)
-        words = self.regressions["full" if complete else "without_dnsmos"].probabilities(features)
+        words = self._regression(inputs).probabilities(word_features(inputs, logits, self.config).to_numpy())
         return Prediction(mean_per_signal(words, inputs), words)
+
+    def _regression(self, inputs: ModelInput) -> WordRegression:
+        complete = set(self.feature_cols) <= set(inputs.feature_cols)
+        return self.regressions["full" if complete else "without_dnsmos"]
 
     def state_dict(self) -> StateDict:
         """The model as tensors; see the module's docstring."""
@@ -156,19 +160,54 @@ class WordModel(Model):
         return cls(config, feature_cols, regressions, prior, quantiles)
 
 
+class SentenceModel(WordModel):
+    """A fitted sentence model."""
+
+    predicts_words = False
+
+    @classmethod
+    def fit(cls, inputs: ModelInput, config: WordModelConfig, setup: FitSetup) -> SentenceModel:  # noqa: ARG003
+        """Fit to labelled signals; without quantiles for intervals."""
+        _check_columns(inputs)
+        inputs = seen_by(config, inputs)
+        features, labels = sentence_features(inputs, config), inputs.target.numpy().astype(np.float64)
+        return cls(config, inputs.feature_cols, _regressions(features, labels, inputs.listeners, config.c), None)
+
+    def predict(self, inputs: ModelInput, device: str = "cpu") -> Prediction:  # noqa: ARG002 - too small for a GPU
+        """Predict sentences."""
+        inputs = seen_by(self.config, inputs)
+        features = sentence_features(inputs, self.config).to_numpy()
+        return Prediction(self._regression(inputs).probabilities(features))
+
+
+def _regressions(
+    features: pd.DataFrame, labels: np.ndarray, weights: np.ndarray, c: float
+) -> dict[str, WordRegression]:
+    """The regression on all features, and one without DNSMOS where they are among them."""
+    regressions = {"full": WordRegression.fit(features, labels, weights, c)}
+    has_dnsmos = features.columns.str.startswith("dns.")
+    if has_dnsmos.any():
+        regressions["without_dnsmos"] = WordRegression.fit(features.loc[:, ~has_dnsmos], labels, weights, c)
+    return regressions
+
+
 def labels_of(inputs: ModelInput) -> np.ndarray:
     """Word labels, shape (n_words,), 0 or 1, or between where several listeners answered."""
     pairs = zip(inputs.words, inputs.responses, strict=True)
     return np.array([label for words, response in pairs for label in _word_labels(words, response)], dtype=np.float64)
 
 
-def _check(inputs: ModelInput) -> None:
-    """Refuse signals from which the word model cannot learn."""
+def _check_columns(inputs: ModelInput) -> None:
+    """Refuse features that neither model takes."""
     columns, dnsmos, where = set(inputs.feature_cols), set(DNSMOS_COLUMNS), "data.feature_cols"
     strange = sorted(columns - {*WHISPER_COLUMNS, *METRIC_COLUMNS})
     expect(not strange, where, "Whisper and metric columns for the word model", ", ".join(strange))
     expect(columns & set(WHISPER_COLUMNS), where, "at least one Whisper column for the word model", "none")
     expect(columns & dnsmos in (set(), dnsmos), where, f"all of {', '.join(DNSMOS_COLUMNS)} or none", "some")
+
+
+def _check_responses(inputs: ModelInput) -> None:
+    """Refuse signals without responses, from which the word model cannot learn."""
     signals, some = zip(inputs.signals, inputs.target.tolist(), inputs.responses, strict=True), any(inputs.responses)
     silent = [signal for signal, share, response in signals if not response and (share > 0 or not some)]
     found = f"none for {len(silent)} of {len(inputs)} signals, for instance {', '.join(silent[:1])}"

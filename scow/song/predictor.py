@@ -220,7 +220,7 @@ def _load_model(folder: Path) -> Model:
     model, _ = load_checkpoint(folder / "model.pt", model_config(config.get("model")), columns)
     needed = set(model.feature_cols) & set(INTRUSIVE_COLUMNS)
     where = f"--checkpoint {folder.name}"
-    expect(model.predicts_words, where, "a word model, for words and intervals", "a transformer")
+    expect(model.predicts_words, where, "a word model, for words and intervals", "another")
     expect(not needed, where, "features of the signal alone", ", ".join(sorted(needed)))
     expect(model.quantiles is not None, where, "an interval calibration", "none")
     return model

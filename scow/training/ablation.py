@@ -108,7 +108,7 @@ def report(variants: Sequence[Variant], rows: Sequence[Sequence[str]], grouped_b
     models = [f"Whisper {column}" for column in whole.columns if column in WHISPER_COLUMNS]
     models += ["DNSMOS"] if set(DNSMOS_COLUMNS) & set(whole.columns) else []
     metrics = [column.upper() for column in whole.columns if column in INTRUSIVE_COLUMNS]
-    words = "" if result.words is None else "Word frequencies: the package wordfreq. "  # of the word model
+    words = "" if "kept_epochs" in whole.facts else "Word frequencies: the package wordfreq. "  # not of transformers
     paragraph = (
         f"Pretrained models, not fine-tuned: {', '.join(models)}; the Whisper models have "
         f"{whole.facts['whisper_millions']:.0f} million parameters. Metrics of Audio1 and Audio2: "

@@ -4,7 +4,8 @@
    that are missing are noted and left out.
 2. Group the signals by track where the metadata knows all tracks, else by prompt. Where it knows some, a note says so.
 3. Fit the model to all signals. (The transformer holds out a fifth of the prompts, to choose the best epoch.)
-4. Word model: five folds of cross-validation by group calibrate its intervals, and give the out-of-fold figures.
+4. Word and sentence model: five folds of cross-validation by group calibrate the intervals, and give the out-of-fold
+   figures.
 5. Write model.pt with the facts of the training, and the transformer's train_log.csv.
 """
 
@@ -25,10 +26,11 @@ import torch
 from scow.cli import note
 from scow.config import options_from
 from scow.data.metadata import read_metadata, responses_beside
-from scow.data.provenance import sources_of
+from scow.data.provenance import PROMPT, sources_of
 from scow.data.tables import HEARING_LOSSES, WHISPER_MILLIONS
 from scow.device import resolve_device
 from scow.errors import expect
+from scow.features.whisper import resolve_model
 from scow.io import atomic_write
 from scow.models.checkpoint import MODELS, save_checkpoint
 from scow.models.config import DataOptions, ModelConfig, TrainOptions, data_options, model_config
@@ -121,20 +123,23 @@ def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = Non
     parts = _training_parts(config.data)
     inputs = join_inputs(parts)
     model_class = MODELS[config.model.name]
-    setup, grouped_by = fit_setup(config, inputs, with_tracks=model_class.predicts_words)
+    setup, grouped_by = fit_setup(config, inputs, with_tracks=model_class.has_intervals)
     model = model_class.fit(inputs, config.model, dataclasses.replace(setup, on_epoch=on_epoch))
+    tables = [path for pair in config.data.train_tables for path in pair]
+    features = sources_of(tables, (PROMPT, *config.data.feature_cols))
+    whispers = {*model.feature_cols, *(resolve_model(features[of]["model"]).column for of in features if of == PROMPT)}
     facts: dict[str, Any] = {
-        "features": sources_of([path for pair in config.data.train_tables for path in pair], config.data.feature_cols),
+        "features": features,
         "trained_on": fingerprint(inputs.signals),
         "trained_on_tables": [fingerprint(part.signals) for part in parts],
         "n_signals": len(inputs),
-        "whisper_millions": sum(WHISPER_MILLIONS.get(column, 0.0) for column in model.feature_cols),
+        "whisper_millions": sum(millions for column, millions in WHISPER_MILLIONS.items() if column in whispers),
         "empty": dict(inputs.empty),
         "target": config.data.target,
         "seed": config.run.seed,
         "versions": {name: version(name) for name in ("torch", "numpy", "pandas", "scikit-learn")},
     }
-    if model.predicts_words:
+    if model.has_intervals:
         n_groups = len(set(setup.groups))
         expect(n_groups > 1, "data", f"training signals of at least 2 {grouped_by}s", n_groups)
         result = cross_validate(inputs, model_class, config.model, setup, min(CALIBRATION_FOLDS, n_groups))
@@ -186,13 +191,22 @@ def _training_parts(data: DataOptions) -> list[ModelInput]:
 
 def fit_setup(config: TrainConfig, inputs: ModelInput, *, with_tracks: bool = True) -> tuple[FitSetup, str]:
     """What the models are fitted with, and what the groups are: tracks where all are known, else prompts."""
-    paths = config.data.metadata if with_tracks else ()
-    tracks = {record.signal: record.track for path in paths for record in read_metadata(path)}
+    tables = [path for pair in config.data.train_tables for path in pair]
+    has_pseudo_prompts = PROMPT in sources_of(tables, [PROMPT])
+    paths = config.data.metadata if with_tracks or has_pseudo_prompts else ()
+    records = {record.signal: record for path in paths for record in read_metadata(path)}
+    tracks = {signal: record.track for signal, record in records.items() if with_tracks}
+    prompts = list(inputs.prompts)
+    if has_pseudo_prompts:  # they differ between the hearing losses of an excerpt
+        without = [signal for signal in inputs.signals if signal not in records]
+        found = f"none for {len(without)}, for instance {', '.join(without[:1])}"
+        expect(not without, "data.metadata", "the prompts of all training signals, which folds keep together", found)
+        prompts = [records[signal].prompt for signal in inputs.signals]
     n_known = sum(bool(tracks.get(signal)) for signal in inputs.signals)
     known = n_known == len(inputs)
     if 0 < n_known < len(inputs):
         note(f"the tracks of {len(inputs) - n_known} of {len(inputs)} signals are unknown; folds keep prompts together")
-    groups = [tracks[signal] for signal in inputs.signals] if known else list(inputs.prompts)
+    groups = [tracks[signal] for signal in inputs.signals] if known else prompts
     corpus, device = _prior_corpus(config.data, config.model), resolve_device(config.run.device)
     setup = FitSetup(groups, config.run.seed, corpus=corpus, train=config.train, device=device)
     return setup, "track" if known else "prompt"
@@ -203,7 +217,7 @@ def _prior_corpus(data: DataOptions, model: ModelConfig) -> PriorCorpus:
     given = data.prior_responses or (None,) * len(data.prior_metadata)
     return (
         PriorCorpus()
-        if "prior" in model.without
+        if "prior" in model.without or model.name == "sentence"
         else _corpus(data.prior_metadata, given, "hearing_loss" not in model.without)
     )
 

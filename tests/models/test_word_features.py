@@ -5,13 +5,14 @@ import statistics
 import numpy as np
 import pytest
 import torch
+import whisper
 from helpers import ROOT
 
 from scow.config import read_config
 from scow.models.checkpoint import load_checkpoint
 from scow.models.config import BLOCKS, WordModelConfig, model_config
 from scow.models.inputs import Excerpt, ModelInput, input_of
-from scow.models.word_features import TEXT_NAMES, word_features, word_text
+from scow.models.word_features import TEXT_NAMES, sentence_features, word_features, word_text
 from scow.text import zipf
 
 COLUMNS = ("stoi", "tiny", "dns_sig", "base", "dns_bak", "dns_ovrl", "pesq")
@@ -110,14 +111,24 @@ def test_word_features_by_hand(ear, channels):
 
 def test_word_features_blocks():
     whole = word_features(invented(), LOGITS, BOTH)
-    assert tuple(dict.fromkeys(name.partition(".")[0] for name in whole)) == BLOCKS
+    assert (*dict.fromkeys(name.partition(".")[0] for name in whole), "pseudo") == BLOCKS
     for without in (("dns",), ("prior", "knots"), BLOCKS[1:]):
         fewer = word_features(invented(), LOGITS, WordModelConfig(without=without))
         kept = [name for name in whole if name.partition(".")[0] not in without]
         assert list(fewer.columns) == kept
         np.testing.assert_array_equal(fewer, whole[kept])
     few = word_features(invented(("tiny", "base")), None, BOTH)
-    assert {name.partition(".")[0] for name in few} == set(BLOCKS) - {"dns", "quality", "prior"}
+    assert {name.partition(".")[0] for name in few} == set(BLOCKS) - {"dns", "quality", "prior", "pseudo"}
+
+
+def test_sentence_features():
+    inputs = invented()
+    words, found = word_features(inputs, None, BOTH), sentence_features(inputs, BOTH)
+    assert [*found] == [*words, "pseudo.characters", "pseudo.compression"]
+    np.testing.assert_allclose(found[[*words]], words.groupby(inputs.word_signals).mean(), rtol=0, atol=1e-12)
+    prompts = [" ".join(words) for words in inputs.words]
+    assert [*found["pseudo.characters"]] == [len(prompt.encode()) for prompt in prompts]
+    assert [*found["pseudo.compression"]] == [whisper.utils.compression_ratio(prompt) for prompt in prompts]
 
 
 def test_word_text():

@@ -55,6 +55,7 @@ def command(stage: str, root: Path) -> list[str]:
     return {
         "1": ["metadata_to_csv.py", "--json", str(root / "t" / "metadata.json")],
         "2": ["whisper_inference.py", "--config", str(config), "--transcripts", str(root / "transcripts.csv")],
+        "2, pseudo-prompts": ["whisper_inference.py", "--config", str(config), "--pseudo-prompt", "tiny.en"],
         "3": ["compute_metrics.py", "--config", str(config)],
         "4": ["train.py", "-cp", str(ROOT / "checkpoints" / "lite"), f"train.save_dir={root}/ck", *data,
               "data.feature_cols=[tiny.en]", f"data.metadata={root}/t/metadata.json", "data.prior_metadata=null"],
@@ -79,7 +80,7 @@ def content(root: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("stage", ["1", "2", "3", "4", "5"])
+@pytest.mark.parametrize("stage", ["1", "2", "2, pseudo-prompts", "3", "4", "5"])
 def test_kill_before_every_file_operation(start: Path, tmp_path: Path, stage: str) -> None:
     begin = shutil.copytree(start, tmp_path / "begin")
     if stage == "5":
