@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import MODELS, ROOT, fork_server, load_whisper
+from helpers import MODELS, ROOT, load_whisper, start_fork_server
 from hypothesis import settings
 
 from scow import Predictor
@@ -20,7 +20,7 @@ settings.load_profile("repeatable")
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Let the fork server import while the first tests run, unless there are only a few."""
     if len(session.items) > 100:
-        fork_server()
+        start_fork_server()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,11 +4,10 @@ import os
 import signal
 from pathlib import Path
 
-from helpers import ROOT, wait_until
+from helpers import wait_until
 
 from scow.errors import UserError
 
-PATH = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # PYTHONPATH of workers
 Item = tuple[Path, int, str]  # folder for notes, number, what happens at it
 
 

@@ -1,27 +1,28 @@
 """What several test files need: scripts run as a user runs them, small tables and metadata, invented signals."""
 
+import atexit
 import json
+import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent import futures
-from concurrent.futures import Future
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import lru_cache
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import yaml
 
 from scow.data.metadata import SignalRecord, metadata_table
 from scow.data.scores import write_rows
@@ -33,60 +34,37 @@ from scow.data.tables import (
     with_sentence_rows,
     write_table,
 )
+from scow.errors import UserError
 from scow.features.whisper import Transcriber, load_transcriber, resolve_model
 from scow.models.config import DataOptions
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
 DEMO = ROOT / "data" / "cadenza_data_demo"
+TESTS_PATH = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # PYTHONPATH of forked scripts and of workers
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 # --- scripts
 
 
-class ForkServer:
-    """The client of fork_server.py, one per pytest process."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, ROOT / "tests" / "fork_server.py"],
-            env=os.environ | dict.fromkeys(THREADS, "1") | {"PYTHONPATH": str(ROOT)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.started: SimpleQueue[tuple[int, Future[int]]] = SimpleQueue()
-        threading.Thread(target=self._read_answers, daemon=True).start()
-
-    def start(self, request: dict[str, Any]) -> tuple[int, Future[int]]:
-        """Process id, and the exit code once there is one."""
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return self.started.get(timeout=120)
-
-    def _read_answers(self) -> None:
-        running: dict[int, Future[int]] = {}
-        assert self.process.stdout
-        for line in self.process.stdout:
-            answer = json.loads(line)
-            if "pid" in answer:
-                running[answer["pid"]] = Future()
-                self.started.put((answer["pid"], running[answer["pid"]]))
-            else:
-                running.pop(answer["ended"]).set_result(answer["returncode"])
-        for future in running.values():
-            future.set_exception(RuntimeError("the fork server ended"))
+FORK = multiprocessing.get_context("forkserver")
 
 
-fork_server = lru_cache(ForkServer)
+@lru_cache
+def start_fork_server() -> None:
+    """Start a process that has the imports loaded, from which scripts are forked."""
+    FORK.set_forkserver_preload(["preload", "helpers"])
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**dict.fromkeys(THREADS, "1"), "PYTHONPATH": TESTS_PATH}.items():
+            patch.setenv(name, value)
+        forkserver.ensure_running()
 
 
 class Process:
     """A started script, used like `subprocess.Popen`; it leads a process group, and what it prints goes to files.
 
-    The script is one of the repository, or has an absolute path. It is forked from a process that has the imports
-    loaded; `env` is added to the environment.
+    The script is one of the repository, or has an absolute path; `env` is added to the environment. What is read at
+    import time (PYTHONPATH, OMP_NUM_THREADS) cannot be changed by `env`: such tests need a fresh process.
     """
 
     def __init__(self, script: str | Path, *args: object, cwd: Path = ROOT, env: dict[str, str] | None = None) -> None:
@@ -94,10 +72,12 @@ class Process:
         self._files = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
         for file in self._files:
             file.touch()
-        request = {"script": str(ROOT / script), "args": [str(arg) for arg in args], "cwd": str(cwd)}
-        request |= {"env": {"COLUMNS": "200"} | os.environ | (env or {})}
-        request |= {file.name: str(file) for file in self._files}
-        self.pid, self._ended = fork_server().start(request)
+        start_fork_server()
+        environ = {"COLUMNS": "200"} | os.environ | (env or {})
+        command = [str(ROOT / script), *map(str, args)]
+        self._process = FORK.Process(target=become, args=(command, cwd, environ, self._files))
+        self._process.start()
+        self.pid = self._process.pid
 
     def __enter__(self) -> "Process":
         return self
@@ -118,10 +98,12 @@ class Process:
 
     def poll(self) -> int | None:
         """The exit code, negative for a signal; None while the script runs."""
-        return self._ended.result() if self._ended.done() else None
+        return self._process.exitcode
 
-    def wait(self, timeout: float = 300) -> int:
-        return self._ended.result(timeout)
+    def wait(self, timeout: float = 300) -> int | None:
+        """The exit code; None if the script has not ended in time."""
+        self._process.join(timeout)
+        return self.poll()
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
@@ -136,16 +118,40 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
 
 
+def become(command: list[str], cwd: Path, environ: dict[str, str], files: list[Path]) -> None:
+    """In the forked process: be what a new one would be, and run the script."""
+    os.setpgid(0, 0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    resource_tracker._resource_tracker._fd = None  # so that it has its own, if it needs one
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environ)
+    for number, path in enumerate(files, start=1):
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 (open as long as the process)
+    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+    sys.argv = command
+    sys.path.insert(0, str(Path(command[0]).parent))
+    try:
+        runpy.run_path(command[0], run_name="__main__")
+    finally:
+        atexit._run_exitfuncs()  # multiprocessing does not
+        sys.stdout.flush()
+
+
 start_script = Process
 
 
-def run_script(script: str | Path, *args: object, timeout: float = 300, **options: Any) -> subprocess.CompletedProcess:
-    """Run a script to its end, as `start_script` starts it."""
+def run_script(
+    script: str | Path, *args: object, timeout: float = 300, code: int | None = None, **options: Any
+) -> subprocess.CompletedProcess:
+    """Run a script to its end, as `start_script` starts it; it ends with that exit code, if one is given."""
     with start_script(script, *args, **options) as process:
-        try:
-            process.wait(timeout)
-        except futures.TimeoutError:
+        if process.wait(timeout) is None:
             pytest.fail(f"{script} {args} did not end in {timeout} s:\n{process.stdout}\n{process.stderr}")
+        assert code in (None, process.poll()), process.stderr
         return subprocess.CompletedProcess([script, *args], process.wait(), process.stdout, process.stderr)
 
 
@@ -173,7 +179,23 @@ def assert_user_error(done: subprocess.CompletedProcess, *fragments: str) -> Non
         assert fragment in lines[0], (fragment, lines[0])
 
 
+@contextmanager
+def refusal(message: str, error: type[Exception] = UserError) -> Iterator[None]:
+    """Expect an error whose message is one line and fits a regular expression."""
+    with pytest.raises(error, match=message) as caught:
+        yield
+    assert "\n" not in str(caught.value)
+
+
 # --- data
+
+
+def golden(name: str) -> Any:
+    """The content of a YAML or JSON file in tests/golden."""
+    return yaml.safe_load((ROOT / "tests" / "golden" / name).read_text(encoding="utf-8"))
+
+
+REFUSALS = golden("refusals.yaml")
 
 
 def load_whisper(name: str) -> Transcriber:

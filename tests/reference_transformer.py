@@ -1,6 +1,5 @@
 """The published network for tests: its state dict with random weights, a second implementation in float64, inputs."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -8,7 +7,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas as pd
 import torch
-from helpers import ROOT, make_tables, write_features
+from helpers import golden, make_tables, write_features
 from scipy.special import softmax
 
 from scow.data.metadata import SignalRecord, metadata_table
@@ -18,8 +17,7 @@ from scow.models.inputs import ModelInput, load_input
 from scow.models.transformer import Transformer
 
 # The published state dict, as its documentation has it: 19 features, 64 dimensions, one layer per channel.
-SHAPES_FILE = ROOT / "tests" / "golden" / "published_shapes.json"
-PUBLISHED_SHAPES = {name: tuple(shape) for name, shape in json.loads(SHAPES_FILE.read_text(encoding="utf-8")).items()}
+PUBLISHED_SHAPES = {name: tuple(shape) for name, shape in golden("published_shapes.json").items()}
 
 # float32 against float64 through some 2,000-wide sums: differences of about 3e-7 are measured; a wrong mask, order,
 # scale or activation is off by more than 1e-3.

@@ -7,15 +7,9 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile
-from helpers import write_stereo
+from helpers import refusal, write_stereo
 
-from scow.data.audio import (
-    FILE_RATE_HZ,
-    MODEL_RATE_HZ,
-    read_stereo,
-    resample_poly,
-    resample_sinc,
-)
+from scow.data.audio import FILE_RATE_HZ, MODEL_RATE_HZ, read_stereo, resample_poly, resample_sinc
 from scow.errors import SignalError
 
 
@@ -58,9 +52,8 @@ def test_read_stereo_refuses_other_forms_and_damaged_files_in_one_line(tmp_path,
     path = write_stereo(tmp_path / "s.flac", **form)
     path.write_bytes(spoil(path.read_bytes()))
     for wrong, expected in ((path, reason), (tmp_path / "0001.flac", "found none"), (tmp_path, "found none")):
-        with pytest.raises(SignalError, match=expected) as caught:
+        with refusal(expected, SignalError):
             read_stereo(wrong)
-        assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [0.1, 7.9, math.nan, -math.inf, 1e20, -8.1])

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from helpers import REFUSALS, refusal
 
 from scow.data.scores import read_scores, write_scores
-from scow.errors import UserError
 
 
 def test_write_scores_and_read_them_back(tmp_path):
@@ -30,25 +30,16 @@ def test_read_scores_infers_header_and_scale(tmp_path, text, given, scores, head
     assert (found.scores, found.header, found.scale) == (scores, header, scale)
 
 
-@pytest.mark.parametrize(
-    ("text", "scale", "message"),
-    [
-        ("", None, "empty"),
-        ("signal,score\n", None, "only a header"),
-        ("a,1\na,2\n", None, "found a twice"),
-        *[
-            (f"a,1\n{row}\n", None, f"'{row}'")
-            for row in ("b,x", "b,", "b,inf", "b,nan", "b", "b,1,2", ",2", "b,1_0", "b,٣", "b,１", "b,5%")
-        ],
-        ("a,0.5\nb,0\nc,85\nd,0.75\n", None, "one scale, found 2 of 4 .*--scale"),
-        ("a,100.5\n", None, "0-100, found 100.5 for a"),
-        (b"\xff\xfe", None, "utf-8"),
-    ],
-)
-def test_read_scores_refuses_what_cannot_be_used_in_one_line(tmp_path, text, scale, message):
+WRONG = {**REFUSALS["scores"], **{f"'{row}'": [f"a,1\n{row}\n"] for row in REFUSALS["score_rows"]}}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_read_scores_refuses_what_cannot_be_used_in_one_line(tmp_path, message):
     path = tmp_path / "s.csv"
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    for wrong, expected in ((path, message), (tmp_path / "missing.csv", "no such file")):
-        with pytest.raises(UserError, match=rf"^{wrong}: .*{expected}") as caught:
-            read_scores(wrong, scale)
-        assert "\n" not in str(caught.value)
+    contents = [(message, text.encode()) for text in WRONG[message]]
+    for expected, content in [*contents, ("utf-8", b"\xff\xfe")]:
+        path.write_bytes(content)
+        with refusal(rf"^{path}: .*{expected}"):
+            read_scores(path)
+    with refusal(rf"^{tmp_path}/missing.csv: .*no such file"):
+        read_scores(tmp_path / "missing.csv")

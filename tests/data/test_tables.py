@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from helpers import REFUSALS, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,17 +56,6 @@ def changed(column: str, cell: str) -> str:
     return f"{HEADER},tiny\n{ROW},0.5\n{','.join(cells.values())}\n"
 
 
-WRONG_CELLS = {
-    "tiny": ("two", "nan", "0;5", "0x10", "1_0", "inf", "1e999", "٣", "１", "1.01", "-0.1", "85"),
-    "n_words": ("two", "-1", "510"),
-    "correctness": ("50", "1.1"),
-    "word_count": ("one", "2", "-1", "0.5", ""),
-    "hearing_loss": ("mild", "", " Mild"),
-    "signal": ("",),
-    "response": ('"oh\rme"',),
-}
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -80,7 +70,7 @@ WRONG_CELLS = {
         (HEADER.replace("word_count", "other"), "found no word_count;"),
         *[
             (changed(column, cell), f"row 3, column {column}: expected .*, found ")
-            for column, cells in WRONG_CELLS.items()
+            for column, cells in REFUSALS["cells"].items()
             for cell in cells
         ],
     ],
@@ -88,9 +78,8 @@ WRONG_CELLS = {
 def test_read_table_refuses_what_is_no_table_in_one_line(tmp_path, content, message):
     (tmp_path / "t.csv").write_bytes(content.encode() if isinstance(content, str) else content)
     for name, expected in (("t.csv", message), ("missing.csv", "metadata_to_csv"), ("", "directory")):
-        with pytest.raises(UserError, match=rf"^{tmp_path / name}: .*{expected}") as caught:
+        with refusal(rf"^{tmp_path / name}: .*{expected}"):
             read_table(tmp_path / name)
-        assert "\n" not in str(caught.value)
 
 
 SIGNALS = [

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import REFUSALS, refusal
 from scipy.special import expit
 
 from scow.errors import UserError
@@ -47,22 +48,15 @@ def test_find_baselines_pairs_files_by_name(tmp_path: Path) -> None:
             find_baselines(wrong)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        *["{", '{"signal": "b"}', '{"signal": "b", "x": NaN}', '{"signal": "b", "x": true}'],
-        *['{"signal": "b", "x": 1, "y": 2}', '{"signal": "a", "x": 2}'],
-    ],
-)
+@pytest.mark.parametrize("line", REFUSALS["baselines"])
 def test_malformed_scores_are_refused(tmp_path: Path, line: str) -> None:
     path = tmp_path / "valid.x.jsonl"
     path.write_text(json.dumps({"signal": "a", "x": 1}) + "\n\n", encoding="utf-8-sig")
     assert read_baseline_scores(path) == {"a": 1.0}
     with path.open("a", encoding="utf-8") as handle:
         handle.write(line)
-    with pytest.raises(UserError, match="line 3: expected") as caught:
+    with refusal("line 3: expected"):
         read_baseline_scores(path)
-    assert "\n" not in str(caught.value)
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="JSON lines"):
         read_baseline_scores(path)

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_jobs import PATH, Item, began, n_threads, square
+from engine_jobs import Item, began, n_threads, square
+from helpers import TESTS_PATH
 
 from scow.errors import UserError
 from scow.features.engine import Engine, open_engine
@@ -20,7 +21,7 @@ def items(folder: Path, n: int, then: dict[int, str] | None = None) -> list[Item
 def two() -> Iterator[Engine]:
     """Two workers for several tests."""
     with pytest.MonkeyPatch.context() as patch, open_engine(2) as engine:
-        patch.setenv("PYTHONPATH", PATH)
+        patch.setenv("PYTHONPATH", TESTS_PATH)
         patch.setenv("OMP_NUM_THREADS", "2")
         yield engine
 

@@ -6,8 +6,8 @@ import re
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pytest
+from helpers import REFUSALS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,14 +58,7 @@ def test_damaged_line_costs_only_its_own_results(path: Path, damage: bytes) -> N
     assert start_partial(path, HEADING) == []
 
 
-@pytest.mark.parametrize(
-    "values",
-    [
-        *[{"stoi": value} for value in ("abc", "0.5", np.inf, np.nan, None, {"scores": [0.5]}, [0.5])],
-        *[{"word": 0.5}, {"correctness": 0.5}, {"tiny": 0.5}, {"tiny": {"scores": [0.5, 2]}}, {"tiny": {}}, [1]],
-    ],
-    ids=str,
-)
+@pytest.mark.parametrize("values", REFUSALS["partial"], ids=str)
 def test_whole_line_with_other_values_is_left_out(path: Path, values: dict) -> None:
     append_partial(path, [ChannelResult("c", "left", values)])
     assert start_partial(path, HEADING) == ALL

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 import whisper
-import yaml
-from helpers import DEMO, MODELS, ROOT, load_whisper
+from helpers import DEMO, MODELS, ROOT, golden, load_whisper
 from whisper.audio import log_mel_spectrogram
 
 from scow.data.audio import MODEL_RATE_HZ, read_stereo, resample_sinc
@@ -26,7 +25,7 @@ from scow.features.whisper import (
     resolve_model,
 )
 
-GOLDEN = yaml.safe_load((ROOT / "tests" / "golden" / "word_scores.yaml").read_text(encoding="utf-8"))
+GOLDEN = golden("word_scores.yaml")
 SIGNALS = DEMO / "demo" / "signals"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import make_tables
+from helpers import make_tables, refusal
 
 from scow.data.metadata import SignalRecord, metadata_table
 from scow.data.tables import with_sentence_rows, write_table
@@ -97,10 +97,8 @@ def test_load_input_against_csv(tmp_path, encoding):
 def test_load_input_refuses_tables(tmp_path, change, words, channel):
     paths = make_tables(tmp_path)
     edit(paths[channel], change)
-    with pytest.raises(UserError, match=words) as caught:
+    with refusal(f"{tmp_path}.*({words})"):
         load_input(*paths, COLUMNS)
-    assert str(tmp_path) in str(caught.value)
-    assert "\n" not in str(caught.value)
 
 
 def test_load_input_columns(tmp_path):

@@ -81,8 +81,7 @@ def test_infer_published_checkpoint_scores_as_the_reference(published):
 def test_infer_overrides_and_a_missing_split(published):
     options = ["infer.splits=[train,valid]", "infer.clamp_scores=false", "infer.scale_to_percentage=false"]
     options += ["infer.output_name.valid=raw.csv", "exp_name=nothing_here", f"train.save_dir={published.folder}"]
-    done = run_script("infer.py", "-cp", published.folder, *options, cwd=published.cwd)
-    assert done.returncode == 0, done.stderr
+    done = run_script("infer.py", "-cp", published.folder, *options, cwd=published.cwd, code=0)
     signals, points, _ = reference_points(published.folder, published.tables["valid"])
     lines = read_lines(published.folder / "raw.csv")
     assert tuple(line[0] for line in lines) == signals
@@ -110,8 +109,7 @@ def test_infer_submission_of_a_config_without_that_section(published, track, tea
     metadata = published.cwd / "data" / "cadenza_data_eval" / "metadata" / "eval_metadata.json"
     write_metadata(metadata, make_records(12)[::-1])
     form = [f"+infer.submission.track={track}", f"+infer.submission.team={team}", "infer.splits=[eval]"]
-    done = run_script("infer.py", "-cp", published.folder, *form, cwd=published.cwd)
-    assert done.returncode == 0, done.stderr
+    done = run_script("infer.py", "-cp", published.folder, *form, cwd=published.cwd, code=0)
     board, emailed = (published.folder / name for name in ("eval_inference.csv", f"ICASSP{year}_eval_{team}.csv"))
     assert str(emailed) in done.stdout
     header, *lines = read_lines(emailed)

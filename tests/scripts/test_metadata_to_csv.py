@@ -27,7 +27,7 @@ def test_metadata_to_csv_reports_each_file_and_loses_features_only_if_forced(tmp
     refused = run_script("metadata_to_csv.py", "--json", files[0])
     assert_user_error(refused, "one_l.csv", "base, dns_bak", "--force")
     assert table.read_bytes() == before
-    assert run_script("metadata_to_csv.py", "--json", files[0], "--force").returncode == 0
+    run_script("metadata_to_csv.py", "--json", files[0], "--force", code=0)
     assert list(read_table(table).columns) == list(BASE_COLUMNS)
 
 
@@ -43,5 +43,5 @@ def test_metadata_to_csv_joins_responses_that_are_named_or_beside(tmp_path):
         assert done.stderr == (f"note: {valid}: no responses in {answers}; converted without\n" if options else "")
         assert set(read_table(tmp_path / "train_metadata_r.csv")["correctness"]) == {0.25}
         assert read_table(tmp_path / "valid_metadata_r.csv")["correctness"].isna().all()
-    assert run_script("metadata_to_csv.py", "--json", valid, valid, "--responses", answers).returncode == 1
+    run_script("metadata_to_csv.py", "--json", valid, valid, "--responses", answers, code=1)
     assert_user_error(run_script("metadata_to_csv.py", "--json", valid, "--responses", answers), "train_responses.json")

@@ -11,8 +11,8 @@ from corpus import make_corpus
 from helpers import (
     DEMO,
     MODELS,
-    ROOT,
     assert_user_error,
+    golden,
     load_whisper,
     make_records,
     make_tables,
@@ -26,7 +26,7 @@ from scow.models.transformer import Transformer
 
 pytestmark = pytest.mark.slow
 
-GOLDEN = yaml.safe_load((ROOT / "tests" / "golden" / "mistakes.yaml").read_text(encoding="utf-8"))
+GOLDEN = golden("mistakes.yaml")
 FILES = {
     "no_times.lrc": "hello\nworld\n",
     "old.csv": "file,line,score\na,1,50\n",

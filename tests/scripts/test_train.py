@@ -32,7 +32,7 @@ def test_train_transformer(tmp_path):
     first, second = tmp_path / "first", tmp_path / "sub" / "second"
     done = run_script("train.py", *arguments, f"train.save_dir={first}", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert run_script("train.py", *arguments, "train.save_dir=sub/second", cwd=tmp_path).returncode == 0
+    run_script("train.py", *arguments, "train.save_dir=sub/second", cwd=tmp_path, code=0)
     assert files(tmp_path) == ["first", "sub", "t_l.csv", "t_r.csv"]
     assert files(first) == ["config.yaml", "model.json", "model.pt", "train_log.csv"]
     assert (first / "model.pt").read_bytes() == (second / "model.pt").read_bytes()
@@ -62,8 +62,7 @@ model: {{d_model: 8, nhead: 2}}
 train: {{save_dir: "${{exp_name}}", epochs: 3, folds: 1}}
 """
     (folder / "config.yaml").write_text(text, encoding="utf-8")
-    done = run_script("train.py", "-cp", folder, "train.epochs=1", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    run_script("train.py", "-cp", folder, "train.epochs=1", cwd=tmp_path, code=0)
     assert files(folder) == ["config.yaml", "model.json", "model.pt", "train_log.csv"]
     assert (folder / "config.yaml").read_text(encoding="utf-8") == text
     assert files(tmp_path) == ["mine", "t_l.csv", "t_r.csv"]
@@ -93,7 +92,7 @@ def test_train_word_model(tmp_path):
     assert files(first) == ["config.yaml", "model.json", "model.pt"]
 
     options = ["exp_name=first", "cv=true", "cross_validation.repeats=1"]
-    assert run_script("train.py", *arguments, *options, cwd=tmp_path).returncode == 0
+    run_script("train.py", *arguments, *options, cwd=tmp_path, code=0)
     done = run_script("evaluate.py", first / "cv_scores.csv", "--metadata", metadata, cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")  # no note: the scores are not of the checkpoint beside
     (row,) = (line for line in done.stdout.splitlines() if line.startswith("all "))

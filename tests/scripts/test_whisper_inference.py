@@ -38,8 +38,7 @@ def test_bad_files_are_listed_and_stay_empty(tmp_path: Path, tiny_en: Transcribe
         spoil(corpus.signal(name))
     before = set(corpus.root.rglob("*"))
     transcripts = corpus.root / "out" / "transcripts.csv"
-    done = run_script("whisper_inference.py", "--config", corpus.config, "--transcripts", transcripts)
-    assert done.returncode == 1, done.stderr
+    done = run_script("whisper_inference.py", "--config", corpus.config, "--transcripts", transcripts, code=1)
     assert "Traceback" not in done.stderr
     assert f"\n{2 * len(BAD) + 1} could not be computed; their cells are empty:\n" in done.stderr
     reasons = [line for line in done.stderr.splitlines() if line.startswith("  ")]

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from helpers import DEMO
+from helpers import DEMO, REFUSALS
 
 from scow.data.audio import FILE_RATE_HZ, StereoSignal, level_dbfs, read_stereo
 from scow.errors import UserError
@@ -54,17 +54,7 @@ def test_own_audiograms_are_those_of_their_ear(tmp_path):
     assert fall[1] < fall[0] - 10
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "[]",
-        "{}",
-        '{"left": {"250": 20, "500": 20}}',
-        '{"left": {"250": 20}, "right": {}}',
-        '{"left": {"250": 20, "500": 130}, "right": {"250": 20, "500": 20}}',
-        '{"left": {"a": 1, "b": 2}, "right": 3}',
-    ],
-)
+@pytest.mark.parametrize("content", REFUSALS["audiograms"])
 def test_audiograms_of_another_form_are_refused(tmp_path, content):
     path = tmp_path / "audiogram.json"
     path.write_text(content, encoding="utf-8")

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers import ROOT
+from helpers import REFUSALS, ROOT, golden, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +20,7 @@ from scow.song.lyrics_files import (
 )
 from scow.text.normalize import prompt_words
 
-GOLDEN = json.loads((ROOT / "tests" / "golden" / "lyrics_files.json").read_text(encoding="utf-8"))
+GOLDEN = golden("lyrics_files.json")
 
 
 @pytest.mark.parametrize("case", GOLDEN["timed"], ids=lambda case: case["text"][:20])
@@ -112,24 +112,18 @@ def test_check_words_refuses(text, reason):
     assert check_words("Café, I can't", "x") == ("café", "i", "cannot")
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"hello\nworld", "expected times .*found none"),
-        (b" \n", "empty file"),
-        (b"a" * 1_000_001, "1,000,001 bytes"),
-        (None, "expected a lyrics file, found none"),
-        (b"[00:01]\xc7\xe1\xc7\xe1\xb5\xd8\xcb\xb3", "expected a text file in UTF-8"),
-        *[(b"\xef\xbb\xbf{\\rtf1 la}", "RTF"), (b"%PDF-1.4 la", "PDF"), (b"[Script Info]\nDialogue: la", "ASS")],
-        (b"\x89PNG\r\n\x1a\n\x00\x80\xff", "expected a text file in UTF-8"),
-    ],
-)
-def test_read_lyrics_names_the_file_that_it_refuses(tmp_path, content, reason):
-    path = tmp_path / "a.lrc"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(UserError, match=rf"a\.lrc: .*{reason}"):
-        read_lyrics(path)
+NO_TEXT = [b"[00:01]\xc7\xe1\xc7\xe1\xb5\xd8\xcb\xb3", b"\x89PNG\r\n\x1a\n\x00\x80\xff"]
+WRONG = {**REFUSALS["lyrics"], "1,000,001 bytes": ["a" * 1_000_001], "expected a text file in UTF-8": NO_TEXT}
+
+
+@pytest.mark.parametrize("reason", WRONG)
+def test_read_lyrics_names_the_file_that_it_refuses(tmp_path, reason):
+    for content in WRONG[reason]:
+        (tmp_path / "a.lrc").write_bytes(content if isinstance(content, bytes) else content.encode())
+        with refusal(rf"a\.lrc: .*{reason}"):
+            read_lyrics(tmp_path / "a.lrc")
+    with refusal("expected a lyrics file, found none"):
+        read_lyrics(tmp_path / "none.lrc")
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252", "mac_roman"])

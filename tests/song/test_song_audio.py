@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.signal
 import soundfile
-from helpers import DEMO, ROOT
+from helpers import DEMO, ROOT, refusal
 
 from scow.data.audio import FILE_RATE_HZ, StereoSignal, level_dbfs
 from scow.errors import SignalError
@@ -170,10 +170,8 @@ def test_read_song_refuses_in_one_line(tmp_path, capfd, content, reason):
     path = tmp_path / "song.flac"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(SignalError, match=reason) as caught:
+    with refusal(f"{path}.*{reason}", SignalError):
         read_song(path)
-    assert "\n" not in str(caught.value)
-    assert str(path) in str(caught.value)
     assert capfd.readouterr() == ("", "")  # nor does FFmpeg print
 
 

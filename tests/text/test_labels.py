@@ -1,15 +1,15 @@
 """Hit rates and word labels: cases worked out by hand, and the official correctness."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import golden
 
 from scow.text.labels import hit_rate, join_responses, split_responses, word_labels
 from scow.text.normalize import prompt_words
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "lyrics.json").read_text(encoding="utf-8"))
+GOLDEN = golden("lyrics.json")
 
 
 @pytest.mark.parametrize("case", GOLDEN["hit_rate"] + GOLDEN["word_labels"], ids=lambda case: case["prompt"])

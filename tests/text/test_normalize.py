@@ -1,16 +1,16 @@
 """Normalisation of words: cases worked out by hand, and the challenge's prompts."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import golden
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scow.text.normalize import CONTRACTIONS, bare_word, normalize_prompt, normalize_text, normalize_word, prompt_words
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "lyrics.json").read_text(encoding="utf-8"))
+GOLDEN = golden("lyrics.json")
 
 
 @pytest.mark.parametrize("case", GOLDEN["normalize_text"] + GOLDEN["prompt_words"], ids=str)
