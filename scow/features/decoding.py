@@ -4,6 +4,9 @@ It gives what `whisper.decode` gives for each channel alone, up to the rounding 
 
 - Keys and values of earlier tokens are cached, as in openai-whisper; only the last position's logits are computed, with
   the vocabulary as the rows of the product (a BLAS may take twice as long for the few rows of the other order).
+- Of the audio no keys and values are computed, which is most of a short transcript's time and memory: a head's query q
+  goes through the key weights W, ``q . W e = W' q . e``, so that all heads of all layers attend to the encoder's output
+  e itself (`_attend_to_audio`).
 - The decoder is causal, so the probabilities of each step are those of one pass over the whole sequence. The
   suppression of tokens only sets logits to minus infinity, so the sum over all tokens is taken before it.
 - Channels that have ended leave the batch when they are half of it, so that one long transcript does not keep the
@@ -44,7 +47,7 @@ def decode_greedily(model: Any, encoded: torch.Tensor, options: Any) -> list[tup
     task = DecodingTask(model, options)
     end = task.tokenizer.eot
     emitted: list[tuple[list[int], list[float]]] = [([], []) for _ in range(len(encoded))]
-    looping: dict[int, dict[Any, torch.Tensor]] = {}  # cache of channels that go on alone
+    looping: dict[int, tuple[torch.Tensor, dict[Any, torch.Tensor]]] = {}  # channels that go on alone: audio, cache
     first = torch.tensor([task.initial_tokens], device=encoded.device)
     going = {row: row for row in range(len(encoded))}  # row of the batch -> channel
     tokens = first.repeat(len(encoded), 1)
@@ -67,7 +70,8 @@ def decode_greedily(model: Any, encoded: torch.Tensor, options: Any) -> list[tup
                     continue
                 text.append(token)
                 if _lookup(text, REPEATED):
-                    looping[going.pop(row)] = {module: kept[row : row + 1].clone() for module, kept in cache.items()}
+                    own = {module: kept[row : row + 1].clone() for module, kept in cache.items()}
+                    looping[going.pop(row)] = encoded[row : row + 1], own
             if not going:
                 break
             tokens = torch.cat([tokens, chosen], dim=-1)
@@ -77,10 +81,10 @@ def decode_greedily(model: Any, encoded: torch.Tensor, options: Any) -> list[tup
                 tokens, encoded = tokens.index_select(0, remaining), encoded.index_select(0, remaining)
                 for module, kept in cache.items():
                     cache[module] = kept.index_select(0, remaining)
-        for channel, kept in looping.items():
+        for channel, (audio, own) in looping.items():
             cache.clear()
-            cache.update(kept)
-            _continue_alone(model, task, first, encoded[:1], cache, *emitted[channel])
+            cache.update(own)
+            _continue_alone(model, task, first, audio, cache, *emitted[channel])
     finally:
         for hook in hooks:
             hook.remove()
@@ -103,10 +107,27 @@ def _logits(
         query, key, value = (part.unflatten(-1, (attention.n_head, -1)).transpose(1, 2) for part in parts)
         attended = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         x = x + attention.out(attended.transpose(1, 2).flatten(2))
-        x = x + block.cross_attn(block.cross_attn_ln(x), encoded, kv_cache=cache)[0]
+        attention, y = block.cross_attn, block.cross_attn_ln(x)
+        x = x + (_attend_to_audio(attention, y, encoded) if n_last == 1 else attention(y, encoded, kv_cache=cache)[0])
         x = x + block.mlp(block.mlp_ln(x))
     last = decoder.ln(x)[:, -n_last:].flatten(0, 1)
     return (decoder.token_embedding.weight.to(last.dtype) @ last.T).T.float()
+
+
+def _attend_to_audio(attention: Any, x: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
+    """Cross-attention of x, shape (n, t, d), to `encoded`: a head's key weights act on its queries, not on the audio.
+
+    Likewise its value weights act on the weighted mean of the audio. Attention weights sum to 1, so the bias stays.
+    """
+    import torch
+
+    (n, t, d), n_head = x.shape, attention.n_head
+    of_keys, of_values = (part.weight.to(x.dtype).view(n_head, -1, d) for part in (attention.key, attention.value))
+    query = torch.einsum("nthk,hkd->nhtd", attention.query(x).view(n, t, n_head, -1), of_keys)
+    audio, scale = encoded[:, None], (d // n_head) ** -0.5
+    mean = torch.nn.functional.scaled_dot_product_attention(query.reshape(n, 1, -1, d), audio, audio, scale=scale)
+    values = torch.einsum("nhtd,hkd->nthk", mean.view(n, n_head, t, d), of_values).flatten(2)
+    return attention.out(values + attention.value.bias.to(x.dtype))
 
 
 def _continue_alone(
@@ -158,8 +179,8 @@ def channels_that_fit(model: Any, *, fp16: bool) -> int:
     import torch
 
     dims, n_bytes = model.dims, 2 if fp16 else 4
-    # Keys and values of every layer, of the audio and of the longest text.
-    cache = dims.n_text_layer * 2 * (dims.n_audio_ctx + dims.n_text_ctx) * dims.n_text_state * n_bytes
+    # Keys and values of every layer, of the longest text; and the audio.
+    cache = (dims.n_text_layer * 2 * dims.n_text_ctx + dims.n_audio_ctx) * dims.n_text_state * n_bytes
     if model.device.type != "cuda":
         return int(np.clip(CPU_BYTES // cache, 1, MAX_CHANNELS_CPU))
     # The encoder's widest layer, input and output, and attention weights if they are materialised.
