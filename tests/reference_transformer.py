@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from scipy.special import softmax
 
 from scow.data.metadata import SignalRecord, metadata_table
 from scow.data.tables import HEARING_LOSSES, with_sentence_rows
+from scow.models.checkpoint import save_checkpoint
 from scow.models.config import TrainOptions, TransformerConfig
 from scow.models.inputs import ModelInput, load_input
 from scow.models.transformer import Transformer
@@ -100,6 +102,15 @@ def network_of(state: Mapping[str, torch.Tensor], *, num_layers: int = 1, dropou
 
 SMALL = TransformerConfig(d_model=8, nhead=2)
 COLUMNS = ("tiny", "stoi", "pesq")
+
+
+def small_checkpoint(folder: Path, tables: tuple[Path, Path], splits: Sequence[str]) -> dict[str, Any]:
+    """Write weights of a network on the column tiny; returns a config with tables for the splits."""
+    with torch.random.fork_rng(devices=[]):
+        save_checkpoint(folder / "model.pt", Transformer(SMALL, ("tiny",)), {})
+    paths = {f"{split}_path_{side}": str(path) for split in splits for side, path in zip("lr", tables, strict=True)}
+    data = {"feature_cols": ["tiny"], **paths}
+    return {"exp_name": "mine", "data": data, "model": {"d_model": 8, "nhead": 2}, "infer": {"splits": ["valid"]}}
 
 
 def train_arguments(folder: Path) -> list[str]:

@@ -10,23 +10,6 @@ from scow.models.intervals import LEVELS, SHARED, calibrate, interval, spread
 TIMES = np.array([0.5, 1.0, 2.0])  # the width of the noise, by hearing loss
 
 
-def invented(n: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Truth at a distance of U(0, times w) from the prediction, on either side."""
-    rng = np.random.default_rng(seed)
-    predicted, hearing_loss = rng.random(n), rng.integers(0, 3, n)
-    width = TIMES[hearing_loss] * (predicted * (1 - predicted) + 0.02)
-    return predicted, predicted + rng.uniform(-1, 1, n) * width, hearing_loss
-
-
-@pytest.mark.parametrize("level", [0.1, 0.5, 0.8, 0.95])
-def test_interval_coverage(level):
-    quantiles = calibrate(*invented(9_000, 1))
-    predicted, truth, hearing_loss = invented(30_000, 2)
-    low, high = interval(predicted, hearing_loss, quantiles, level)
-    inside = (truth.clip(0, 1) >= low) & (truth.clip(0, 1) <= high)  # ends are clipped to 0-1, as a correctness is
-    assert inside.mean() >= level - 0.02
-
-
 def test_interval_by_hand():
     quantiles = np.outer([1.0, 2.0, 3.0], LEVELS)
     predicted, hearing_loss = np.array([0.5, 0.5, 0.1, 1.0]), np.array([0, 1, 2, 2])
@@ -54,7 +37,7 @@ def test_interval_for_the_mean_of_several_listeners(calibrated_on, asked_for):
     rng = np.random.default_rng(5)
     quantiles = calibrate(*heard(20_000, calibrated_on, rng), np.full(20_000, calibrated_on))
     predicted, truth, hearing_loss = heard(20_000, asked_for, rng)
-    for level in (0.5, 0.8, 0.95):
+    for level in (0.1, 0.5, 0.8, 0.95):
         low, high = interval(predicted, hearing_loss, quantiles, level, asked_for)
         assert ((truth >= low) & (truth <= high)).mean() == pytest.approx(level, abs=0.015)
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 from helpers import DEMO, MODELS, ROOT, load_whisper, make_response_tables, run_script
 
+from scow import PredictOptions, Predictor, predict_excerpt
 from scow.data.scores import read_rows, read_scores
 from scow.data.tables import read_table
 from scow.io import read_json, read_yaml, write_json
@@ -80,6 +81,20 @@ def run(root: Path, script: str, *args: object) -> str:
     return done.stdout + done.stderr
 
 
+def assert_prediction_equals_the_stages(folder: Path, details: list[str]) -> None:
+    """For one excerpt, with a model of one's own."""
+    options, points = PredictOptions(("Mild",), already_simulated=True), 1e-3  # six decimals of word scores in tables
+    excerpt = DEMO / "demo" / "signals" / "row_mild.flac"
+    predictor = Predictor.load(folder, model_dir=MODELS, device="cpu")
+    found = predict_excerpt(excerpt, PROMPTS["row"], options, predictor=predictor).at("Mild")
+    assert [found.score, found.low, found.high] == pytest.approx([*map(float, details[1:])], abs=points)
+    (_, *words) = read_rows(folder / "valid_words.csv", "words")
+    assert [word.word for word in found.words] == [word for _, _, word, _ in words] == PROMPTS["row"].split()
+    probabilities = [float(probability) for *_, probability in words]
+    assert [word.probability for word in found.words] == pytest.approx(probabilities, abs=points / 100)
+    assert [(heard.model, heard.ear) for heard in found.heard] == [("tiny.en", "left"), ("tiny.en", "right")]
+
+
 def test_clip2_from_download_to_submission(tmp_path):
     load_whisper("tiny.en")  # skips where the weights are missing
     metadata = write_release(tmp_path)
@@ -112,13 +127,14 @@ def test_clip2_from_download_to_submission(tmp_path):
 
     form = ("infer.submission.track=clip2", "infer.submission.team=T001a")
     widths = []
-    for listeners in (1, 3):
+    for listeners in (3, 1):
         run(tmp_path, "infer.py", "-cp", folder, "infer.details=true", f"infer.listeners={listeners}")
         (_, row) = read_rows(folder / "valid_details.csv", "details")
         score, low, high = map(float, row[1:])
         assert low <= score <= high
         widths.append(high - low)
-    assert widths[1] < widths[0]
+    assert widths[0] < widths[1]
+    assert_prediction_equals_the_stages(folder, row)
     run(tmp_path, "infer.py", "-cp", folder, *form)
     for split in ("valid", "eval"):
         emailed = read_rows(folder / f"ICASSP2027_{split}_T001a.csv", "the form")

@@ -5,10 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 from helpers import ROOT, assert_user_error, make_tables, run_script
-
-from scow.models.checkpoint import save_checkpoint
-from scow.models.config import TransformerConfig
-from scow.models.transformer import Transformer
+from reference_transformer import small_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -23,20 +20,11 @@ def folder(tmp_path: Path) -> Path:
     """A checkpoint from elsewhere with tables to predict and to train on, and a config beside its own."""
     folder = tmp_path / "work" / "downloads"
     folder.mkdir(parents=True)
-    tables = zip("lr", map(str, make_tables(tmp_path / "work", 6, ("tiny",))), strict=True)
-    paths = {f"{split}_path_{side}": path for side, path in tables for split in ("csv", "valid", "../s")}
-    config = {
-        "exp_name": "mine",
-        "seed": 0,
-        "device": "cpu",
-        "data": {"feature_cols": ["tiny"], **paths},
-        "model": {"name": "published", "d_model": 8, "nhead": 2},
-        "train": {"save_dir": "checkpoints/${exp_name}", "epochs": 1},
-        "infer": {"splits": ["valid"]},
-    }
+    tables = make_tables(tmp_path / "work", 6, ("tiny",))
+    config = small_checkpoint(folder, tables, ("csv", "valid", "../s")) | {"seed": 0, "device": "cpu"}
+    config |= {"train": {"save_dir": "checkpoints/${exp_name}", "epochs": 1}}
     (folder / "base.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     (folder / "other.yaml").write_text(f"hydra: {{callbacks: {{e: {TRAP}}}}}\n", encoding="utf-8")
-    save_checkpoint(folder / "model.pt", Transformer(TransformerConfig(d_model=8, nhead=2), ("tiny",)), {})
     return folder
 
 

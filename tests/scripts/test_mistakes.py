@@ -5,24 +5,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 from corpus import make_corpus
-from helpers import (
-    DEMO,
-    MODELS,
-    assert_user_error,
-    golden,
-    load_whisper,
-    make_records,
-    make_tables,
-    run_script,
-    write_metadata,
-)
-
-from scow.models.checkpoint import save_checkpoint
-from scow.models.config import TransformerConfig
-from scow.models.transformer import Transformer
+from helpers import DEMO, assert_user_error, golden, load_whisper, make_records, make_tables, run_script, write_metadata
+from reference_transformer import small_checkpoint
 
 pytestmark = pytest.mark.slow
 
@@ -47,15 +33,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, section in GOLDEN["metrics"].items():
         config = yaml.safe_load(corpus.config.read_text(encoding="utf-8")) | {"metrics": section}
         corpus.config.with_stem(name).write_text(yaml.safe_dump(config), encoding="utf-8")
-    tables = dict(zip("lr", map(str, make_tables(root, 18)), strict=True))
     write_metadata(root / "metadata.json", make_records(6))
-    data = {f"{split}_path_{side}": path for split in ("valid", "eval") for side, path in tables.items()}
-    config = {"exp_name": "mine", "data": {"feature_cols": ["tiny"], **data}, "model": {"d_model": 8, "nhead": 2}}
-    config |= {"infer": {"splits": ["valid"], "output_name": {"valid": "v.csv"}}}
+    config = small_checkpoint(root, make_tables(root, 18), ("valid", "eval"))
+    config["infer"] |= {"output_name": {"valid": "v.csv"}}
     (root / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    with torch.random.fork_rng(devices=[]):
-        save_checkpoint(root / "model.pt", Transformer(TransformerConfig(d_model=8, nhead=2), ("tiny",)), {})
-    (root / "models").symlink_to(MODELS)
+    (root / "models").symlink_to(DEMO.parents[1] / "models")
     (root / "songs").mkdir()
     for name in ("song.flac", "songs/b.flac"):
         shutil.copy(DEMO / "song" / "demo_song.flac", root / name)

@@ -1,53 +1,18 @@
-"""scow.song.predictor: equal to the stages, which checkpoint is loaded, where it is looked for."""
+"""scow.song.predictor: which checkpoint is loaded, and where it is looked for (scores: scripts/test_clip2.py)."""
 
 import json
 import shutil
 
 import numpy as np
-import pandas as pd
 import pytest
-from corpus import make_corpus
-from helpers import DEMO, MODELS, ROOT, load_whisper, make_response_tables, run_python, run_script
+from helpers import DEMO, MODELS, ROOT, load_whisper, run_python
 
 from scow.data.audio import FILE_RATE_HZ, StereoSignal, read_stereo
 from scow.errors import UserError
 from scow.song.predictor import SHIPPED, Predictor
-from scow.song.song import predict_excerpt
 
 LYRICS = "row row row your boat gently down the stream"
 SIGNALS = DEMO / "demo" / "signals"
-COLUMNS = ("tiny.en", "dns_sig", "dns_bak", "dns_ovrl")
-POINTS = 1e-3  # six decimals of the word scores in the tables, through a logistic regression, in points of 0-100
-
-
-def stage(script: str, *arguments: object) -> None:
-    run_script(script, *arguments, code=0)
-
-
-@pytest.mark.slow
-def test_predict_excerpt_equals_the_stages(tmp_path):
-    """With a model of one's own, fitted to invented responses, that also takes DNSMOS."""
-    load_whisper("tiny.en")
-    (left, right), metadata = make_response_tables(tmp_path / "train", 60, COLUMNS)
-    corpus, folder = make_corpus(tmp_path / "stages", {"row": LYRICS}), tmp_path / "mine"
-    shutil.copy(SIGNALS / "row_mild.flac", corpus.signal("row"))
-    data = {"csv_path_l": left, "csv_path_r": right, "metadata": metadata, "prior_metadata": metadata}
-    data |= {"feature_cols": f"[{','.join(COLUMNS)}]", "demo_path_l": corpus.tables[0], "demo_path_r": corpus.tables[1]}
-    stage("whisper_inference.py", "--config", corpus.config)
-    stage("compute_metrics.py", "--config", corpus.config, "--dns")
-    overrides = [f"data.{key}={value}" for key, value in data.items()]
-    stage("train.py", "-cp", "checkpoints/lite", f"train.save_dir={folder}", *overrides)
-    stage("infer.py", "-cp", folder, "infer.splits=[demo]", "infer.details=true", "device=cpu")
-    predictor = Predictor.load(folder, model_dir=MODELS, device="cpu")
-    ours = predict_excerpt(SIGNALS / "row_mild.flac", LYRICS, predictor=predictor).at("No Loss")
-    (row,) = pd.read_csv(folder / "demo_details.csv").to_dict("records")
-    assert [ours.score, ours.low, ours.high] == pytest.approx(
-        [row[key] for key in ("score", "low", "high")], abs=POINTS
-    )
-    words = pd.read_csv(folder / "demo_words.csv")
-    assert [word.word for word in ours.words] == words["word"].tolist() == LYRICS.split()
-    assert [word.probability for word in ours.words] == pytest.approx(words["probability"].tolist(), abs=POINTS / 100)
-    assert [(heard.model, heard.ear) for heard in ours.heard] == [("tiny.en", "left"), ("tiny.en", "right")]
 
 
 @pytest.mark.slow
