@@ -1,6 +1,5 @@
 """A page in headless Chromium: what its console says, what it loads, and how it fits a screen."""
 
-import html
 import json
 import re
 import shutil
@@ -27,60 +26,56 @@ def chromium() -> str:
     return found
 
 
-def browse(page: Path, folder: Path, width: int = 1200, *options: str, script: str = "") -> dict[str, Any]:
-    """Open a copy of a page in a frame of that width; `script` runs in it before the PROBE looks at it."""
+def open_page(page: Path, *options: str) -> list[str]:
+    """Console messages of a page until it says "the end"; in real time, in which alone audio plays."""
+    messages: list[str] = []
+    command = [chromium(), *OPTIONS, f"--user-data-dir={page.parent / 'profile'}", *options, page.as_uri()]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as browser:
+        limit = threading.Timer(60, browser.kill)
+        limit.start()
+        for line in browser.stderr or ():
+            messages += re.findall(r'CONSOLE:\d+\] "(.*?)(?:", source: .*)?$', line)
+            if messages[-1:] == ["the end"]:
+                break
+        limit.cancel()
+        browser.terminate()
+    return messages
+
+
+def copy_of(page: Path, folder: Path, script: str) -> Path:
+    """A copy in which a script runs at the end."""
     folder.mkdir(parents=True, exist_ok=True)
-    copy, outer = folder / "copy.html", folder / "outer.html"
     text = page.read_text(encoding="utf-8")
     assert text.count("</body>") == 1
-    copy.write_text(text.replace("</body>", f"<script>{script}\n{PROBE}</script></body>"), encoding="utf-8")
+    text = text.replace("</body>", f"<script>{script}</script></body>")
+    (folder / "copy.html").write_text(text, encoding="utf-8")
+    return folder / "copy.html"
+
+
+def browse(page: Path, folder: Path, width: int = 1200, *options: str, script: str = "") -> dict[str, Any]:
+    """Open a copy of a page in a frame of that width; `script` runs in it before the PROBE looks at it."""
+    copy_of(page, folder, f"{script}\n{PROBE}")
+    outer = folder / "outer.html"
     outer.write_text(
         "<!DOCTYPE html><meta charset=utf-8><body><script>addEventListener('message', message => {"
-        "document.body.dataset.seen = message.data; });</script>"
+        "console.log(message.data); console.log('the end'); });</script>"
         f'<iframe src="copy.html" style="width:{width}px;height:900px;border:0"></iframe>',
         encoding="utf-8",
     )
-    done = subprocess.run(
-        [
-            chromium(), *OPTIONS, f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=10000",
-            f"--window-size={max(width, 500) + 60},1000", *options, "--dump-dom", outer.as_uri(),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = re.search(r'data-seen="([^"]*)"', done.stdout)
-    assert found is not None, (done.stdout[-2000:], done.stderr[-2000:])
-    console = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    return {"console": console, **json.loads(html.unescape(found[1]))}
+    *console, seen, end = open_page(outer, f"--window-size={max(width, 500) + 60},1000", *options)
+    assert end == "the end", end
+    return {"console": console, **json.loads(seen)}
 
 
 def listen(page: Path, folder: Path, script: str) -> list[str]:
     """Console messages of a copy of a page in which `script`, an async function's body, runs until its end.
 
-    It is opened by itself and in real time, in which alone audio plays; `started()` waits until the time of it moves.
+    `started()` waits until the time of the audio moves.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     started = """const started = async () => { const audio = document.querySelector("audio");
         while (!(audio.currentTime > 0.2)) await new Promise((done) => setTimeout(done, 20)); };"""
-    text = page.read_text(encoding="utf-8")
-    script = f"<script>(async () => {{ {started} {script} }})().finally(() => console.log('the end'));</script>"
-    copy = folder / "copy.html"
-    copy.write_text(text.replace("</body>", f"{script}</body>"), encoding="utf-8")
-    options = [*OPTIONS, f"--user-data-dir={folder / 'profile'}", "--autoplay-policy=no-user-gesture-required"]
-    messages: list[str] = []
-    with subprocess.Popen([chromium(), *options, copy.as_uri()], stderr=subprocess.PIPE, text=True) as browser:
-        limit = threading.Timer(60, browser.kill)
-        limit.start()
-        for line in browser.stderr or ():
-            messages += re.findall(r'CONSOLE:\d+\] "(.*)", source: ', line)
-            if "the end" in messages:
-                break
-        limit.cancel()
-        browser.terminate()
-    return messages
+    script = f"(async () => {{ {started} {script} }})().finally(() => console.log('the end'));"
+    return open_page(copy_of(page, folder, script), "--autoplay-policy=no-user-gesture-required")
 
 
 def assert_clean(seen: dict[str, Any]) -> None:

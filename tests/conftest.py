@@ -1,9 +1,7 @@
 """Fixtures: real Whisper, real challenge excerpts."""
 
-import json
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -43,13 +41,6 @@ def clip1() -> Path:
     if not folder.is_dir():
         pytest.skip("no challenge data at ../shared/clip1")
     return folder
-
-
-@pytest.fixture(scope="session")
-def reference_features(clip1: Path) -> dict[str, Any]:
-    """Features of the real excerpts by the published definitions: split -> signal -> channel."""
-    content: dict[str, Any] = json.loads((clip1 / "reference_features.json").read_text(encoding="utf-8"))
-    return content
 
 
 @pytest.fixture(scope="session")

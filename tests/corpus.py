@@ -57,12 +57,14 @@ class Corpus:
         return [path.read_bytes() for path in self.tables]
 
 
-def make_corpus(root: Path, prompts: Mapping[str, str]) -> "Corpus":
-    """Metadata, tables, config and audio for the signals of `prompts`."""
+def make_corpus(
+    root: Path, prompts: Mapping[str, str], audio: Mapping[str, Path] | None = None, response: str = "you"
+) -> Corpus:
+    """Metadata, tables, config and audio, invented or copied from `audio`, for the signals of `prompts`."""
     corpus = Corpus(root)
     records = [
-        {"signal": signal, "prompt": prompt, "response": "you", "n_words": len(prompt.split()), "words_correct": 1,
-         "correctness": 0.5, "hearing_loss": HEARING_LOSSES[i % 3]}
+        {"signal": signal, "prompt": prompt, "response": response, "n_words": len(prompt.split()), "words_correct": 1,
+         "correctness": i / 10, "hearing_loss": HEARING_LOSSES[i % 3]}
         for i, (signal, prompt) in enumerate(prompts.items())
     ]  # fmt: skip
     metadata = root / "metadata" / "mini.json"
@@ -77,7 +79,13 @@ def make_corpus(root: Path, prompts: Mapping[str, str]) -> "Corpus":
     whisper = {"splits": ["mini"], "models": ["tiny.en"], "model_dir": str(MODELS), "device": "cpu", "batch_size": 1}
     content = {"datasets": datasets, "whisper": whisper, "metrics": {}}
     corpus.config.write_text(yaml.safe_dump(content), encoding="utf-8")
-    for seed, signal in enumerate(prompts):  # two different channels, and an unprocessed file that is a little longer
+    for signal, path in (audio or {}).items():
+        unprocessed = path.parents[1] / "unprocessed" / f"{path.stem}_unproc.flac"
+        for source, target in ((path, corpus.signal(signal)), (unprocessed, corpus.unprocessed(signal))):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    for seed, signal in enumerate(prompts if audio is None else ()):
+        # Two different channels, and an unprocessed file that is a little longer.
         write_stereo(corpus.signal(signal), 0.8, seed=seed)
         write_stereo(corpus.unprocessed(signal), 0.82, seed=seed + 100)
     return corpus

@@ -83,7 +83,8 @@ class Process:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.kill_group()
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)  # with the processes that it started
         self.wait()
 
     @property
@@ -111,11 +112,6 @@ class Process:
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
-
-    def kill_group(self) -> None:
-        """Kill the script and the processes that it started."""
-        with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
 
 
 def become(command: list[str], cwd: Path, environ: dict[str, str], files: list[Path]) -> None:
@@ -245,6 +241,20 @@ def training_data(columns: Sequence[str], tables: tuple[Path, Path], **changes: 
     return DataOptions(tuple(columns), {"train": tables}, train_tables=(tables,), **changes)
 
 
+def data_overrides(columns: Sequence[str], metadata: object = "null", **tables: Sequence[Path]) -> list[str]:
+    """Arguments of train.py and infer.py: the columns, and a pair of tables for each split (csv for the training)."""
+    paths = [
+        f"data.{split}_path_{s}={path}" for split, pair in tables.items() for s, path in zip("lr", pair, strict=True)
+    ]
+    return [f"data.feature_cols=[{','.join(columns)}]", f"data.metadata={metadata}", *paths]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file; locks are left out, they stay empty."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".lock"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 def write_features(path: Path, plain: pd.DataFrame, features: pd.DataFrame) -> None:
     """A table with features; a metric is the same on all rows of a signal."""
     metrics = [column for column in features if column in METRIC_COLUMNS]
@@ -316,6 +326,11 @@ def write_metadata(path: Path, records: Sequence[SignalRecord]) -> Path:
     ]
     path.write_text(json.dumps(content), encoding="utf-8")
     return path
+
+
+def write_prior(path: Path) -> Path:
+    """Metadata with responses of other signals, to learn a text prior from."""
+    return write_metadata(path, records_with_responses(60, 50, "p")[0])
 
 
 def write_words(path: Path, records: Sequence[SignalRecord], probability: float | None = None, **changes: str) -> Path:

@@ -7,13 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import (
+    REFUSALS,
     RESPONSE_COLUMNS,
     make_records,
     make_response_tables,
     make_tables,
-    records_with_responses,
+    refusal,
     training_data,
     write_metadata,
+    write_prior,
 )
 from reference_transformer import SMALL, train_options
 
@@ -33,7 +35,7 @@ def checkpoint(tmp_path_factory) -> Path:
     """A trained word model on DNSMOS and two Whisper columns."""
     folder = tmp_path_factory.mktemp("word")
     tables, _ = make_response_tables(folder / "train", 60)
-    prior = write_metadata(folder / "prior.json", records_with_responses(60, 50, "p")[0])
+    prior = write_prior(folder / "prior.json")
     data = training_data(RESPONSE_COLUMNS, tables, prior_metadata=(prior,))
     train(TrainConfig(data, WordModelConfig(c=0.1), TrainOptions(folder / "out"), run=RunOptions(device="cpu")))
     return folder / "out" / "model.pt"
@@ -157,17 +159,8 @@ def test_infer_config_may_not_choose_a_folder_elsewhere(key):
     assert (config.output_dir, *config.infer.splits) == (Path("/other"), "mine" if key == "tables" else "valid")
 
 
-@pytest.mark.parametrize(
-    ("scores", "says"),
-    [
-        ({"0000": 1, "0001": 2}, "0002"),
-        ({"0000": 1, "0001": 2, "0002": 3, "x": 4}, "instance x"),
-        ({"0000": 1, "0001": np.nan, "0002": 3}, "0001.*nan"),
-        ({"0000": 0, "0001": 2, "0002": 100.001}, "0002.*100.001"),
-    ],
-    ids=str,
-)
-def test_submission_rows_refuses(tmp_path, scores, says):
-    metadata = write_metadata(tmp_path / "eval_metadata.json", make_records(3))
-    with pytest.raises(UserError, match=says):
+@pytest.mark.parametrize("says", REFUSALS["submission"])
+def test_submission_rows_refuses(tmp_path, says):
+    metadata, scores = write_metadata(tmp_path / "eval_metadata.json", make_records(3)), REFUSALS["submission"][says]
+    with refusal(says):
         submission_rows(metadata, tuple(scores), np.array(list(scores.values()), dtype=float))

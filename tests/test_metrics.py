@@ -5,18 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from scow.metrics import (
-    Agreement,
-    Estimate,
-    agreement,
-    bias,
-    bootstrap_estimates,
-    group_standard_error,
-    kendall,
-    pearson,
-    rmse,
-    roc_auc,
-)
+from scow import metrics
+from scow.metrics import agreement, bias, bootstrap_estimates, kendall, pearson, rmse, roc_auc
 
 CONSTANTS = ([50.0] * 7, [0.1] * 7, [1e9 + 0.1] * 7, [0.0] * 7)  # the mean of seven 0.1 is not 0.1
 
@@ -43,7 +33,7 @@ def test_measures_on_hand_values(measure, scores, truth, expected):
 def test_correlations_of_constants_are_undefined(constant):
     varied = [1.0, 2, 3, 4, 5, 6, 7]
     assert [pearson(constant, varied), pearson(varied, constant), kendall(constant, varied)] == [None] * 3
-    assert agreement([40.0], [50.0]) == Agreement(rmse=10.0, r=None, n_signals=1)
+    assert agreement([40.0], [50.0]) == metrics.Agreement(rmse=10.0, r=None, n_signals=1)
 
 
 def test_pearson_stays_in_range():
@@ -83,7 +73,7 @@ def test_standard_error_grows_where_groups_share_their_errors():
     shared = np.repeat(np.random.default_rng(2).normal(scale=20, size=100), 9)
     groups, alone = [f"g{i // 9}" for i in range(900)], [f"s{i}" for i in range(900)]
     by_group, by_signal = (
-        group_standard_error(shared, np.zeros(900), of, np.random.default_rng(3)) for of in (groups, alone)
+        metrics.group_standard_error(shared, np.zeros(900), of, np.random.default_rng(3)) for of in (groups, alone)
     )
     assert by_group / by_signal == pytest.approx(3.0, rel=0.1)  # sqrt(9), each known to 2.2 %
 
@@ -93,11 +83,11 @@ def test_bootstrap_of_undefined_statistics():
         measures = {"ncc": pearson, "rmse": rmse}
         return bootstrap_estimates(measures, (scores, truth), groups, np.random.default_rng(0), 1000, where)
 
-    assert estimate([1, 1, 1], [1, 2, 3], list("abc"))["ncc"] == Estimate(None)
+    assert estimate([1, 1, 1], [1, 2, 3], list("abc"))["ncc"] == metrics.Estimate(None)
     single = estimate([4, 0, 0], [1, 0, 0], list("abc"), np.array([True, False, False]))
-    assert single["ncc"] == Estimate(None)
+    assert single["ncc"] == metrics.Estimate(None)
     assert single["rmse"].value == 3
     half = estimate([1, 2], [2, 1], ["a", "b"])["ncc"]  # defined where a resample holds both groups: half of them
-    assert half == Estimate(pytest.approx(-1)) or (half.low, half.high) == pytest.approx((-1, -1))
+    assert half == metrics.Estimate(pytest.approx(-1)) or (half.low, half.high) == pytest.approx((-1, -1))
     one_group = estimate([1, 2, 4], [0, 0, 0], ["a"] * 3)["rmse"]
     assert (one_group.error, one_group.low) == pytest.approx((0.0, one_group.value), abs=1e-12)

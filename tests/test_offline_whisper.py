@@ -33,44 +33,39 @@ def ctranslate2_file(variables: dict[str, np.ndarray]) -> bytes:
 
 
 # Modules of a layer in CTranslate2's file, and those of openai-whisper whose rows they hold.
-NORMS = {"self_attention": "attn_ln", "ffn": "mlp_ln", "attention": "cross_attn_ln"}
-LINEAR = {
-    "self_attention/linear_0": ("attn.query", "attn.key", "attn.value"),
-    "self_attention/linear_1": ("attn.out",),
-    "ffn/linear_0": ("mlp.0",),
-    "ffn/linear_1": ("mlp.2",),
-    "attention/linear_0": ("cross_attn.query",),
-    "attention/linear_1": ("cross_attn.key", "cross_attn.value"),
-    "attention/linear_2": ("cross_attn.out",),
+MODULES = {
+    "self_attention/layer_norm": "attn_ln",
+    "self_attention/linear_0": "attn.query attn.key attn.value",
+    "self_attention/linear_1": "attn.out",
+    "attention/layer_norm": "cross_attn_ln",
+    "attention/linear_0": "cross_attn.query",
+    "attention/linear_1": "cross_attn.key cross_attn.value",
+    "attention/linear_2": "cross_attn.out",
+    "ffn/layer_norm": "mlp_ln",
+    "ffn/linear_0": "mlp.0",
+    "ffn/linear_1": "mlp.2",
 }
 
 
 def ctranslate2_variables(model: Whisper) -> dict[str, np.ndarray]:
     state = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
+    modules = {"encoder/conv1": ["encoder.conv1"], "encoder/conv2": ["encoder.conv2"]}
+    modules |= {"encoder/layer_norm": ["encoder.ln_post"], "decoder/layer_norm": ["decoder.ln"]}
     out = {"decoder/alignment_layer": np.array(-1, "int16"), "decoder/alignment_heads": np.array([[0, 0]], "int16")}
-
-    def add(name: str, sources: tuple[str, ...], weight: str = "weight", bias: str = "bias") -> None:
-        weights = [state[f"{source}.weight"] for source in sources]
-        zeros = np.zeros(len(weights[0]), "float16")
-        out[f"{name}/{weight}"] = np.concatenate(weights)
-        out[f"{name}/{bias}"] = np.concatenate([state.get(f"{source}.bias", zeros) for source in sources])
-
-    for name in ("conv1", "conv2"):
-        add(f"encoder/{name}", (f"encoder.{name}",))
-    add("encoder/layer_norm", ("encoder.ln_post",), "gamma", "beta")
-    add("decoder/layer_norm", ("decoder.ln",), "gamma", "beta")
     out["decoder/embeddings/weight"] = state["decoder.token_embedding.weight"]
     for side, layers in (("encoder", model.dims.n_audio_layer), ("decoder", model.dims.n_text_layer)):
         out[f"{side}/position_encodings/encodings"] = state[f"{side}.positional_embedding"]
         out[f"{side}/num_heads"] = np.array(1, "int16")
-        for i in range(layers):
-            old, new = f"{side}.blocks.{i}", f"{side}/layer_{i}"
-            for name, source in NORMS.items():
-                if f"{old}.{source}.weight" in state:  # only the decoder has cross-attention
-                    add(f"{new}/{name}/layer_norm", (f"{old}.{source}",), "gamma", "beta")
-            for name, sources in LINEAR.items():
-                if f"{old}.{sources[0]}.weight" in state:
-                    add(f"{new}/{name}", tuple(f"{old}.{source}" for source in sources))
+        for name, sources in MODULES.items():
+            if side == "decoder" or not name.startswith("attention"):
+                for i in range(layers):
+                    modules[f"{side}/layer_{i}/{name}"] = [f"{side}.blocks.{i}.{source}" for source in sources.split()]
+    for name, sources in modules.items():
+        weights = [state[f"{source}.weight"] for source in sources]
+        zeros = np.zeros(len(weights[0]), "float16")
+        names = ("gamma", "beta") if name.endswith("layer_norm") else ("weight", "bias")
+        out[f"{name}/{names[0]}"] = np.concatenate(weights)
+        out[f"{name}/{names[1]}"] = np.concatenate([state.get(f"{source}.bias", zeros) for source in sources])
     return out
 
 

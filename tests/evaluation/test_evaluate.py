@@ -10,13 +10,7 @@ from scipy.stats import kendalltau, pearsonr, spearmanr
 
 from scow.data.scores import CV_SCORES, write_scores
 from scow.errors import UserError
-from scow.evaluation.evaluate import (
-    difference_line,
-    error_cells,
-    evaluate,
-    published_table,
-    systems_table,
-)
+from scow.evaluation.evaluate import difference_line, error_cells, evaluate, published_table, systems_table
 from scow.io import sha256_of, write_json
 from scow.metrics import Estimate
 from scow.models.facts import fingerprint

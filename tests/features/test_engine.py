@@ -11,6 +11,8 @@ from helpers import TESTS_PATH
 from scow.errors import UserError
 from scow.features.engine import Engine, open_engine
 
+pytestmark = pytest.mark.slow
+
 
 def items(folder: Path, n: int, then: dict[int, str] | None = None) -> list[Item]:
     """Numbers from 0, and what happens at some of them."""
@@ -26,7 +28,6 @@ def two() -> Iterator[Engine]:
         yield engine
 
 
-@pytest.mark.slow
 def test_workers_compute_with_one_thread_and_items_that_kill_them_are_none(two: Engine, tmp_path: Path) -> None:
     assert [found for _, found in two.map(n_threads, [0, 1])] == [(1, {1})] * 2
     found = dict(two.map(square, items(tmp_path, 12, {3: "kill", 11: "kill"})))
@@ -34,7 +35,6 @@ def test_workers_compute_with_one_thread_and_items_that_kill_them_are_none(two: 
     assert os.getpid() not in dict(began(tmp_path))
 
 
-@pytest.mark.slow
 def test_user_error_of_a_worker_comes_through(two: Engine, tmp_path: Path) -> None:
     try:
         with pytest.raises(UserError, match=r"^3: expected a good number, found a bad one$"):

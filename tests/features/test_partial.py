@@ -1,7 +1,5 @@
 """Partial results: what is appended is there after a kill, damage costs only itself, and results merge."""
 
-from __future__ import annotations
-
 import re
 import tempfile
 from pathlib import Path

@@ -56,12 +56,11 @@ def make_tables(folder: Path, clip1: Path, reference_features: dict[str, Any]) -
     return {(s, c): read_table(folder / f"{s}_metadata_{c[0]}.csv") for s in SPLITS for c in CHANNELS}
 
 
-def test_features_are_those_of_the_published_definitions(
-    tmp_path: Path, clip1: Path, reference_features: dict[str, Any]
-) -> None:
+def test_features_are_those_of_the_published_definitions(tmp_path: Path, clip1: Path) -> None:
+    reference = json.loads((clip1 / "reference_features.json").read_text(encoding="utf-8"))
     n_recognised = 0
-    for (split, channel), table in make_tables(tmp_path, clip1, reference_features).items():
-        for signal, expected in reference_features[split].items():
+    for (split, channel), table in make_tables(tmp_path, clip1, reference).items():
+        for signal, expected in reference[split].items():
             rows, expected = table[table["signal"] == signal], expected[channel]
             assert rows["word"].tolist() == [*expected["prompt"].split(), "SENTENCE_SCORE"]
             for name in MODEL_NAMES:

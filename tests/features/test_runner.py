@@ -18,29 +18,23 @@ from scow.data.feature_config import MetricOptions, WhisperOptions, read_feature
 from scow.data.provenance import read_provenance, write_provenance
 from scow.data.tables import BASE_COLUMNS, DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, METRIC_COLUMNS, read_table, write_table
 from scow.errors import UserError
+from scow.features import runner
 from scow.features.dnsmos import Dnsmos
 from scow.features.intrusive import intrusive_metrics
-from scow.features.runner import (
-    StageResult,
-    add_transcripts,
-    configured_models,
-    fill_metrics,
-    fill_whisper,
-    named_models,
-)
+from scow.features.runner import add_transcripts, configured_models, fill_metrics, fill_whisper, named_models
 from scow.features.whisper import Transcriber
 
 
-def transcribe(corpus: Corpus, *, overwrite: bool = False) -> StageResult:
+def transcribe(corpus: Corpus, *, overwrite: bool = False) -> runner.StageResult:
     options = WhisperOptions(model_dir=MODELS, device="cpu")
     return fill_whisper(corpus.datasets(), named_models(["tiny.en"]), options, overwrite=overwrite)
 
 
-def measure(corpus: Corpus, *names: str, overwrite: bool = False, **options: Any) -> StageResult:
+def measure(corpus: Corpus, *names: str, overwrite: bool = False, **options: Any) -> runner.StageResult:
     return fill_metrics(corpus.datasets(*names), MetricOptions(**options), overwrite=overwrite)
 
 
-def counts(result: StageResult) -> list[tuple[int, int]]:
+def counts(result: runner.StageResult) -> list[tuple[int, int]]:
     """Signals computed and present, by table."""
     return [(n_computed, n_present) for _, _, n_computed, n_present in result.filled]
 

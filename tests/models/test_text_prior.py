@@ -1,4 +1,4 @@
-"""scow.models.text_prior: logits against the specification written out here; no word's label behind its own logit."""
+"""scow.models.text_prior: logits against golden values; no word's label behind its own logit."""
 
 import dataclasses
 import hashlib
@@ -6,13 +6,13 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from helpers import make_response_tables, records_with_responses
+from helpers import ROOT, make_response_tables, records_with_responses
 
 from scow.data.metadata import SignalRecord
+from scow.models.checkpoint import load_checkpoint
+from scow.models.config import WordModelConfig
 from scow.models.inputs import ModelInput, load_input
 from scow.models.text_prior import PriorCorpus, TextPrior
-from scow.models.word_features import FUNCTION_WORDS
-from scow.text import zipf
 
 C = 0.02
 N = 60  # signals of ten tracks
@@ -45,30 +45,18 @@ def hashed(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big", signed=True)
 
 
-def dense(words: list[str], i: int, hearing_loss: str) -> list[float]:
-    frequencies, lengths, n = [zipf(word) for word in words], [len(word) for word in words], len(words)
-    position = i / (n - 1) if n > 1 else 0.0
-    return [
-        *(frequencies[i], lengths[i], words[i] in FUNCTION_WORDS, words.count(words[i]) > 1, position, i == 0),
-        *(i == n - 1, n, np.mean(frequencies), np.mean(lengths), np.mean([word in FUNCTION_WORDS for word in words])),
-        *(hearing_loss == "No Loss", hearing_loss == "Mild", hearing_loss == "Moderate"),
-        *([7.0, *frequencies][i], [*frequencies, 7.0][i + 1]),
-        *(min(frequencies), np.log(n), len(" ".join(words)), (position - 0.5) ** 2, frequencies[i] ** 2),
-    ]
-
-
-def test_logits_by_specification(prior):
-    weights = dict(zip(prior.identities.tolist(), prior.identity_weights, strict=True))
-    texts = [("baby brine summer the baby", "Mild"), ("quell", "Moderate"), ("love unheard of", "No Loss")]
-    texts += [("Music tonight", "Mild"), ("ßßßß 1999 ?", "Mild")]
-    expected = []
-    for prompt, hearing_loss in texts:
-        words = prompt.lower().split()
-        for i in range(len(words)):
-            own = (np.array(dense(words, i, hearing_loss), dtype=float) - prior.dense_mean) / prior.dense_scale
-            known = [weights.get(hashed(name), 0.0) for name in identities(words, i)]  # a piece counts each time
-            expected.append(own @ prior.dense_weights + sum(known) + prior.intercept)
-    np.testing.assert_allclose(prior.logits(texts), expected, rtol=0, atol=1e-10)
+def test_logits_by_specification():
+    """Of a shipped checkpoint; the logits are from a second implementation with plain dictionaries."""
+    model, _ = load_checkpoint(ROOT / "checkpoints" / "lite" / "model.pt", WordModelConfig(), ())
+    expected = {
+        ("baby brine summer the baby", "Mild"): [-0.800212569, -1.956928593, -0.941390003, -0.444053759, -0.138533605],
+        ("quell", "Moderate"): [-2.826130875],
+        ("love unheard of", "No Loss"): [-0.426541247, -0.731690953, -0.104618309],
+        ("Music tonight", "Mild"): [-0.680005788, -1.251696614],
+        ("ßßßß 1999 ?", "Mild"): [-4.111056555, -2.504345751, -4.235941218],
+    }
+    found = model.prior.logits(list(expected))
+    np.testing.assert_allclose(found, np.concatenate(list(expected.values())), rtol=0, atol=1e-8)
 
 
 def test_prior_identities_are_of_three_tracks(records, prior):

@@ -1,31 +1,18 @@
-"""scow.models.transformer: scores against float64 NumPy and torch's own encoder; fits on small networks."""
+"""scow.models.transformer: scores against float64 NumPy (golden); fits on small networks."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 import torch
-from reference_transformer import (
-    FLOAT32,
-    SMALL,
-    invented,
-    network_of,
-    random_signals,
-    random_state,
-    reference_share,
-    train_options,
-)
+from helpers import golden
+from reference_transformer import FLOAT32, SMALL, invented, network_of, random_signals, random_state, train_options
 
 from scow.errors import UserError
 from scow.models.groups import split_by_group
 from scow.models.inputs import ModelInput
 from scow.models.model import Epoch, FitSetup
 from scow.models.transformer import SIGNALS_PER_FORWARD, Transformer, correlation_loss
-
-
-def run(network: Transformer, *signals: torch.Tensor) -> np.ndarray:
-    with torch.inference_mode():
-        return network(*signals).double().numpy()
 
 
 def fit(inputs: ModelInput, seed: int = 0, **changes: object) -> Transformer:
@@ -41,18 +28,10 @@ def same_weights(one: Transformer, other: Transformer) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("num_layers", [1, 2])
-@pytest.mark.parametrize("seed", [0, 1])
-def test_forward_against_float64_reference(seed, num_layers):
-    state = random_state(seed, num_layers=num_layers)
-    lengths = [3, 1, 9, 6, 14, 2]
-    features, n_rows, hearing_loss = random_signals(lengths, seed=seed)
-    scores = run(network_of(state, num_layers=num_layers), features, n_rows, hearing_loss)
-    expected = [
-        reference_share(state, features[i, 0, :rows].numpy(), features[i, 1, :rows].numpy(), int(hearing_loss[i]))
-        for i, rows in enumerate(lengths)
-    ]
-    assert np.std(expected) > 1e-2
+@pytest.mark.parametrize(("seed", "num_layers", "expected"), golden("transformer_scores.yaml"))
+def test_forward_against_float64_reference(seed, num_layers, expected):
+    with torch.inference_mode():
+        scores = network_of(random_state(seed, num_layers=num_layers), num_layers=num_layers)(*random_signals(seed))
     np.testing.assert_allclose(scores, expected, rtol=0, atol=FLOAT32)
 
 

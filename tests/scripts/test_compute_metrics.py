@@ -16,6 +16,8 @@ from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, METRIC_COLUMNS, 
 from scow.features.partial import ChannelResult, append_partial, read_partial, start_partial
 from scow.io import locked
 
+pytestmark = pytest.mark.slow
+
 NAMES = tuple(f"{i:04d}" for i in range(1, 7))
 ALL = ", ".join(METRIC_COLUMNS)
 Finished = tuple[Corpus, subprocess.CompletedProcess]
@@ -40,7 +42,6 @@ def finished(six: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return corpus, measure(corpus)
 
 
-@pytest.mark.slow
 def test_failures_are_listed_by_their_columns(finished: Finished) -> None:
     corpus, done = finished
     assert done.returncode == 1, done.stderr
@@ -58,7 +59,6 @@ def test_failures_are_listed_by_their_columns(finished: Finished) -> None:
     assert status[:2] == ["table,column,done,kept,failed,missing", f"{corpus.tables[0]},stoi,5,0,1,0"]
 
 
-@pytest.mark.slow
 def test_resume_after_sigkill_of_two_jobs(six: Corpus, finished: Finished, tmp_path: Path) -> None:
     corpus = six.copy(tmp_path / "c")
     with start_script("compute_metrics.py", "--config", corpus.config, "--jobs", 2) as process:
@@ -75,7 +75,6 @@ def test_resume_after_sigkill_of_two_jobs(six: Corpus, finished: Finished, tmp_p
     assert corpus.partial == []
 
 
-@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished_for_the_next_run(six: Corpus, finished: Finished, tmp_path: Path) -> None:
     corpus = six.copy(tmp_path / "c")
     with start_script("compute_metrics.py", "--config", corpus.config, "--jobs", 2) as process:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from corpus import make_corpus
-from helpers import ROOT, load_whisper, make_response_tables, run_script
+from helpers import ROOT, contents, data_overrides, load_whisper, make_response_tables, run_script
 
 pytestmark = pytest.mark.slow
 
@@ -50,15 +50,15 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(stage: str, root: Path) -> list[str]:
-    left, right, config = root / "t" / "t_l.csv", root / "t" / "t_r.csv", root / "feature_config.yaml"
-    data = [f"data.{split}_path_{s}={path}" for split in ("csv", "valid") for s, path in (("l", left), ("r", right))]
+    tables, config = (root / "t" / "t_l.csv", root / "t" / "t_r.csv"), root / "feature_config.yaml"
+    data = data_overrides(["tiny.en"], root / "t" / "metadata.json", csv=tables, valid=tables)
     return {
         "1": ["metadata_to_csv.py", "--json", str(root / "t" / "metadata.json")],
         "2": ["whisper_inference.py", "--config", str(config), "--transcripts", str(root / "transcripts.csv")],
         "2, pseudo-prompts": ["whisper_inference.py", "--config", str(config), "--pseudo-prompt", "tiny.en"],
         "3": ["compute_metrics.py", "--config", str(config)],
         "4": ["train.py", "-cp", str(ROOT / "checkpoints" / "lite"), f"train.save_dir={root}/ck", *data,
-              "data.feature_cols=[tiny.en]", f"data.metadata={root}/t/metadata.json", "data.prior_metadata=null"],
+              "data.prior_metadata=null"],
         "5": ["infer.py", "-cp", f"{root}/ck", "infer.splits=[valid]", "infer.details=true"],
     }[stage]  # fmt: skip
 
@@ -70,14 +70,9 @@ def run(stage: str, root: Path, number: int) -> tuple[int, str, str]:
 
 
 def content(root: Path) -> dict[str, bytes]:
-    """Every file by name, without dates; locks are left out, they stay empty."""
-    return {
-        str(path.relative_to(root)): re.sub(rb'("date": ")[^"]*', rb"\1", path.read_bytes()).replace(
-            bytes(root), b"ROOT"
-        )
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and path.suffix != ".lock"
-    }
+    """Every file by name, without dates and the folder's name."""
+    dated = contents(root).items()
+    return {name: re.sub(rb'("date": ")[^"]*', rb"\1", found).replace(bytes(root), b"ROOT") for name, found in dated}
 
 
 @pytest.mark.parametrize("stage", ["1", "2", "2, pseudo-prompts", "3", "4", "5"])

@@ -7,7 +7,17 @@ from pathlib import Path
 import pytest
 import yaml
 from corpus import make_corpus
-from helpers import DEMO, assert_user_error, golden, load_whisper, make_records, make_tables, run_script, write_metadata
+from helpers import (
+    DEMO,
+    assert_user_error,
+    contents,
+    golden,
+    load_whisper,
+    make_records,
+    make_tables,
+    run_script,
+    write_metadata,
+)
 from reference_transformer import small_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -46,17 +56,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def content(folder: Path) -> dict[Path, bytes]:
-    """Every file; locks are left out, they stay empty."""
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}
-
-
 @pytest.mark.parametrize("command", GOLDEN["mistakes"])
 def test_mistake_is_one_line_and_changes_nothing(folder: Path, command: str) -> None:
     first, _, rest = command.partition(" ")
     script, *arguments = shlex.split(f"{GOLDEN['short'].get(first, first)} {rest}".replace("FOLDER", str(folder)))
-    before = content(folder)
+    before = contents(folder)
     done = run_script(script, *arguments, cwd=folder)
     assert_user_error(done, GOLDEN["mistakes"][command])
     assert done.stdout == ""
-    assert content(folder) == before
+    assert contents(folder) == before

@@ -4,14 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import (
-    RESPONSE_COLUMNS,
-    make_response_tables,
-    make_tables,
-    records_with_responses,
-    run_script,
-    write_metadata,
-)
+from helpers import RESPONSE_COLUMNS, data_overrides, make_response_tables, make_tables, run_script, write_prior
 from reference_transformer import train_arguments
 
 from scow.io import read_json, read_yaml
@@ -72,9 +65,9 @@ def test_train_word_model(tmp_path):
     """The shipped config on small tables: twice, and on two pairs of tables."""
     (left, right), metadata = make_response_tables(tmp_path / "data", 36)
     other, _ = make_response_tables(tmp_path / "other", 24, seed=9, prefix="o")
-    prior = write_metadata(tmp_path / "prior.json", records_with_responses(60, 50, "p")[0])
-    arguments = [f"data.csv_path_l={left}", f"data.csv_path_r={right}", f"data.metadata={metadata}", "model.c=0.1"]
-    arguments += [f"data.prior_metadata={prior}", f"data.feature_cols=[{','.join(RESPONSE_COLUMNS)}]"]
+    prior = write_prior(tmp_path / "prior.json")
+    data = data_overrides(RESPONSE_COLUMNS, metadata, csv=(left, right))
+    arguments = [*data, "model.c=0.1", f"data.prior_metadata={prior}"]
     pairs = [f"data.tables=[[{left},{right}],[{other[0]},{other[1]}]]", "data.metadata=null"]
     for name, more in (("first", []), ("second", []), ("pairs", pairs)):
         done = run_script("train.py", *arguments, *more, f"exp_name={name}", cwd=tmp_path)

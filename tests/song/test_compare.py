@@ -16,6 +16,8 @@ from scow.song.report import write_comparison_report
 from scow.song.song import PredictOptions
 from scow.song.terminal import comparison_text
 
+pytestmark = pytest.mark.slow
+
 SONG = DEMO / "song" / "demo_song.flac"
 
 
@@ -55,7 +57,6 @@ def test_text_and_frame_have_the_differences():
     assert (scores["new.flac"] - scores[found.songs[0].name]).tolist() == pytest.approx([10, 0, 0, -10])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1280])
 def test_page_of_a_comparison(tmp_path, width):
     write_comparison_report(tmp_path / "page.html", with_gains((10, 0, 0, -10)))
@@ -67,7 +68,6 @@ def test_page_of_a_comparison(tmp_path, width):
     assert "Moderate hearing loss" not in found["text"]
 
 
-@pytest.mark.slow
 def test_compare_leaves_out_a_line_that_one_mix_lacks(tmp_path):
     load_whisper("tiny.en")
     samples, rate = soundfile.read(SONG)
@@ -79,7 +79,6 @@ def test_compare_leaves_out_a_line_that_one_mix_lacks(tmp_path):
     assert "left out" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
 def test_compare_songs_finds_the_noisy_mix(lite, tmp_path):
     samples, rate = soundfile.read(SONG)
     noise = 0.02 * np.random.default_rng(0).standard_normal(samples.shape)

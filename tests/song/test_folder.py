@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import subprocess
 import unicodedata
 from pathlib import Path
 
@@ -14,15 +15,17 @@ from helpers import DEMO, MODELS, load_whisper, run_script, start_script, wait_u
 from scow.errors import UserError
 from scow.song.folder import COLUMNS, pair_with_lyrics
 
+pytestmark = pytest.mark.slow
+
 SONG = DEMO / "song" / "demo_song.flac"
 ROW = DEMO / "demo" / "unprocessed" / "row_none_unproc.flac"
 
 
-@pytest.fixture
-def songs(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A song with a line that fails, an excerpt, a damaged file, a song without lyrics."""
     load_whisper("tiny.en")
-    folder = tmp_path / "songs"
+    folder = tmp_path_factory.mktemp("folder") / "songs"
     folder.mkdir()
     shutil.copy(SONG, folder / "a song & more.flac")
     lyrics = SONG.with_suffix(".lrc").read_text(encoding="utf-8") + "[02:00.00]never, sung\n"
@@ -33,6 +36,12 @@ def songs(tmp_path: Path) -> Path:
     (folder / "c.txt").write_text("hello", encoding="utf-8")
     (folder / "d.wav").write_bytes(b"")
     return folder
+
+
+@pytest.fixture(scope="module")
+def finished(songs: Path) -> subprocess.CompletedProcess:
+    """The first run on all, with pages."""
+    return run_script(*predict(songs, "--html", songs.parent / "pages", "--no-audio", "--jobs", 2), code=1)
 
 
 def predict(songs: Path, *options: object) -> tuple[str, ...]:
@@ -56,10 +65,8 @@ def test_pair_with_lyrics_by_name(tmp_path):
         pair_with_lyrics(lyrics, songs)
 
 
-@pytest.mark.slow
-def test_folder_gives_a_table_pages_and_a_list_of_failures(songs):
-    pages = songs.parent / "pages"
-    done = run_script(*predict(songs, "--html", pages, "--no-audio", "--jobs", 2), code=1)
+def test_folder_gives_a_table_pages_and_a_list_of_failures(songs, finished):
+    pages, done = songs.parent / "pages", finished
     assert "3 songs or lines could not be predicted" in done.stderr
     for failed in ("c.mp3: ", "d.wav: expected lyrics", "a song & more.flac, 2:00.0 never, sung: begins at 120"):
         assert f"  {failed}" in done.stderr
@@ -85,12 +92,9 @@ def test_folder_gives_a_table_pages_and_a_list_of_failures(songs):
     assert [path.stat().st_mtime_ns == time for path, time in sorted(before.items())] == [True, False]
 
 
-@pytest.mark.slow
-def test_killed_run_goes_on_and_gives_the_same_table(songs):
-    csv = songs.parent / "scores.csv"
-    run_script(*predict(songs), code=1)
-    whole = csv.read_bytes()
-    csv.unlink()
+def test_killed_run_goes_on_and_gives_the_same_table(songs, finished, tmp_path):
+    whole = (songs.parent / "scores.csv").read_bytes()
+    songs, csv = shutil.copytree(songs, tmp_path / "songs"), tmp_path / "scores.csv"
     with start_script(*predict(songs)) as process:
         wait_until(csv.exists, "the first song")
         process.kill()

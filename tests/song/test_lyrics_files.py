@@ -8,16 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scow.errors import UserError
-from scow.song.lyrics_files import (
-    TimedLine,
-    check_words,
-    clean_row,
-    is_latin,
-    lyric_words,
-    parse_lyrics,
-    read_lyrics,
-    split_long,
-)
+from scow.song import lyrics_files
+from scow.song.lyrics_files import TimedLine, check_words, clean_row, lyric_words, parse_lyrics, read_lyrics
 from scow.text.normalize import prompt_words
 
 GOLDEN = golden("lyrics_files.json")
@@ -71,16 +63,16 @@ def test_lyrics_corpus():
     del expected["about"]
     for name in [name for name in expected if "lines" in expected[name]]:
         lyrics = read_lyrics(folder / name)
-        found = [(line.start_s, line.text) for line in lyrics.lines if is_latin(line.text)]
+        found = [(line.start_s, line.text) for line in lyrics.lines if lyrics_files.is_latin(line.text)]
         if name == "S09_html.srt":  # its last cue is sung as well, but has no entry
             assert found.pop() == (11.0, "merrily now")
         assert found == [(pytest.approx(start), text) for start, text in expected[name]["lines"]], name
-        n_listed = len(lyrics.failed) + sum(not is_latin(line.text) for line in lyrics.lines)
+        n_listed = len(lyrics.failed) + sum(not lyrics_files.is_latin(line.text) for line in lyrics.lines)
         assert n_listed == expected[name].get("listed", 0), name
 
 
 def test_split_long_shares_words_among_equal_parts():
-    parts = split_long([TimedLine(10.0, 80.0, "a b c d e f"), TimedLine(90.0, 91.0, "g")])
+    parts = lyrics_files.split_long([TimedLine(10.0, 80.0, "a b c d e f"), TimedLine(90.0, 91.0, "g")])
     assert [part.text for part in parts] == ["a b", "c d", "e f", "g"]
     assert [part.start_s for part in parts] == pytest.approx([10.0, 10 + 70 / 3, 10 + 140 / 3, 90.0])
     assert all(part.end_s - part.start_s < 30 for part in parts)

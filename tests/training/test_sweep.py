@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import RESPONSE_COLUMNS, make_response_tables, run_script, start_script, wait_until
+from helpers import RESPONSE_COLUMNS, data_overrides, make_response_tables, run_script, start_script, wait_until
 from reference_transformer import train_arguments
 
 from scow.io import read_yaml
@@ -20,9 +20,9 @@ def sweep_rows(sweep: Path) -> list[dict[str, str]]:
 
 
 def test_sweep_goes_on_after_a_failed_run_and_skips_finished_runs(tmp_path):
-    (left, right), metadata = make_response_tables(tmp_path / "data", 36)
-    arguments = [f"data.csv_path_l={left}", f"data.csv_path_r={right}", f"data.metadata={metadata}", "seed=1,-1,2"]
-    arguments += ["data.prior_metadata=null", f"data.feature_cols=[{','.join(RESPONSE_COLUMNS)}]"]
+    tables, metadata = make_response_tables(tmp_path / "data", 36)
+    data = data_overrides(RESPONSE_COLUMNS, metadata, csv=tables)
+    arguments = [*data, "data.prior_metadata=null", "seed=1,-1,2"]
     sweep = tmp_path / "checkpoints" / "final_sweep"
     done = run_script("train.py", "-m", *arguments, cwd=tmp_path)
     assert done.returncode == 1
@@ -46,7 +46,7 @@ def test_sweep_goes_on_after_a_failed_run_and_skips_finished_runs(tmp_path):
     done = run_script("train.py", "-m", *arguments, cwd=tmp_path)
     assert [seed for seed in times if (sweep / f"seed={seed}" / "model.pt").stat().st_mtime_ns > times[seed]] == [2]
     assert (done.stdout.count("not run again"), sweep_rows(sweep)) == (1, first)
-    os.utime(left)  # newer than the checkpoints
+    os.utime(tables[0])  # newer than the checkpoints
     options = ["cv=true", "cross_validation.folds=3", "cross_validation.repeats=1"]
     for more in ([], options):
         assert "not run again" not in run_script("train.py", "-m", *arguments, *more, cwd=tmp_path).stdout

@@ -4,7 +4,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from helpers import (
@@ -15,8 +14,10 @@ from helpers import (
     records_with_responses,
     training_data,
     write_metadata,
+    write_prior,
 )
 
+from scow.data.tables import read_table, write_table
 from scow.errors import UserError
 from scow.io import read_yaml, write_json
 from scow.models.checkpoint import load_checkpoint
@@ -40,17 +41,10 @@ from scow.training.train import (
 def word_config(folder: Path, n_signals: int = 60, **data: object) -> TrainConfig:
     """The prior's corpus contains other signals and those of the tables."""
     tables, metadata = make_response_tables(folder / "train", n_signals)
-    others = write_metadata(folder / "prior.json", records_with_responses(60, 50, "p")[0])
+    others = write_prior(folder / "prior.json")
     files = {"metadata": (metadata,), "prior_metadata": (others, metadata), **data}
     options = training_data(RESPONSE_COLUMNS, tables, **files)
     return TrainConfig(options, WordModelConfig(c=0.1), TrainOptions(folder / "out"), run=RunOptions(device="cpu"))
-
-
-def empty_cells(tables: tuple[Path, Path], column: str, *signals: str) -> None:
-    for path in tables:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        table.loc[table["signal"].isin(signals), column] = ""
-        table.to_csv(path, index=False)
 
 
 @pytest.mark.slow
@@ -72,7 +66,9 @@ def test_train_word_model_is_fitted_to_all_and_calibrated_out_of_fold(tmp_path):
 
 def test_load_training_input_joins_pairs_and_keeps_labelled_signals(tmp_path):
     pairs = tuple(make_response_tables(tmp_path / name, 24, prefix=name)[0] for name in "ab")
-    empty_cells(pairs[0], "correctness", "a0000", "a0007")
+    for path in pairs[0]:
+        table = read_table(path)
+        write_table(table.assign(correctness=table["correctness"].mask(table["signal"].isin(["a0000", "a0007"]))), path)
     inputs = load_training_input(DataOptions(("tiny.en",), {}, train_tables=pairs))
     signals = [signal for pair in pairs for signal in load_input(*pair, ("tiny.en",)).signals]
     assert list(inputs.signals) == [signal for signal in signals if signal not in ("a0000", "a0007")]
