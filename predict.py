@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,85 +32,47 @@ EXAMPLES = """\
 
 def main() -> int:
     """Parse the options, predict, print."""
-    parser = argparse.ArgumentParser(
-        description="Predict how many words of a song a listener catches.",
-        epilog=f"examples:\n{EXAMPLES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "audio",
-        type=Path,
-        nargs="+",
-        metavar="AUDIO",
-        help="FLAC, WAV, MP3, M4A, Opus, video …; mono or stereo, any rate; several mixes; or a folder of songs",
-    )
-    parser.add_argument(
-        "--lyrics",
-        help="the words themselves, or a file: LRC, SRT, WebVTT, or text without times (then they are approximate); "
-        "for a folder, the folder of lyrics with the songs' names (default: the same); without, they are guessed",
-    )
-    parser.add_argument(
-        "--hearing-loss",
-        default="none",
-        metavar="none|mild|moderate|all",
-        help="of the listeners (default: none); mild and moderate are simulated by pyclarity",
-    )
-    parser.add_argument(
-        "--audiogram",
-        type=Path,
-        metavar="FILE",
-        help="JSON of own audiograms to simulate instead of the standard one of --hearing-loss mild or moderate",
-    )
-    parser.add_argument(
-        "--already-simulated", action="store_true", help="this --hearing-loss is in the file: do not simulate it"
-    )
-    parser.add_argument(
-        "--level-db-spl",
-        type=float,
-        default=65.0,
-        metavar="DB",
-        help="level of the song in the simulation (default: 65)",
-    )
-    parser.add_argument(
-        "--cuts",
-        type=int,
-        default=5,
-        metavar="N",
-        help="of each line of a song, to average over (default: 5; 1 is fast)",
-    )
-    parser.add_argument("--checkpoint", help="name or folder (default: the best whose Whisper models are on disk)")
-    parser.add_argument("--model-dir", type=Path, help="folder of Whisper weights (default: models)")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: auto)")
-    parser.add_argument(
-        "--cache-dir", type=Path, default=HERE / "build" / "hearing_loss", help="folder that keeps simulations"
-    )
-    parser.add_argument("--json", action="store_true", help="print everything as JSON instead of text")
-    parser.add_argument(
-        "--html", type=Path, metavar="FILE", help="also write a report for a browser; for a folder of songs, a folder"
-    )
-    parser.add_argument("--lyrics-out", type=Path, metavar="FILE", help="also write the lines and their times as LRC")
-    parser.add_argument(
-        "--labels", type=Path, metavar="FILE", help="also write labels of hard lines and words for Audacity"
-    )
-    parser.add_argument(
-        "--labels-below", type=float, default=50.0, metavar="N", help="percent of a line or word (default: 50)"
-    )
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="table of scores of a folder of songs")
-    parser.add_argument("--jobs", type=int, metavar="N", help="processes for a folder of songs (default: 1)")
-    parser.add_argument("--no-audio", action="store_true", help="leave the audio of the lines out of the report")
-    parser.add_argument("--figures", type=Path, metavar="DIR", help="also write the report's figures, as PDF and SVG")
-    parser.add_argument(
-        "--save-audio",
-        type=Path,
-        metavar="DIR",
-        help="also write each line, as it is and with each hearing loss, as WAV",
-    )
+    layout = argparse.RawDescriptionHelpFormatter
+    what = "Predict how many words of a song a listener catches."
+    parser = argparse.ArgumentParser(description=what, epilog=f"examples:\n{EXAMPLES}", formatter_class=layout)
+    file: dict[str, Any] = {"type": Path, "metavar": "FILE"}
+    folder: dict[str, Any] = {"type": Path, "metavar": "DIR"}
+    number: dict[str, Any] = {"type": int, "metavar": "N"}
+    add = parser.add_argument
+    kinds = "FLAC, WAV, MP3, M4A, Opus, video …; mono or stereo, any rate; several mixes; or a folder of songs"
+    add("audio", type=Path, nargs="+", metavar="AUDIO", help=kinds)
+    words = "the words themselves, or a file: LRC, SRT, WebVTT, or text without times (then they are approximate); "
+    words += "for a folder, the folder of lyrics with the songs' names (default: the same); without, they are guessed"
+    add("--lyrics", help=words)
+    listeners = "of the listeners (default: none); mild and moderate are simulated by pyclarity"
+    add("--hearing-loss", default="none", metavar="none|mild|moderate|all", help=listeners)
+    own = "JSON of own audiograms to simulate instead of the standard one of --hearing-loss mild or moderate"
+    add("--audiogram", **file, help=own)
+    add("--already-simulated", action="store_true", help="this --hearing-loss is in the file: do not simulate it")
+    level = "level of the song in the simulation (default: 65)"
+    add("--level-db-spl", type=float, default=65.0, metavar="DB", help=level)
+    add("--cuts", **number, default=5, help="of each line of a song, to average over (default: 5; 1 is fast)")
+    add("--checkpoint", help="name or folder (default: the best whose Whisper models are on disk)")
+    add("--model-dir", type=Path, help="folder of Whisper weights (default: models)")
+    add("--device", default="auto", help="auto, cpu or cuda (default: auto)")
+    add("--cache-dir", type=Path, default=HERE / "build" / "hearing_loss", help="folder that keeps simulations")
+    add("--json", action="store_true", help="print everything as JSON instead of text")
+    add("--html", **file, help="also write a report for a browser; for a folder of songs, a folder")
+    add("--lyrics-out", **file, help="also write the lines and their times as LRC")
+    add("--labels", **file, help="also write labels of hard lines and words for Audacity")
+    add("--labels-below", type=float, default=50.0, metavar="N", help="percent of a line or word (default: 50)")
+    add("--csv", **file, help="table of scores of a folder of songs")
+    add("--jobs", **number, help="processes for a folder of songs (default: 1)")
+    add("--no-audio", action="store_true", help="leave the audio of the lines out of the report")
+    add("--figures", **folder, help="also write the report's figures, as PDF and SVG")
+    add("--save-audio", **folder, help="also write each line, as it is and with each hearing loss, as WAV")
     return predict(parser.parse_args())
 
 
 def predict(given: argparse.Namespace) -> int:
-    """Predict a song and print it."""
+    """Predict a song, several mixes, or a folder of songs, and print scores and differences."""
     import json
+    from functools import partial
 
     from scow.cli import Progress, report_failures
     from scow.errors import expect
@@ -136,26 +98,26 @@ def predict(given: argparse.Namespace) -> int:
         word_times=listen or given.json or given.labels is not None,
     )
 
+    load = partial(Predictor.load, given.checkpoint, model_dir=given.model_dir, device=given.device)
     if not several and given.audio[0].is_dir():
-        given.audio = given.audio[0]
-        return predict_songs(given, options)
+        return predict_songs(given.audio[0], given, options, load)
     expect(given.csv is None and given.jobs is None, "AUDIO", "a folder, for --csv and --jobs", given.audio[0])
     expect(given.lyrics or not several, "--lyrics", "the words or a file, the same for all", "none")
     of_one_song = given.lyrics_out or given.labels or given.save_audio
     expect(not (of_one_song and several), "AUDIO", "one song, for what else is written", f"{len(given.audio)} mixes")
     expect(0 <= given.labels_below <= 100, "--labels-below", "0 to 100", given.labels_below)
-
-    def load() -> Predictor:
-        return Predictor.load(given.checkpoint, model_dir=given.model_dir, device=given.device)
-
-    pages = [(given.html, "a report", b"<!doctype html>")] if given.html else []
-    lyrics = [(given.lyrics_out, "lyrics", b"")] if given.lyrics_out else []
-    for path, _, _ in lyrics:
-        expect(not path.exists(), path, "no file, because lyrics are corrected by hand", "one; move it away")
-    more = [(given.labels, "labels", rb"\d+\.\d+\t\d")] if given.labels else []
-    more += [(given.save_audio / "001-no-loss.wav", "the audio of a line", b"RIFF")] if given.save_audio else []
+    if given.lyrics_out:
+        by_hand = "no file, because lyrics are corrected by hand"
+        expect(not given.lyrics_out.exists(), given.lyrics_out, by_hand, "one; move it away")
+    files = (
+        (given.html, "a report", b"<!doctype html>"),
+        (given.lyrics_out, "lyrics", b""),
+        (given.labels, "labels", rb"\d+\.\d+\t\d"),
+        (given.save_audio and given.save_audio / "001-no-loss.wav", "the audio of a line", b"RIFF"),
+    )
     read = [Path(given.lyrics)] if FILE_NAME.fullmatch(given.lyrics or "") else []
-    check_outputs([*pages, *figure_outputs(given.figures), *lyrics, *more], [*given.audio, *read])
+    outputs = [*(file for file in files if file[0]), *figure_outputs(given.figures)]
+    check_outputs(outputs, [*given.audio, *read])
     if several:
         return compare(given, options, load)
     song = predict_song(given.audio[0], given.lyrics, options, predictor=load, progress=Progress())
@@ -195,24 +157,24 @@ def compare(given: argparse.Namespace, options: PredictOptions, load: Callable[[
     return report_failures(failed, "lines could not be predicted in a mix, and are left out of all")
 
 
-def predict_songs(given: argparse.Namespace, options: PredictOptions) -> int:
+def predict_songs(
+    folder: Path, given: argparse.Namespace, options: PredictOptions, load: Callable[[], Predictor]
+) -> int:
     """Predict a folder of songs and print the score of each."""
     from scow.cli import Progress, aligned, report_failures
     from scow.errors import expect
     from scow.song.folder import predict_folder
 
     expect(given.csv is not None, "--csv", "a file for the scores of a folder of songs", "none")
-    expect(given.audiogram is None, "AUDIO", "one song or several mixes, for --audiogram", given.audio)
+    expect(given.audiogram is None, "AUDIO", "one song or several mixes, for --audiogram", folder)
     of_one_song = given.json or given.figures or given.lyrics_out or given.labels or given.save_audio
-    expect(not of_one_song, "AUDIO", "one song, for what is written other than --csv and --html", given.audio)
+    expect(not of_one_song, "AUDIO", "one song, for what is written other than --csv and --html", folder)
     scores, failures = predict_folder(
-        given.audio,
-        Path(given.lyrics or given.audio),
+        folder,
+        Path(given.lyrics or folder),
         given.csv,
         options,
-        checkpoint=given.checkpoint,
-        model_dir=given.model_dir,
-        device=given.device,
+        predictor=load,
         jobs=1 if given.jobs is None else given.jobs,
         pages=given.html,
         progress=Progress("songs", seconds_between_lines=0.0),

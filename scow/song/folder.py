@@ -1,12 +1,13 @@
 """Folders of songs: one table of scores, and a page per song.
 
-1. Songs are the files of a folder with an ending of `AUDIO`. The lyrics of a song have its name and an ending of
-   `LYRICS`, the first of these that is there; they are in the same folder or in another one.
+1. Songs are the files of a folder, and of the folders in it, with an ending of `AUDIO`; hidden ones are left out. The
+   lyrics of a song have its name and an ending of `LYRICS`, the first of these that is there; they are in the same
+   place of the same folder or of another one.
 2. Each song is predicted by itself (`scow.song.song.predict_song`). What fails is listed, and the others go on.
 3. The table has a row per song, line and hearing loss (`COLUMNS`), and is written whole after each song. It replaces
    rows of the same song, hearing loss, level, checkpoint and number of cuts; all others stay.
 4. A song that the table has with these is not computed again, unless its audio or lyrics are newer than the table, or
-   its page is missing. So a killed run goes on where it was.
+   its page is missing or was made with another model.pt or other options. So a killed run goes on where it was.
 5. The index has the mean score of each song of the folder that the table has, the lowest first.
 
 A line that could not be predicted has a reason and no score. File names that are no UTF-8 are written with escapes.
@@ -15,12 +16,13 @@ A line that could not be predicted has a reason and no score. File names that ar
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
+import joblib
 import pandas as pd
 from markupsafe import Markup
 
@@ -31,7 +33,7 @@ from scow.io import check_outputs, locked, reading
 from scow.reports.render import render, write_text
 from scow.song.hearing_loss import Progress
 from scow.song.predictor import Predictor
-from scow.song.report import write_song_report
+from scow.song.report import is_made_with, write_song_report
 from scow.song.results import SongPrediction
 from scow.song.song import PredictOptions, predict_song
 from scow.song.terminal import clock
@@ -46,7 +48,6 @@ COLUMNS = [
     *("file", "line", "start_s", "end_s", "lyrics", "hearing_loss", "level_db_spl", "n_words"),
     *("score", "low", "high", "floor", "caught", "checkpoint", "cuts", "reason"),
 ]
-Loaded = tuple[str | Path | None, Path | None, str]  # checkpoint, folder of Whisper weights, device
 Failures = list[tuple[str, str]]  # song or line, reason
 
 
@@ -56,37 +57,37 @@ def predict_folder(
     csv: Path,
     options: PredictOptions,
     *,
-    checkpoint: str | Path | None = None,
-    model_dir: Path | None = None,
-    device: str = "auto",
+    predictor: Callable[[], Predictor] = Predictor.load,
     jobs: int = 1,
     pages: Path | None = None,
     progress: Progress | None = None,
 ) -> tuple[pd.DataFrame, Failures]:
     """Predict the songs of a folder with the lyrics of a folder; write the table and, to the folder `pages`, the pages.
 
-    Returns the mean scores, a row per song and a column per hearing loss, and what failed. The checkpoint is that of
-    `Predictor.load`; each of several jobs loads it.
+    Returns the mean scores, a row per song and a column per hearing loss, and what failed. Each job calls `predictor`.
     """
     options.validate()
     songs, failures = pair_with_lyrics(folder, lyrics)
-    page_of = {audio: pages / f"{shown(audio)}.html" for audio in songs} if pages else {}
+    names = {audio: shown(audio.relative_to(folder)) for audio in songs}
+    page_of = {audio: pages / f"{name}.html" for audio, name in names.items()} if pages else {}
     index = [pages / "index.html"] if pages else []
     outputs = [(page, "a report", b"<!doctype html>") for page in [*page_of.values(), *index]]
     check_outputs([(csv, "scores", b"(\xef\xbb\xbf)?file,line,"), *outputs], [*songs, *songs.values()])
-    name = Predictor.load(checkpoint, model_dir=model_dir, device=device).name
-    settings = {(loss, _level(loss, options), name, str(options.cuts)) for loss in options.hearing_losses}
-    keys = {audio: {(shown(audio), *rest) for rest in settings} for audio in songs}
-    predict = partial(
-        _predict, options=replace(options, jobs=1) if jobs > 1 else options, loaded=(checkpoint, model_dir, device)
-    )
+    loaded = predictor()
+    settings = {(loss, _level(loss, options), loaded.name, str(options.cuts)) for loss in options.hearing_losses}
+    keys = {audio: {(name, *rest) for rest in settings} for audio, name in names.items()}
+    made_with = joblib.hash(repr((loaded.sha256, replace(options, cache_dir=None, jobs=None))))
+    of_job = replace(options, jobs=1) if jobs > 1 else options
+    predict = partial(_predict, options=of_job, predictor=predictor, made_with=made_with)
     with open_engine(jobs) as engine, locked([csv]):
         table = read_song_table(csv) if csv.exists() else pd.DataFrame(columns=COLUMNS)
         there = set(_keys(table))
         tasks = [
-            (audio, words, page_of.get(audio))
+            (audio, words, names[audio], page_of.get(audio))
             for audio, words in songs.items()
-            if not keys[audio] <= there or _is_newer((audio, words), csv) or not page_of.get(audio, csv).exists()
+            if not keys[audio] <= there
+            or _is_newer((audio, words), csv)
+            or (pages and not is_made_with(page_of[audio], made_with))
         ]
         for done, (i, result) in enumerate(engine.map(predict, tasks), start=1):
             if isinstance(result, pd.DataFrame):
@@ -94,7 +95,7 @@ def predict_folder(
                 table = pd.concat([others, result]).sort_values("file", kind="stable")
                 write_table(table, csv)
             else:
-                failures.append((shown(tasks[i][0]), result or DIED))
+                failures.append((tasks[i][2], result or DIED))
             if progress:
                 progress("predicting", done, len(tasks))
     table = table[_keys(table).isin(set().union(*keys.values()))]
@@ -110,33 +111,35 @@ def predict_folder(
 def pair_with_lyrics(folder: Path, lyrics: Path) -> tuple[dict[Path, Path], Failures]:
     """The songs of a folder, at least one, with their lyrics files, and songs that have none."""
     expect(lyrics.is_dir(), "--lyrics", f"a folder, as {folder} is one", lyrics)
-    songs = sorted(path for path in folder.iterdir() if _ending(path) in AUDIO)
+    songs = [path for path in _files(folder) if path.suffix.lower() in AUDIO]
     expect(songs, folder, f"songs ({', '.join(AUDIO)})", "none")
-    texts = {(_stem(path), _ending(path)): path for path in lyrics.iterdir()}
+    texts = {(_stem(path, lyrics), path.suffix.lower()): path for path in _files(lyrics)}
     found, missing = {}, []
     for song in songs:
-        words = [texts[_stem(song), ending] for ending in LYRICS if (_stem(song), ending) in texts]
+        stem = _stem(song, folder)
+        words = [texts[stem, ending] for ending in LYRICS if (stem, ending) in texts]
         if words:
             found[song] = words[0]
         else:
-            missing.append(
-                (shown(song), f"expected lyrics {_stem(song)}.lrc, .srt, .vtt or .txt in {lyrics}, found none")
-            )
+            reason = f"expected lyrics {stem}.lrc, .srt, .vtt or .txt in {lyrics}, found none"
+            missing.append((shown(song.relative_to(folder)), reason))
     return found, missing
 
 
-def _stem(path: Path) -> str:
-    return unicodedata.normalize("NFC", path.stem)  # macOS writes letters and accents apart
+def _files(folder: Path) -> list[Path]:
+    """Files of a folder and of those in it, without hidden ones."""
+    inside = (path for path in folder.rglob("[!.]*") if path.is_file())
+    return sorted(path for path in inside if not any(name.startswith(".") for name in path.relative_to(folder).parts))
 
 
-def _ending(path: Path) -> str:
-    """Of a file's name in lower case; none of folders and hidden files."""
-    return path.suffix.lower() if path.is_file() and not path.name.startswith(".") else ""
+def _stem(path: Path, folder: Path) -> str:
+    inside = path.relative_to(folder).with_suffix("").as_posix()
+    return unicodedata.normalize("NFC", inside)  # macOS writes letters and accents apart
 
 
 def shown(path: Path) -> str:
-    """A file's name as the table has it."""
-    return path.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    """A file's name, with the folders it is in, as the table has it."""
+    return path.as_posix().encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _is_newer(paths: Sequence[Path], other: Path) -> bool:
@@ -152,18 +155,21 @@ def _keys(table: pd.DataFrame) -> pd.MultiIndex:
     return pd.MultiIndex.from_frame(table[KEY])
 
 
-def _predict(task: tuple[Path, Path, Path | None], options: PredictOptions, loaded: Loaded) -> pd.DataFrame | str:
+def _predict(
+    task: tuple[Path, Path, str, Path | None],
+    options: PredictOptions,
+    predictor: Callable[[], Predictor],
+    made_with: str,
+) -> pd.DataFrame | str:
     """Rows of a song, whose page is written, or the reason why there are none."""
-    audio, lyrics, page = task
-    checkpoint, model_dir, device = loaded
-    load = partial(Predictor.load, checkpoint, model_dir=model_dir, device=device)
+    audio, lyrics, name, page = task
     try:
-        song = predict_song(audio, lyrics, options, predictor=load)
+        song = predict_song(audio, lyrics, options, predictor=predictor)
         if page:
-            write_song_report(page, song)
+            write_song_report(page, song, made_with)
     except (UserError, OSError) as error:
         return str(error)
-    return song_table(song, shown(audio), options)
+    return song_table(song, name, options)
 
 
 def song_table(song: SongPrediction, file: str, options: PredictOptions) -> pd.DataFrame:

@@ -14,23 +14,25 @@ from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
-from scow.data.audio import StereoSignal, resample_sinc
+from scow.data.audio import StereoSignal
 from scow.data.tables import WHISPER_COLUMNS
 from scow.errors import UserError
-from scow.features.extract import loaded_transcriber
 from scow.features.whisper import resolve_model, weights_path
 from scow.io import atomic_write
+from scow.song.hearing_loss import Progress
 from scow.song.lyrics_files import Lyrics, TimedLine, clean_row, is_latin, lyric_words
+from scow.song.predictor import Predictor
 from scow.song.results import ExcerptPrediction, FailedLine, shortened
 
 MAX_WORDS_PER_S = 8.0
 
 
-def guess_lyrics(signal: StereoSignal, model_dir: Path, device: str) -> Lyrics:
+def guess_lyrics(signal: StereoSignal, predictor: Predictor, progress: Progress | None = None) -> Lyrics:
     """Lines of a song, with a note that they are a guess."""
-    models = [model for model in map(resolve_model, WHISPER_COLUMNS) if weights_path(model, model_dir).is_file()]
-    largest = max(models, key=lambda model: weights_path(model, model_dir).stat().st_size)
-    segments = loaded_transcriber(largest, model_dir=model_dir, device=device).segments(resample_sinc(signal.mono))
+    weights = {column: weights_path(resolve_model(column), predictor.model_dir) for column in WHISPER_COLUMNS}
+    on_disk = {column: path.stat().st_size for column, path in weights.items() if path.is_file()}
+    largest = max(on_disk, key=lambda column: on_disk[column])
+    segments = predictor.segments(signal, column=largest, progress=progress)
     lines, failed = [], []
     for segment in segments:
         text, length_s = clean_row(segment.text, capitals=True), segment.end_s - segment.start_s
@@ -41,9 +43,9 @@ def guess_lyrics(signal: StereoSignal, model_dir: Path, device: str) -> Lyrics:
         elif is_latin(text):
             lines.append(TimedLine(segment.start_s, segment.end_s, text))
     if not lines and not failed:
-        raise UserError(f"expected words in the song, but Whisper {largest.column} found none; give its lyrics")
+        raise UserError(f"expected words in the song, but Whisper {largest} found none; give its lyrics")
     note = (
-        f"These lyrics are a guess: Whisper {largest.column} transcribed the song. So the score is not that of the "
+        f"These lyrics are a guess: Whisper {largest} transcribed the song. So the score is not that of the "
         "song: too high where Whisper left out words that are hard to catch, too low where it misheard. Write the "
         "lyrics with --lyrics-out FILE, correct them, and predict again."
     )

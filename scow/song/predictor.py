@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from scow.errors import SignalError, UserError, expect, nearest
 from scow.features.dnsmos import Dnsmos
 from scow.features.extract import loaded_transcriber, transcribe_channels, word_and_sentence_scores
 from scow.features.whisper import Segment, Transcriber, Transcript, prompt_word_times, resolve_model, weights_path
+from scow.io import sha256_of
 from scow.models.checkpoint import load_checkpoint
 from scow.models.config import model_config
 from scow.models.inputs import Excerpt, input_of
@@ -44,6 +46,7 @@ class Predictor:
     """A loaded checkpoint, and which Whisper models it takes."""
 
     name: str  # of the checkpoint
+    sha256: str  # of its model.pt
     model: Model
     whisper_columns: tuple[str, ...]  # in the order of the features, the largest last
     model_dir: Path  # of Whisper weights
@@ -77,6 +80,7 @@ class Predictor:
                 loaded_transcriber(whisper_model, model_dir=weights, device=device)  # others are downloaded
         return cls(
             name=folder.name,
+            sha256=sha256_of(folder / "model.pt"),
             model=model,
             whisper_columns=columns,
             model_dir=weights,
@@ -87,9 +91,12 @@ class Predictor:
     def _transcriber(self, column: str) -> Transcriber:
         return loaded_transcriber(resolve_model(column), model_dir=self.model_dir, device=self.device)
 
-    def segments(self, signal: StereoSignal) -> tuple[Segment, ...]:
-        """Transcript of a whole song, the mean of both channels, with times, by the largest Whisper model."""
-        return self._transcriber(self.whisper_columns[-1]).segments(resample_sinc(signal.mono))
+    def segments(
+        self, signal: StereoSignal, *, column: str | None = None, progress: Progress | None = None
+    ) -> tuple[Segment, ...]:
+        """Transcript of a song, the mean of both channels, with times, by the largest Whisper model or another."""
+        callback = progress and partial(progress, "transcribing the song")
+        return self._transcriber(column or self.whisper_columns[-1]).segments(resample_sinc(signal.mono), callback)
 
     def predict(
         self,

@@ -31,13 +31,15 @@ from scow.song.terminal import HARDEST, clock
 WAVE_WIDTH = 1000.0  # units of the waveform's picture, which is stretched to the page; its height is 100
 TICK_STEPS_S = (1, 2, 5, 10, 15, 30, 60, 120, 300)
 KBIT_PER_S = 96
+HEAD_BYTES = 2_000  # of a page, in which what it was made with comes before the styles
 
 
-def write_song_report(path: Path, song: SongPrediction) -> None:
-    """Write the page of a song or of a single excerpt as one HTML file."""
+def write_song_report(path: Path, song: SongPrediction, made_with: str = "") -> None:
+    """Write the page of a song or of a single excerpt as one HTML file; `made_with` is for `is_made_with`."""
     page = render(
         "song.html.j2",
         song=song,
+        made_with=made_with,
         plots=song_plots(song),
         score_table=_score_table(song),
         percent=f"{INTERVAL:.0%}",
@@ -48,6 +50,14 @@ def write_song_report(path: Path, song: SongPrediction) -> None:
         anchor=anchor,
     )
     write_text(path, page)
+
+
+def is_made_with(path: Path, made_with: str) -> bool:
+    """Whether a page is there, and was written with this `made_with`."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as page:
+        return f'content="{made_with}"'.encode() in page.read(HEAD_BYTES)
 
 
 def write_comparison_report(path: Path, comparison: SongComparison) -> None:

@@ -71,25 +71,19 @@ class PredictOptions:
         named = ", ".join(self.hearing_losses)
         unknown = [name for name in self.hearing_losses if name not in HEARING_LOSSES]
         low, high = LEVEL_RANGE_DB_SPL
-        problem = None
         if unknown:
-            problem = f"hearing loss: found {unknown[0]!r}; {nearest(unknown[0], HEARING_LOSSES)}"
-        elif not named or len(set(self.hearing_losses)) < len(self.hearing_losses):
-            problem = f"hearing loss: expected each once, found {named or 'none'}"
-        elif self.already_simulated and len(self.hearing_losses) > 1:
-            problem = f"already simulated: expected the one hearing loss that is in the file, found {named}"
-        elif self.audiograms and (len(self.simulated), len(self.hearing_losses)) != (1, 1):
-            problem = (
-                f"own audiograms: expected the hearing loss Mild or Moderate, of the nearest listeners, found {named}"
-            )
-        elif not low <= self.level_db_spl <= high:
-            problem = f"level: expected {low:g} to {high:g} dB SPL, found {self.level_db_spl:g}"
-        elif not 1 <= self.cuts <= MAX_CUTS:
-            problem = f"cuts: expected 1 to {MAX_CUTS}, found {self.cuts}"
-        elif self.simulated and importlib.util.find_spec("clarity") is None:
-            problem = f"simulating a hearing loss: expected the package pyclarity, found none; {INSTALL}"
-        if problem:
-            raise UserError(problem)
+            raise UserError(f"hearing loss: found {unknown[0]!r}; {nearest(unknown[0], HEARING_LOSSES)}")
+        n, own_fit = len(self.hearing_losses), (len(self.simulated), len(self.hearing_losses)) == (1, 1)
+        expect(named and len(set(self.hearing_losses)) == n, "hearing loss", "each once", named or "none")
+        one = "the one hearing loss that is in the file"
+        expect(n == 1 or not self.already_simulated, "already simulated", one, named)
+        nearest_class = "the hearing loss Mild or Moderate, of the nearest listeners"
+        expect(own_fit or not self.audiograms, "own audiograms", nearest_class, named)
+        level_fits = low <= self.level_db_spl <= high
+        expect(level_fits, "level", f"{low:g} to {high:g} dB SPL", f"{self.level_db_spl:g}")
+        expect(1 <= self.cuts <= MAX_CUTS, "cuts", f"1 to {MAX_CUTS}", self.cuts)
+        is_there = not self.simulated or importlib.util.find_spec("clarity")
+        expect(is_there, "simulating a hearing loss", "the package pyclarity", f"none; {INSTALL}")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -144,8 +138,8 @@ def predict_song(
     duration_s = signal.samples.shape[1] / signal.rate_hz
     predictor = predictor if isinstance(predictor, Predictor) else predictor()
     if lyrics is None:
-        read = guess_lyrics(signal, predictor.model_dir, predictor.device)
-    timed, notes = _with_times(read.text, signal, duration_s, predictor) if read.text else (read.lines, ())
+        read = guess_lyrics(signal, predictor, progress)
+    timed, notes = _with_times(read.text, signal, duration_s, predictor, progress) if read.text else (read.lines, ())
     within = [replace(line, end_s=max(line.start_s, min(line.end_s, duration_s))) for line in timed]
     checked = [_checked(line, signal) for line in split_long(within)]
     lines = [line for line in checked if isinstance(line, TimedLine)]
@@ -228,12 +222,12 @@ def _lyrics(given: Path | str | Sequence[TimedLine]) -> Lyrics:
 
 
 def _with_times(
-    lines: tuple[str, ...], signal: StereoSignal, duration_s: float, predictor: Predictor
+    lines: tuple[str, ...], signal: StereoSignal, duration_s: float, predictor: Predictor, progress: Progress | None
 ) -> tuple[tuple[TimedLine, ...], tuple[str, ...]]:
     """Lines of text with times, and notes if the times are approximate."""
     if len(lines) == 1 and duration_s <= MAX_DURATION_S:
         return (TimedLine(0.0, duration_s, lines[0]),), ()
-    timed, matched = align(lines, predictor.segments(signal), duration_s)
+    timed, matched = align(lines, predictor.segments(signal, progress=progress), duration_s)
     notes = ["The times of the lines are approximate: the lyrics were aligned with a Whisper transcript."]
     if 0 in matched:
         notes.append(

@@ -51,16 +51,21 @@ def predict(songs: Path, *options: object) -> tuple[str, ...]:
 
 def test_pair_with_lyrics_by_name(tmp_path):
     songs, lyrics = tmp_path / "songs", tmp_path / "lyrics"
-    for name in ("x.y.flac", "one.MP3", "two.wav", "._two.wav", "café.ogg", "notes.pdf", "folder.flac/three.flac"):
+    names = ("x.y.flac", "one.MP3", "two.wav", "._two.wav", "café.ogg", "notes.pdf")
+    for name in (*names, "folder.flac/three.flac", ".x/four.wav"):
         (songs / name).parent.mkdir(parents=True, exist_ok=True)
         (songs / name).touch()
     lyrics.mkdir()
-    for name in ("x.y.srt", "x.lrc", "one.txt", "one.LRC", unicodedata.normalize("NFD", "café.vtt"), "other.txt"):
+    texts = ("x.y.srt", "x.lrc", "one.txt", "one.LRC", "folder.flac/three.lrc", "three.txt", "four.txt", "other.txt")
+    for name in (*texts, unicodedata.normalize("NFD", "café.vtt")):
+        (lyrics / name).parent.mkdir(exist_ok=True)
         (lyrics / name).touch()
     found, missing = pair_with_lyrics(songs, lyrics)
     pairs = {song.name: unicodedata.normalize("NFC", words.name) for song, words in found.items()}
-    assert pairs == {"café.ogg": "café.vtt", "one.MP3": "one.LRC", "x.y.flac": "x.y.srt"}
+    assert pairs == {"café.ogg": "café.vtt", "one.MP3": "one.LRC", "three.flac": "three.lrc", "x.y.flac": "x.y.srt"}
     assert [name for name, _ in missing] == ["two.wav"]
+    (lyrics / "folder.flac" / "three.lrc").unlink()
+    assert [name for name, _ in pair_with_lyrics(songs, lyrics)[1]] == ["folder.flac/three.flac", "two.wav"]
     with pytest.raises(UserError, match=r"songs \("):
         pair_with_lyrics(lyrics, songs)
 
@@ -90,6 +95,11 @@ def test_folder_gives_a_table_pages_and_a_list_of_failures(songs, finished):
     again = run_script(*predict(songs, "--html", pages, "--no-audio"))
     assert "predicting: 2/2 songs" in again.stderr  # b.flac, of which the page is missing, and c.mp3
     assert [path.stat().st_mtime_ns == time for path, time in sorted(before.items())] == [True, False]
+    page = pages / "a song & more.flac.html"
+    page.write_text(re.sub(r'"made-with" content="\w+"', "", page.read_text(encoding="utf-8")), encoding="utf-8")
+    again = run_script(*predict(songs, "--html", pages, "--no-audio"))
+    assert "predicting: 2/2 songs" in again.stderr  # that of the page that another model made, and c.mp3
+    assert "made-with" in page.read_text(encoding="utf-8")
 
 
 def test_killed_run_goes_on_and_gives_the_same_table(songs, finished, tmp_path):

@@ -1,6 +1,7 @@
 """scow.song.guess: lyrics that Whisper writes, and LRC files to correct."""
 
 import shutil
+from math import ceil
 
 import numpy as np
 import pytest
@@ -56,7 +57,11 @@ def test_guess_takes_the_largest_model_on_disk_and_lists_repeats(lite, tmp_path)
         predict_song(mild, predictor=lite)
     shutil.copy(MODELS / "tiny.en.pt", tmp_path)
     alone = type(lite).load("lite", model_dir=tmp_path, device="cpu")
-    song = predict_song(mild, options=PredictOptions(cuts=1), predictor=alone)
+    calls: list[tuple[str, int, int]] = []
+    song = predict_song(
+        mild, options=PredictOptions(cuts=1), predictor=alone, progress=lambda *call: calls.append(call)
+    )
+    assert ("transcribing the song", ceil(song.duration_s), ceil(song.duration_s)) in calls
     assert song.approximate
     assert "Whisper tiny.en" in song.notes[0]
 
