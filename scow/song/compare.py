@@ -53,9 +53,8 @@ class SongComparison:
             found = self.difference(song, hearing_loss)
             change = "" if song is first else f"{found.value:+.1f}"
             between = "" if song is first or found.low is None else f"{found.low:+.1f} to {found.high:+.1f}"
-            rows.append(
-                (song.name, f"{song.score(hearing_loss):.1f}", f"{song.floor(hearing_loss):.1f}", change, between)
-            )
+            scores = (f"{of(hearing_loss):.1f}" for of in (song.score, song.floor))
+            rows.append((song.name, *scores, change, between))
         return rows
 
     def changes(self, hearing_loss: str) -> list[tuple[int, float]]:
@@ -91,10 +90,8 @@ def compare_songs(
     first = predict_song(audios[0], lyrics, options, predictor=loaded, progress=progress)
     if first.approximate:
         lyrics = [TimedLine(line.start_s, line.end_s, line.lyrics) for line in first.lines]
-    songs = [
-        first,
-        *(predict_song(audio, lyrics, options, predictor=loaded, progress=progress) for audio in audios[1:]),
-    ]
+    others = [predict_song(audio, lyrics, options, predictor=loaded, progress=progress) for audio in audios[1:]]
+    songs = [first, *others]
     places = [{(line.start_s, line.lyrics) for line in song.lines} for song in songs]
     common = set.intersection(*places)
     if not common:

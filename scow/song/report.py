@@ -116,19 +116,15 @@ def song_plots(song: SongPrediction) -> dict[str, Plot]:
 
 
 def _score_table(song: SongPrediction) -> list[tuple[str, ...]]:
+    rows: list[tuple[str, ...]]
     if len(song.lines) == 1:
+        header = ("score", "floor", f"{INTERVAL:.0%} of listeners")
         found = song.lines[0].severities
-        header = ("hearing loss", "score", "floor", f"{INTERVAL:.0%} of listeners")
-        return [
-            header,
-            *((s.hearing_loss, f"{s.score:.1f}", f"{s.floor:.1f}", f"{s.low:.0f} to {s.high:.0f}") for s in found),
-        ]
-    rows: list[tuple[str, ...]] = []
-    for name in song.hearing_losses:
-        scores = song.line_scores(name)
-        rows.append(
-            (name, *(f"{score:.1f}" for score in (song.score(name), song.floor(name), min(scores), max(scores))))
-        )
+        rows = [(s.hearing_loss, f"{s.score:.1f}", f"{s.floor:.1f}", f"{s.low:.0f} to {s.high:.0f}") for s in found]
+        return [("hearing loss", *header), *rows]
+    of = {name: song.line_scores(name) for name in song.hearing_losses}
+    scores = [(name, song.score(name), song.floor(name), min(of[name]), max(of[name])) for name in of]
+    rows = [(name, *(f"{score:.1f}" for score in of_song)) for name, *of_song in scores]
     return [("hearing loss", "score", "floor", "lowest line", "highest line"), *rows]
 
 

@@ -40,7 +40,16 @@ from scow.song.alignment import align
 from scow.song.audio import clipped, read_song
 from scow.song.guess import guess_lyrics
 from scow.song.hearing_loss import DEFAULT_LEVEL_DB_SPL, INSTALL, SIMULATED, Audiogram, Progress, simulate
-from scow.song.lyrics_files import MAX_LINES, Lyrics, TimedLine, check_words, parse_lyrics, read_lyrics, split_long
+from scow.song.lyrics_files import (
+    MAX_LINES,
+    Lyrics,
+    TimedLine,
+    check_words,
+    lyric_words,
+    parse_lyrics,
+    read_lyrics,
+    split_long,
+)
 from scow.song.predictor import Predictor
 from scow.song.results import ExcerptPrediction, FailedLine, HearingLossPrediction, SongPrediction
 
@@ -141,11 +150,10 @@ def predict_song(
         read = guess_lyrics(signal, predictor, progress)
     timed, notes = _with_times(read.text, signal, duration_s, predictor, progress) if read.text else (read.lines, ())
     within = [replace(line, end_s=max(line.start_s, min(line.end_s, duration_s))) for line in timed]
-    checked = [_checked(line, signal) for line in split_long(within)]
-    lines = [line for line in checked if isinstance(line, TimedLine)]
-    failed = sorted(
-        [*read.failed, *(line for line in checked if isinstance(line, FailedLine))], key=attrgetter("start_s")
-    )
+    checked = [(line, _problem(line, signal)) for line in split_long(within)]
+    lines = [line for line, problem in checked if not problem]
+    unfit = [FailedLine(line.start_s, line.text, problem) for line, problem in checked if problem]
+    failed = sorted([*read.failed, *unfit], key=attrgetter("start_s"))
     if not lines:
         first = failed[0] if failed else FailedLine(0.0, "lyrics", "expected at least one line, found none")
         more = f" (and so for {len(failed)} lines)" if len(failed) > 1 else ""
@@ -169,7 +177,7 @@ def predict_song(
         for name, signals in (presented | simulated).items()
     }
     excerpts = [
-        (cuts[hearing_loss][i], check_words(line.text, "lyrics"), hearing_loss)
+        (cuts[hearing_loss][i], lyric_words(line.text), hearing_loss)
         for i, line in enumerate(lines)
         for hearing_loss in options.hearing_losses
     ]
@@ -237,27 +245,22 @@ def _with_times(
     return timed, tuple(notes)
 
 
-def _checked(line: TimedLine, signal: StereoSignal) -> TimedLine | FailedLine:
-    """The line, or the reason why it cannot be predicted."""
+def _problem(line: TimedLine, signal: StereoSignal) -> str:
+    """Why a line cannot be predicted; empty where it can."""
     duration_s = signal.samples.shape[1] / signal.rate_hz
     length_s = line.end_s - line.start_s
     try:
         n_words = len(check_words(line.text, "lyrics"))
     except UserError as error:
-        return FailedLine(line.start_s, line.text, str(error))
+        return str(error)
     if n_words > MAX_WORDS:
-        reason = f"expected at most {MAX_WORDS} words, found {n_words}; break the line"
-    elif line.start_s >= duration_s:
-        reason = f"begins at {line.start_s:.2f} s, but the song ends at {duration_s:.2f} s"
-    elif length_s < MIN_DURATION_S:
-        reason = (
-            f"lasts {length_s:.2f} s; expected at least {MIN_DURATION_S} s before the next line or the end of the song"
-        )
-    elif is_silent(_cut(signal, line).samples):
-        reason = f"silent: expected {SOUND}"
-    else:
-        return line
-    return FailedLine(line.start_s, line.text, reason)
+        return f"expected at most {MAX_WORDS} words, found {n_words}; break the line"
+    if line.start_s >= duration_s:
+        return f"begins at {line.start_s:.2f} s, but the song ends at {duration_s:.2f} s"
+    if length_s < MIN_DURATION_S:
+        until = "the next line or the end of the song"
+        return f"lasts {length_s:.2f} s; expected at least {MIN_DURATION_S} s before {until}"
+    return f"silent: expected {SOUND}" if is_silent(_cut(signal, line).samples) else ""
 
 
 def _cut(signal: StereoSignal, line: TimedLine, margin: int = 0) -> StereoSignal:
@@ -300,8 +303,8 @@ def _with_word_times(
 
 def _audio_notes(signal: StereoSignal) -> list[str]:
     clips = ["The recording is clipped: its peaks are cut off. It is used as it is."] if clipped(signal) else []
-    silent = [name for name, channel in zip(CHANNELS, signal.samples, strict=True) if is_silent(channel)]
-    return [*signal.notes, *clips, *(f"The {name} channel is silent." for name in silent)]
+    channels = zip(CHANNELS, signal.samples, strict=True)
+    return [*signal.notes, *clips, *(f"The {name} channel is silent." for name, one in channels if is_silent(one))]
 
 
 def _outline(signal: StereoSignal) -> tuple[tuple[float, float], ...]:
