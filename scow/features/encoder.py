@@ -67,7 +67,7 @@ def _network(encoder: torch.nn.Module, n_mels: int, weights: Path) -> tuple[byte
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, on how it is traced
         shape = (1, n_mels, 3000)
-        network = openvino.convert_model(encoder, example_input=torch.zeros(shape), input=[shape])
+        network = openvino.convert_model(encoder.float().eval(), example_input=torch.zeros(shape), input=[shape])
         openvino.save_model(network, Path(folder, names[0]), compress_to_fp16=False)
         with suppress(OSError, UserError), atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             archive.comment = key

@@ -275,17 +275,18 @@ def load_transcriber(model: WhisperModel, *, model_dir: Path | None, device: str
         if not path.is_file():
             remedy = f"try: python tools/offline_whisper.py {model.openai_name}"
             whisper.load_model(model.openai_name, device="cpu", download_root=str(path.parent))
-        network = _load_weights(path, device)
+        network = _load_weights(path)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: cannot be loaded as Whisper weights ({reason}); {remedy}") from error
     if engine == "openvino":
         network.encoder = OpenVinoEncoder(network.encoder, network.dims.n_mels, path)
+    network = network.float().to(device).eval().requires_grad_(False)
     return Transcriber(network, fp16=network.device.type == "cuda", engine=engine)
 
 
-def _load_weights(path: Path, device: str) -> Any:
-    """As `whisper.load_model`, which first draws random weights and reads the whole file into memory."""
+def _load_weights(path: Path) -> Any:
+    """As `whisper.load_model`, which first draws random weights and reads the whole file; of the file's precision."""
     import torch
     from torch.overrides import TorchFunctionMode
     from whisper.model import ModelDimensions, Whisper
@@ -296,8 +297,8 @@ def _load_weights(path: Path, device: str) -> Any:
                 return args[0] if args else kwargs["tensor"]
             return func(*args, **(kwargs or {}))
 
-    saved = torch.load(path, map_location=device, weights_only=True, mmap=zipfile.is_zipfile(path))
+    saved = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     with WithoutRandomNumbers():
         network = Whisper(ModelDimensions(**saved["dims"]))
     network.load_state_dict(saved["model_state_dict"], assign=True)
-    return network.float().to(device).eval().requires_grad_(False)
+    return network
