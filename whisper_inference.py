@@ -26,6 +26,7 @@ def main() -> int:
     parser.add_argument("--device", help="auto, cpu or cuda (default: config)")
     parser.add_argument("--pseudo-prompt", metavar="NAME", help="without lyrics: of this model's transcripts instead")
     parser.add_argument("--batch-size", type=int, metavar="SIGNALS", help="signals per chunk (default: config)")
+    parser.add_argument("--embeddings", action="store_true", default=None, help="also means of the encoder, as NPZ")
     add_engine_options(parser)
     parser.add_argument("--transcripts", type=Path, metavar="CSV", help="also write the transcripts of this run")
     given = parser.parse_args()
@@ -38,7 +39,7 @@ def main() -> int:
     config = read_feature_config(given.config)
     say_unread(given.config, config.unknown)
     models = runner.named_models(listed(given.models)) if given.models else runner.configured_models(config)
-    overrides = {name: getattr(given, name) for name in ("model_dir", "device", "batch_size")}
+    overrides = {name: getattr(given, name) for name in ("model_dir", "device", "batch_size", "embeddings")}
     options = dataclasses.replace(
         config.whisper_options(), **{name: value for name, value in overrides.items() if value is not None}
     )

@@ -188,7 +188,8 @@ def _infer_split(config: InferConfig, model: Model, facts: dict[str, Any], split
     sources = facts.get("features", {})
     notes = [note for table in tables for note in differences(table, (PROMPT, *model.feature_cols), sources)]
     optional_cols = model.optional_cols if options.allow_missing else ()
-    inputs = load_input(*tables, model.feature_cols, optional_cols=optional_cols)
+    with_embeddings = model.embedding_width > 0
+    inputs = load_input(*tables, model.feature_cols, optional_cols=optional_cols, with_embeddings=with_embeddings)
     notes += [f"{split}: {n} signals without {column}, which is taken as 0.0" for column, n in inputs.empty.items()]
     predicted = model.predict(inputs, device)
     scores = to_scores(predicted.correctness, clamp=options.clamp_scores, percentage=options.scale_to_percentage)

@@ -122,7 +122,7 @@ def whisper_ways(tasks: Sequence[Task], model: WhisperModel, model_dir: Path) ->
     def stage() -> None:
         load_transcriber(model, model_dir=model_dir, device="cpu")  # once per run, as the stage does
         for i in range(0, len(tasks), SIGNALS_PER_CHUNK):
-            whisper_results(model, model_dir, "cpu", "auto", read_audio(tasks[i : i + SIGNALS_PER_CHUNK]))
+            whisper_results(model, model_dir, "cpu", "auto", False, read_audio(tasks[i : i + SIGNALS_PER_CHUNK]))
 
     @torch.inference_mode()
     def encoder() -> None:

@@ -68,6 +68,7 @@ class WhisperOptions:
     engine: str = "auto"  # of the encoder: auto, torch or openvino
     batch_size: int | None = None  # signals per chunk; None: 8
     jobs: int = 1  # processes
+    embeddings: bool = False  # also write means of the encoder
     pseudo_prompt: str | None = None  # model whose transcripts take the place of the prompts
 
 

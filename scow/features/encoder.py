@@ -4,6 +4,9 @@ Both compute in float32; outputs differ by the rounding of sums, word scores by 
 same with any number of threads. The network is converted from the loaded torch encoder once, which takes seconds, and
 kept beside the weights as ``<weights>.openvino``: a zip archive, which notices damage, with the hash of the weights as
 its comment. Where it cannot be read or written, the network is converted again.
+
+Either keeps the output of the block in the middle of the network, of its last call, as the attribute `middle`: a layer
+from which embeddings are made (`scow.data.embeddings`).
 """
 
 from __future__ import annotations
@@ -35,6 +38,23 @@ def resolve_engine(name: str, device: str) -> str:
     return "openvino" if name != "torch" and installed and device == "cpu" else "torch"
 
 
+def keep_middle(encoder: Any) -> None:
+    """Let an encoder of openai-whisper keep the output of its middle block, that of layer n/2 of n."""
+    block = encoder.blocks[len(encoder.blocks) // 2 - 1]
+    block.register_forward_hook(lambda _block, _given, output: setattr(encoder, "middle", output))
+
+
+class _TwoLayers(torch.nn.Module):
+    """An encoder that returns the last and the middle layer, to be converted."""
+
+    def __init__(self, encoder: Any) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, mel: torch.Tensor) -> tuple[Any, Any]:
+        return self.encoder(mel), self.encoder.middle
+
+
 class OpenVinoEncoder(torch.nn.Module):
     """The encoder of a Whisper model in OpenVINO, called like torch's."""
 
@@ -51,7 +71,9 @@ class OpenVinoEncoder(torch.nn.Module):
 
     def forward(self, mel: torch.Tensor) -> torch.Tensor:
         """Log-mel spectrograms, shape (n, n_mels, 3000), to (n, n_audio_ctx, n_audio_state)."""
-        return torch.cat([torch.from_numpy(self._compiled(one[None].numpy())[0].copy()) for one in mel])
+        results = [self._compiled(one[None].numpy()) for one in mel]
+        last, self.middle = (torch.cat([torch.from_numpy(of[i].copy()) for of in results]) for i in (0, 1))
+        return last
 
 
 def _network(encoder: torch.nn.Module, n_mels: int, weights: Path) -> tuple[bytes, bytes]:
@@ -59,7 +81,7 @@ def _network(encoder: torch.nn.Module, n_mels: int, weights: Path) -> tuple[byte
     import openvino
 
     path = weights.with_suffix(".openvino")
-    key = f"{sha256_of(weights)} openvino {openvino.__version__}".encode()
+    key = f"{sha256_of(weights)} openvino {openvino.__version__}, two layers".encode()
     names = "encoder.xml", "encoder.bin"
     with suppress(OSError, zipfile.BadZipFile, KeyError), zipfile.ZipFile(path) as archive:
         if archive.comment == key:
@@ -67,7 +89,8 @@ def _network(encoder: torch.nn.Module, n_mels: int, weights: Path) -> tuple[byte
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch, on how it is traced
         shape = (1, n_mels, 3000)
-        network = openvino.convert_model(encoder.float().eval(), example_input=torch.zeros(shape), input=[shape])
+        two_layers = _TwoLayers(encoder.float().eval())
+        network = openvino.convert_model(two_layers, example_input=torch.zeros(shape), input=[shape])
         openvino.save_model(network, Path(folder, names[0]), compress_to_fp16=False)
         with suppress(OSError, UserError), atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             archive.comment = key

@@ -14,6 +14,7 @@ The stages compute chunks of signals: `read_audio`, then `whisper_results` or `m
 
 from __future__ import annotations
 
+import base64
 import datetime
 import functools
 import hashlib
@@ -89,7 +90,12 @@ def read_audio(tasks: Sequence[Task]) -> list[tuple[Task, Audio]]:
 
 
 def whisper_results(
-    model: WhisperModel, model_dir: Path | None, device: str, engine: str, chunk: Sequence[tuple[Task, Audio]]
+    model: WhisperModel,
+    model_dir: Path | None,
+    device: str,
+    engine: str,
+    with_embeddings: bool,
+    chunk: Sequence[tuple[Task, Audio]],
 ) -> list[ChannelResult]:
     """Stage 2: scores of the words and the sentence of a chunk of signals, all their channels at once."""
     results: dict[tuple[str, str], ChannelResult] = {}
@@ -109,6 +115,9 @@ def whisper_results(
         for key, transcript in transcribe_channels(transcriber, channels).items():
             scores, sentence = word_and_sentence_scores(words[key], transcript)
             results[key].values[model.column] = {"scores": [*scores, sentence], "transcript": transcript.text}
+            if with_embeddings:
+                text = base64.b64encode(np.asarray(transcript.embedding).tobytes()).decode()
+                results[key].values[model.column]["embedding"] = text
             results[key].made_with = _made_with(transcriber.device.type, transcriber.dtype, libraries)
     return list(results.values())
 

@@ -20,13 +20,15 @@ reported with the reason; the others are not affected.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,6 +36,7 @@ import pandas as pd
 
 from scow.cli import EXIT_OK, Progress, report_failures
 from scow.data.audio import MONO
+from scow.data.embeddings import embeddings_path, read_embeddings, write_embeddings
 from scow.data.feature_config import Dataset, FeatureConfig, MetricOptions, WhisperOptions, without_prompt
 from scow.data.metadata import SignalRecord, metadata_table
 from scow.data.provenance import PROMPT, check_source, read_provenance, source, updated_column, write_provenance
@@ -71,6 +74,7 @@ class Work:
     columns: tuple[str, ...]
     sources: Callable[[], Sources]
     compute: Callable[[Any], list[ChannelResult]]  # takes what `read_audio` gives
+    embeddings: bool = False  # also write the embeddings of this Whisper column
 
 
 @dataclass
@@ -138,7 +142,7 @@ def write_pseudo_prompts(
 ) -> StageResult:
     """Stage 2 without lyrics: make the tables of `without_prompt`, or add the signals that they lack."""
     engine = engine or {"jobs": options.jobs}
-    works, size = _whisper_works([model], options, engine)
+    works, size = _whisper_works([model], dataclasses.replace(options, embeddings=False), engine)
     tables = [of.csv_path for dataset in datasets for of in (dataset, without_prompt(dataset))]
     with open_engine(**engine) as opened, locked(tables):
         stage = _Stage(datasets, opened, size, overwrite, None)
@@ -158,8 +162,9 @@ def _whisper_works(models: Sequence[WhisperModel], options: WhisperOptions, engi
     folder = options.model_dir.absolute() if options.model_dir else None
     works = []
     for model in models:
-        compute = partial(whisper_results, model, folder, options.device, options.engine)
-        works.append(Work((model.column,), partial(_whisper_sources, model, folder), compute))
+        compute = partial(whisper_results, model, folder, options.device, options.engine, options.embeddings)
+        sources = partial(_whisper_sources, model, folder)
+        works.append(Work((model.column,), sources, compute, embeddings=options.embeddings))
     return works, size
 
 
@@ -233,12 +238,17 @@ class _Stage:
         """Fill columns of the tables of a group: find what is missing, compute it, write it."""
         path = _partial_path(group, work.columns[0])
         self._check_overwrite(path)
-        tasks = _tasks(group, self._tables, work.columns, everything=self._overwrite)
+        embedded = self._embedded(group, work.columns[0]) if work.embeddings else {}
+        tasks = _tasks(group, self._tables, work.columns, everything=self._overwrite, embedded=embedded)
         results: dict[tuple[str, str], ChannelResult] = {}
         sources: Sources = {}
         if tasks or path.exists():
             sources = work.sources()
             self._check_sources(group, tasks, sources)
+            for table, (sha256, there) in embedded.items():
+                same = not there or sha256 == sources[work.columns[0]]["sha256"]
+                found = f"those of other weights ({sha256[:12]}); compute all of it again with --overwrite"
+                expect(same, embeddings_path(table, work.columns[0]), "embeddings of the same weights", found)
             results = self._compute(group, work, tasks, sources, path)
         if self._transcripts and results:  # before the tables: after them nothing would be left to do in a rerun
             add_transcripts(self._transcripts, _transcripts(group, work.columns[0], results))
@@ -248,6 +258,11 @@ class _Stage:
             n_computed = sum(bool(of_channel[signal].values) for signal in asked)
             n_present = self._tables[dataset.csv_path]["signal"].nunique() - len(asked)
             self.result.filled.append((dataset.csv_path, work.columns, n_computed, n_present))
+            if work.embeddings and of_channel:
+                there = embedded[dataset.csv_path][1] | _embeddings_of(of_channel, work.columns[0])
+                ordered = {s: there[s] for s in self._tables[dataset.csv_path]["signal"].unique() if s in there}
+                sha256 = str(sources[work.columns[0]]["sha256"])
+                write_embeddings(embeddings_path(dataset.csv_path, work.columns[0]), sha256, ordered)
             self._write(dataset.csv_path, work.columns, sources, of_channel)
         path.unlink(missing_ok=True)
         for task in tasks:
@@ -298,6 +313,12 @@ class _Stage:
         if not self._overwrite and read_partial(path)[0].get("overwrite"):
             raise UserError(f"{path}: a run with --overwrite was stopped; finish it so, or remove this file")
 
+    def _embedded(self, group: Sequence[Dataset], column: str) -> dict[Path, tuple[str, dict[str, np.ndarray]]]:
+        """What the file of embeddings of each table holds, by table."""
+        paths = {dataset.csv_path: embeddings_path(dataset.csv_path, column) for dataset in group}
+        keep = not self._overwrite
+        return {table: read_embeddings(path) if keep and path.exists() else ("", {}) for table, path in paths.items()}
+
     def _check_sources(self, group: Sequence[Dataset], tasks: Sequence[Task], sources: Sources) -> None:
         """Refuse to fill gaps with numbers of another source than that of the numbers around them."""
         for dataset in () if self._overwrite else group:
@@ -311,6 +332,7 @@ class _Stage:
     ) -> dict[tuple[str, str], ChannelResult]:
         """Compute what the partial results at `path` do not hold, add it to them as it comes, and return them all."""
         heading = {"words": _hash_of_words(group, self._tables), "sources": sources}
+        heading |= {"embeddings": [work.columns[0]]} if work.embeddings else {}
         heading["overwrite"] = list(work.columns) if self._overwrite else []
         finished = _of_tables(start_partial(path, heading), group, self._tables)
         chunks = _chunks(tasks, self._chunk_size, merge_results(finished))
@@ -349,6 +371,11 @@ def _pseudo_prompt(transcript: str) -> str:
     return " ".join(normalize_text(transcript)[:MAX_WORDS]) or "?"
 
 
+def _embeddings_of(results: Mapping[str, ChannelResult], column: str) -> dict[str, np.ndarray]:
+    texts = {signal: result.values[column]["embedding"] for signal, result in results.items() if result.values}
+    return {s: np.frombuffer(base64.b64decode(text), np.float32).reshape(2, -1) for s, text in texts.items()}
+
+
 def _same_files(datasets: Iterable[Dataset]) -> list[list[Dataset]]:
     """Datasets grouped by split and folders; each has a table of its own."""
     groups: dict[tuple[object, ...], list[Dataset]] = {}
@@ -367,15 +394,22 @@ def _same_files(datasets: Iterable[Dataset]) -> list[list[Dataset]]:
 
 
 def _tasks(
-    group: Sequence[Dataset], tables: Mapping[Path, pd.DataFrame], columns: Sequence[str], *, everything: bool
+    group: Sequence[Dataset],
+    tables: Mapping[Path, pd.DataFrame],
+    columns: Sequence[str],
+    *,
+    everything: bool,
+    embedded: Mapping[Path, tuple[str, Container[str]]] = MappingProxyType({}),
 ) -> list[Task]:
-    """Signals that have an empty cell in one of the columns, or all, in the order of the tables."""
+    """Signals that have an empty cell in one of the columns, or no embedding, or all, in the order of the tables."""
     paths: dict[str, Any] = {name: path.absolute() for name, path in vars(group[0]).items() if isinstance(path, Path)}
     folders = dataclasses.replace(group[0], **paths)  # as a worker in another folder finds them
     tasks: dict[str, Task] = {}
     for dataset in group:
         table = tables[dataset.csv_path]
         gaps = {column: set(table["signal"] if everything else _gaps(table, column)) for column in columns}
+        if dataset.csv_path in embedded:
+            gaps[columns[0]] |= {s for s in table["signal"].unique() if s not in embedded[dataset.csv_path][1]}
         words = table[table["word_count"] == 1].groupby("signal", sort=False)["word"].agg(tuple)
         for signal, prompt in words.items():
             if missing := tuple(column for column in columns if signal in gaps[column]):

@@ -31,7 +31,7 @@ import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from math import ceil
 from pathlib import Path
@@ -72,6 +72,7 @@ class Transcript:
 
     text: str
     words: tuple[tuple[str, float], ...]  # text and score of step 4, contractions not yet expanded
+    embedding: np.ndarray | None = field(default=None, compare=False)  # see scow.data.embeddings
 
 
 @dataclass(frozen=True)
@@ -187,7 +188,7 @@ class Transcriber:
 
     def _transcribe_at_once(self, channels: Sequence[np.ndarray]) -> list[Transcript]:
         import torch
-        from whisper.audio import log_mel_spectrogram, pad_or_trim
+        from whisper.audio import N_SAMPLES_PER_TOKEN, log_mel_spectrogram, pad_or_trim
 
         with torch.inference_mode():
             # One by one: the loudest point of a channel sets the floor of its spectrogram.
@@ -195,7 +196,8 @@ class Transcriber:
             mels = mels.to(self.device, getattr(torch, self.dtype))
             # A CPU gains nothing from more than one channel in the encoder, and needs less memory with one.
             pieces = mels.split(len(channels) if self.device.type == "cuda" else 1)
-            encoded = torch.cat([self.model.encoder(piece) for piece in pieces])
+            layers = [(self.model.encoder(piece), self.model.encoder.middle) for piece in pieces]
+            encoded, middle = (torch.cat(of_pieces) for of_pieces in zip(*layers, strict=True))
             threads = torch.get_num_threads()
             torch.set_num_threads(1)  # small matrix products sum in another order with more
             try:
@@ -203,7 +205,15 @@ class Transcriber:
             finally:
                 torch.set_num_threads(threads)
         decode, piece_of = self._tokenizer.decode, self._tokenizer.encoding.decode_single_token_bytes
-        return [Transcript(decode(t).strip(), group_tokens([*map(piece_of, t)], p)) for t, p in emitted]
+        n_frames = [-(-len(channel) // N_SAMPLES_PER_TOKEN) for channel in channels]
+        embeddings = [
+            torch.stack([layer[:n].float().mean(dim=0) for layer in layers]).cpu().numpy()
+            for n, *layers in zip(n_frames, middle, encoded, strict=True)
+        ]
+        return [
+            Transcript(decode(t).strip(), group_tokens([*map(piece_of, t)], p), embedding)
+            for (t, p), embedding in zip(emitted, embeddings, strict=True)
+        ]
 
     def word_times(self, channel: np.ndarray, transcript: str) -> tuple[tuple[str, float, float], ...]:
         """Words of a channel's transcript, each with start and end in s, by the decoder's attention to the encoder.
@@ -266,7 +276,7 @@ def load_transcriber(model: WhisperModel, *, model_dir: Path | None, device: str
     """
     import whisper
 
-    from scow.features.encoder import OpenVinoEncoder, resolve_engine
+    from scow.features.encoder import OpenVinoEncoder, keep_middle, resolve_engine
 
     engine = resolve_engine(engine, device)
     path = weights_path(model, model_dir)
@@ -279,6 +289,7 @@ def load_transcriber(model: WhisperModel, *, model_dir: Path | None, device: str
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: cannot be loaded as Whisper weights ({reason}); {remedy}") from error
+    keep_middle(network.encoder)
     if engine == "openvino":
         network.encoder = OpenVinoEncoder(network.encoder, network.dims.n_mels, path)
     network = network.float().to(device).eval().requires_grad_(False)

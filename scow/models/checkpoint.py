@@ -89,7 +89,9 @@ def _model_and_facts(
     fewer = tuple(column for column in model.feature_cols if column not in model.optional_cols)
     for columns in dict.fromkeys((model.feature_cols, fewer)):  # one word is predicted, to show that all shapes agree
         excerpt = Excerpt(("la",), HEARING_LOSSES[-1], np.zeros((2, 2, len(columns))))
-        predicted = model.predict(input_of([excerpt], columns))
+        inputs = input_of([excerpt], columns)
+        width = model.embedding_width
+        predicted = model.predict(dataclasses.replace(inputs, embeddings=torch.zeros(int(width > 0), 2, width)))
     if model.quantiles is not None:
         model.interval(predicted.correctness, np.array([len(HEARING_LOSSES) - 1]), 0.8)
     return model, facts

@@ -26,6 +26,7 @@ class TransformerConfig:
     """Section ``model:`` for ``name: published``."""
 
     name: ClassVar = "published"
+    embeddings: ClassVar = False
     d_model: int = 64  # width of a token
     nhead: int = 4  # attention heads; must divide d_model
     num_layers: int = 1  # encoder layers per channel
@@ -53,8 +54,11 @@ class WordModelConfig:
     prior_c: float = 0.02  # the same, of the text prior
     ear: str = "both"  # channels to use: both, left or right
     without: tuple[str, ...] = ()  # blocks of features to leave out, for ablations
+    embeddings: bool = False  # also take embeddings of Whisper's encoder
+    components: int = 16  # to which they are reduced
 
     def __post_init__(self) -> None:
+        expect(1 <= self.components <= 1000, "model.components", "1 to 1000", self.components)
         for key, value in (("c", self.c), ("prior_c", self.prior_c)):
             expect(0 < value < math.inf, f"model.{key}", "a positive number", value)
         expect(self.ear in ("both", "left", "right"), "model.ear", "both, left or right", self.ear)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from scow.data.tables import HEARING_LOSSES, MAX_WORDS, TEXT_COLUMNS, read_table, require_columns
+from scow.data.embeddings import embeddings_path, read_embeddings
+from scow.data.tables import HEARING_LOSSES, MAX_WORDS, TEXT_COLUMNS, WHISPER_COLUMNS, read_table, require_columns
 from scow.errors import expect
 from scow.text.labels import split_responses
 
@@ -44,6 +45,8 @@ class ModelInput:
     hearing_loss: Tensor  # shape (n,), int64, index into scow.data.tables.HEARING_LOSSES
     target: Tensor  # shape (n,), float32, correctness in 0-1; NaN where there is no label
     empty: Mapping[str, int] = field(default_factory=dict)  # signals of the tables that lack a feature, by column
+    # Of all models, shape (n, 2, width), NaN where not computed; empty where not read.
+    embeddings: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def __len__(self) -> int:
         return len(self.signals)
@@ -74,7 +77,8 @@ class ModelInput:
         taken: dict[str, Any] = {name: getattr(self, name)[index] for name in TENSORS}
         taken |= {name: tuple(getattr(self, name)[i] for i in index.tolist()) for name in TUPLES}
         rows = int(taken["n_rows"].max()) if len(index) else 0
-        return dataclasses.replace(self, features=self.features[index, :, :rows], **taken)
+        embeddings = self.embeddings[index] if len(self.embeddings) else self.embeddings
+        return dataclasses.replace(self, features=self.features[index, :, :rows], embeddings=embeddings, **taken)
 
 
 @dataclass(frozen=True)
@@ -87,12 +91,18 @@ class Excerpt:
 
 
 def load_input(
-    left: Path, right: Path, feature_cols: Sequence[str], target: str = "correctness", optional_cols: Sequence[str] = ()
+    left: Path,
+    right: Path,
+    feature_cols: Sequence[str],
+    target: str = "correctness",
+    optional_cols: Sequence[str] = (),
+    *,
+    with_embeddings: bool = False,
 ) -> ModelInput:
     """Read the tables of both channels, each once.
 
     `target` is the column that becomes the target. The `optional_cols` among the features are left out, all of them,
-    where a table lacks any.
+    where a table lacks any. Embeddings are those of the Whisper columns among the features.
     """
     tables = [read_table(path) for path in (left, right)]
     if any(column not in table for table in tables for column in optional_cols):
@@ -108,6 +118,13 @@ def load_input(
     words = tables[0][tables[0]["word_count"] == 1]  # a sentence row has no response
     labels = np.mean([table.drop_duplicates("signal")[target].to_numpy() for table in tables], axis=0)
     hearing_loss = firsts["hearing_loss"].map({name: i for i, name in enumerate(HEARING_LOSSES)})
+    empty = {column: n for column in feature_cols if (n := _n_without(tables, column))}
+    embeddings = torch.zeros(0)
+    if with_embeddings:
+        columns = [column for column in feature_cols if column in WHISPER_COLUMNS]
+        embeddings = torch.from_numpy(np.stack([_embeddings(path, columns, signals) for path in (left, right)], axis=1))
+        n_missing = int(embeddings.isnan().any(dim=2).any(dim=1).sum())
+        empty |= {"embedding": n_missing} if n_missing else {}
     return ModelInput(
         signals=tuple(signals),
         prompts=tuple(firsts["prompt"]),
@@ -118,7 +135,8 @@ def load_input(
         n_rows=torch.from_numpy(counts.astype(np.int64)),
         hearing_loss=torch.from_numpy(hearing_loss.to_numpy(dtype=np.int64, copy=True)),
         target=torch.from_numpy(labels.astype(np.float32)),
-        empty={column: n for column in feature_cols if (n := _n_without(tables, column))},
+        empty=empty,
+        embeddings=embeddings,
     )
 
 
@@ -148,7 +166,18 @@ def join_inputs(inputs: Sequence[ModelInput]) -> ModelInput:
     joined: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in inputs]) for name in TENSORS}
     joined |= {name: tuple(value for part in inputs for value in getattr(part, name)) for name in TUPLES}
     empty = sum((Counter(part.empty) for part in inputs), Counter())
-    return dataclasses.replace(inputs[0], features=torch.cat(padded), empty=empty, **joined)
+    embeddings = torch.cat([part.embeddings for part in inputs])
+    return dataclasses.replace(inputs[0], features=torch.cat(padded), empty=empty, embeddings=embeddings, **joined)
+
+
+def _embeddings(table: Path, columns: Sequence[str], signals: Iterable[str]) -> np.ndarray:
+    """Embeddings of one channel, shape (n, width), those of all models side by side; NaN where there is none."""
+    of_models = []
+    for column in columns:
+        _, found = read_embeddings(embeddings_path(table, column))
+        absent = np.full(next(iter(found.values())).shape, np.nan, dtype=np.float32)
+        of_models.append(np.stack([found.get(signal, absent).ravel() for signal in signals]))
+    return np.concatenate(of_models, axis=1)
 
 
 def _padded(counts: np.ndarray, channels: Sequence[np.ndarray]) -> Tensor:

@@ -66,6 +66,7 @@ class Model(ABC):
     config: Any  # section ``model:`` that it was made with
     feature_cols: tuple[str, ...]  # features in the order that the model takes
     optional_cols: tuple[str, ...] = ()  # those of them that it can do without
+    embedding_width: int = 0  # numbers of an embedding that it takes
     quantiles: np.ndarray | None = None  # of intervals, shape (3, 99), see scow.models.intervals
     log: tuple[Epoch, ...] = ()  # of a model that was just fitted in epochs
 

@@ -16,8 +16,12 @@ The **sentence model** needs no word labels, so it can be trained on pseudo-prom
 It is the same regression on the means of the features over each signal, with its correctness as the label. It has no
 text prior, and predicts a score and its interval, but no words.
 
+With ``model.embeddings`` both also take embeddings of Whisper's encoder (`scow.models.embedding`), the same for all
+words of a signal.
+
 In a checkpoint the model is tensors alone: the regressions under ``full.`` and ``without_dnsmos.``, the text prior
-under ``prior.``, and the quantiles of intervals (`scow.models.intervals`) under ``interval.quantiles``.
+under ``prior.``, the reduction of embeddings under ``embedding.``, and the quantiles of intervals
+(`scow.models.intervals`) under ``interval.quantiles``.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ from scipy.special import expit
 from scow.data.tables import DNSMOS_COLUMNS, METRIC_COLUMNS, WHISPER_COLUMNS
 from scow.errors import expect
 from scow.models.config import WordModelConfig
+from scow.models.embedding import Reduction
 from scow.models.inputs import ModelInput
 from scow.models.model import FitSetup, Model, Prediction, StateDict, seen_by
 from scow.models.text_prior import TextPrior, fit_logistic, standardisation
@@ -85,12 +90,15 @@ class WordModel(Model):
         regressions: dict[str, WordRegression],
         prior: TextPrior | None,
         quantiles: np.ndarray | None = None,
+        reduction: Reduction | None = None,
     ) -> None:
         self.config = config
         self.feature_cols = tuple(feature_cols)  # Whisper columns, and metric columns if it takes any
         self.regressions = regressions  # `full`, and `without_dnsmos` where the features have DNSMOS
         self.prior = prior
         self.quantiles = quantiles  # of intervals, shape (3, 99)
+        self.reduction = reduction  # of embeddings
+        self.embedding_width = 0 if reduction is None else len(reduction.mean)
         self.optional_cols = DNSMOS_COLUMNS if "without_dnsmos" in regressions else ()
 
     @classmethod
@@ -104,26 +112,40 @@ class WordModel(Model):
         if corpus.records:
             prior = corpus.prior(config.prior_c, held)
             logits = corpus.unseen_logits(inputs, setup.groups, config.prior_c, held, setup.seed)
-        features, labels = word_features(inputs, logits, config), labels_of(inputs)
+        reduction = Reduction.fit(inputs, config, setup.seed) if config.embeddings else None
+        features, labels = cls._features(inputs, logits, config, reduction), labels_of(inputs)
         weights = inputs.listeners[inputs.word_signals]
-        return cls(config, inputs.feature_cols, _regressions(features, labels, weights, config.c), prior)
+        regressions = _regressions(features, labels, weights, config.c)
+        return cls(config, inputs.feature_cols, regressions, prior, reduction=reduction)
 
     def predict(self, inputs: ModelInput, device: str = "cpu") -> Prediction:  # noqa: ARG002 - too small for a GPU
         """Predict words and sentences."""
         inputs = seen_by(self.config, inputs)
         logits = self.prior.logits(inputs.prior_texts) if self.prior else None
-        words = self._regression(inputs).probabilities(word_features(inputs, logits, self.config).to_numpy())
+        words = self._probabilities(inputs, logits)
         return Prediction(mean_per_signal(words, inputs), words)
 
-    def _regression(self, inputs: ModelInput) -> WordRegression:
+    @staticmethod
+    def _features(
+        inputs: ModelInput, logits: np.ndarray | None, config: WordModelConfig, reduction: Reduction | None
+    ) -> pd.DataFrame:
+        of_signals = reduction.features(inputs) if reduction else {}
+        of_words = {name: values[inputs.word_signals] for name, values in of_signals.items()}
+        return word_features(inputs, logits, config).assign(**of_words)
+
+    def _probabilities(self, inputs: ModelInput, logits: np.ndarray | None) -> np.ndarray:
+        """Probability of each row of `_features`."""
+        features = self._features(inputs, logits, self.config, self.reduction)
         complete = set(self.feature_cols) <= set(inputs.feature_cols)
-        return self.regressions["full" if complete else "without_dnsmos"]
+        return self.regressions["full" if complete else "without_dnsmos"].probabilities(features.to_numpy())
 
     def state_dict(self) -> StateDict:
         """The model as tensors; see the module's docstring."""
         parts = {name: vars(regression) for name, regression in self.regressions.items()}
         if self.prior is not None:
             parts["prior"] = vars(self.prior)
+        if self.reduction is not None:
+            parts["embedding"] = vars(self.reduction)
         if self.quantiles is not None:
             parts["interval"] = {"quantiles": self.quantiles}
         return {
@@ -140,6 +162,7 @@ class WordModel(Model):
             part, _, key = name.partition(".")
             parts[part][key] = tensor.numpy()
         prior = TextPrior(**parts.pop("prior")) if "prior" in parts else None
+        reduction = Reduction(**parts.pop("embedding")) if "embedding" in parts else None
         quantiles = parts.pop("interval")["quantiles"] if "interval" in parts else None
         regressions = {name: WordRegression(**part) for name, part in parts.items()}
         vectors = [[one.weight, one.mean, one.scale] for one in regressions.values()]
@@ -153,11 +176,13 @@ class WordModel(Model):
             found = [array.shape for array in arrays]
             expect({len(shape) for shape in found} == {1} and len({*found}) == 1, "weights", "vectors of a size", found)
         scales = [one.scale for one in regressions.values()] + ([prior.dense_scale] if prior else [])
+        scales += [reduction.scale] if reduction else []
         expect(all((scale > 0).all() for scale in scales), "scale", "positive numbers", "others")
         expect(quantiles is None or quantiles.shape == (3, 99), "interval.quantiles", "shape (3, 99)", "another")
         rising = quantiles is None or ((quantiles >= 0) & (np.diff(quantiles, prepend=0) >= 0)).all()
         expect(rising, "interval.quantiles", "rising from 0", "others")
-        return cls(config, feature_cols, regressions, prior, quantiles)
+        expect(config.embeddings == (reduction is not None), "model.embeddings", "those of the config", "others")
+        return cls(config, feature_cols, regressions, prior, quantiles, reduction)
 
 
 class SentenceModel(WordModel):
@@ -166,18 +191,25 @@ class SentenceModel(WordModel):
     predicts_words = False
 
     @classmethod
-    def fit(cls, inputs: ModelInput, config: WordModelConfig, setup: FitSetup) -> SentenceModel:  # noqa: ARG003
+    def fit(cls, inputs: ModelInput, config: WordModelConfig, setup: FitSetup) -> SentenceModel:
         """Fit to labelled signals; without quantiles for intervals."""
         _check_columns(inputs)
         inputs = seen_by(config, inputs)
-        features, labels = sentence_features(inputs, config), inputs.target.numpy().astype(np.float64)
-        return cls(config, inputs.feature_cols, _regressions(features, labels, inputs.listeners, config.c), None)
+        reduction = Reduction.fit(inputs, config, setup.seed) if config.embeddings else None
+        features, labels = cls._features(inputs, None, config, reduction), inputs.target.numpy().astype(np.float64)
+        regressions = _regressions(features, labels, inputs.listeners, config.c)
+        return cls(config, inputs.feature_cols, regressions, None, reduction=reduction)
 
     def predict(self, inputs: ModelInput, device: str = "cpu") -> Prediction:  # noqa: ARG002 - too small for a GPU
         """Predict sentences."""
-        inputs = seen_by(self.config, inputs)
-        features = sentence_features(inputs, self.config).to_numpy()
-        return Prediction(self._regression(inputs).probabilities(features))
+        return Prediction(self._probabilities(seen_by(self.config, inputs), None))
+
+    @staticmethod
+    def _features(
+        inputs: ModelInput, logits: np.ndarray | None, config: WordModelConfig, reduction: Reduction | None
+    ) -> pd.DataFrame:
+        assert logits is None  # there is no text prior
+        return sentence_features(inputs, config).assign(**(reduction.features(inputs) if reduction else {}))
 
 
 def _regressions(

@@ -228,6 +228,7 @@ def _load_model(folder: Path) -> Model:
     needed = set(model.feature_cols) & set(INTRUSIVE_COLUMNS)
     where = f"--checkpoint {folder.name}"
     expect(model.predicts_words, where, "a word model, for words and intervals", "another")
+    expect(not model.embedding_width, where, "features of this script", "embeddings, for which infer.py is")
     expect(not needed, where, "features of the signal alone", ", ".join(sorted(needed)))
     expect(model.quantiles is not None, where, "an interval calibration", "none")
     return model

@@ -120,7 +120,7 @@ def _present(data: DataOptions) -> DataOptions:
 
 def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = None) -> tuple[Model, dict[str, Any]]:
     """Fit a model to the training tables, and write it with its facts, and train_log.csv of a transformer."""
-    parts = _training_parts(config.data)
+    parts = _training_parts(config.data, with_embeddings=config.model.embeddings)
     inputs = join_inputs(parts)
     model_class = MODELS[config.model.name]
     setup, grouped_by = fit_setup(config, inputs, with_tracks=model_class.has_intervals)
@@ -169,21 +169,23 @@ def cross_validation(
     config: TrainConfig, *, progress: Callable[[str, int, int], None] | None = None
 ) -> tuple[CrossValidation, str]:
     """Cross-validate a config on its training tables; also whether its groups are tracks or prompts."""
-    inputs = load_training_input(config.data)
+    inputs = load_training_input(config.data, with_embeddings=config.model.embeddings)
     setup, grouped_by = fit_setup(config, inputs)
     cv, model_class = config.cross_validation, MODELS[config.model.name]
     return cross_validate(inputs, model_class, config.model, setup, cv.folds, cv.repeats, progress), grouped_by
 
 
-def load_training_input(data: DataOptions) -> ModelInput:
+def load_training_input(data: DataOptions, *, with_embeddings: bool = False) -> ModelInput:
     """The labelled signals of all training tables."""
-    return join_inputs(_training_parts(data))
+    return join_inputs(_training_parts(data, with_embeddings=with_embeddings))
 
 
-def _training_parts(data: DataOptions) -> list[ModelInput]:
+def _training_parts(data: DataOptions, *, with_embeddings: bool) -> list[ModelInput]:
     """The labelled signals of each pair of training tables."""
     expect(data.train_tables, "data", "csv_path_l and csv_path_r, the training tables", "none")
-    inputs = [load_input(*pair, data.feature_cols, data.target) for pair in data.train_tables]
+    inputs = [
+        load_input(*pair, data.feature_cols, data.target, with_embeddings=with_embeddings) for pair in data.train_tables
+    ]
     parts = [part.take(torch.nonzero(part.labelled).flatten()) for part in inputs]
     expect(any(map(len, parts)), f"{data.train_tables[0][0]}", f"signals with {data.target}", "none")
     return parts

@@ -54,7 +54,8 @@ def command(stage: str, root: Path) -> list[str]:
     data = data_overrides(["tiny.en"], root / "t" / "metadata.json", csv=tables, valid=tables)
     return {
         "1": ["metadata_to_csv.py", "--json", str(root / "t" / "metadata.json")],
-        "2": ["whisper_inference.py", "--config", str(config), "--transcripts", str(root / "transcripts.csv")],
+        "2": ["whisper_inference.py", "--config", str(config), "--embeddings",
+              "--transcripts", str(root / "transcripts.csv")],
         "2, pseudo-prompts": ["whisper_inference.py", "--config", str(config), "--pseudo-prompt", "tiny.en"],
         "3": ["compute_metrics.py", "--config", str(config)],
         "4": ["train.py", "-cp", str(ROOT / "checkpoints" / "lite"), f"train.save_dir={root}/ck", *data,

@@ -6,9 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import whisper
+import yaml
 from corpus import edit_channels, make_corpus
-from helpers import run_script, write_stereo
+from helpers import MODELS, assert_user_error, run_script, write_stereo
 
+from scow.data.audio import read_stereo, resample_sinc
+from scow.data.embeddings import embeddings_path, read_embeddings, write_embeddings
+from scow.data.provenance import read_provenance
 from scow.data.tables import BASE_COLUMNS, read_table, write_table
 from scow.features.whisper import Transcriber
 
@@ -61,3 +67,44 @@ def test_bad_files_are_listed_and_stay_empty(tmp_path: Path, tiny_en: Transcribe
     assert (again.returncode, corpus.bytes()) == (1, content)
     assert f"tiny.en: 0 signals computed, {len(GOOD)} were there" in again.stdout
     assert sorted(line for line in again.stderr.splitlines() if line.startswith("  ")) == sorted(reasons)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_embeddings_are_means_of_the_encoder(tmp_path: Path, tiny_en: Transcriber, engine: str) -> None:
+    """Against hooks on openai-whisper's own encoder; what is there is not computed again."""
+    if engine == "openvino":
+        pytest.importorskip("openvino")
+    corpus = make_corpus(tmp_path / "c", dict.fromkeys(GOOD, "you know you"))
+    config = yaml.safe_load(corpus.config.read_text(encoding="utf-8"))
+    config["whisper"] |= {"engine": engine, "embeddings": True}
+    corpus.config.write_text(yaml.safe_dump(config), encoding="utf-8")
+    run = ("whisper_inference.py", "--config", corpus.config)
+    assert run_script(*run, "--channel", "left").returncode == 0
+    assert "tiny.en: 3 signals computed, 0 were there" in run_script(*run).stdout
+    network = whisper.load_model(MODELS / "tiny.en.pt", device="cpu")
+    kept: dict[str, torch.Tensor] = {}
+    layers = {"middle": network.encoder.blocks[1], "last": network.encoder.ln_post}  # of four blocks
+    for name, layer in layers.items():
+        layer.register_forward_hook(lambda _layer, _given, output, name=name: kept.update({name: output[0]}))
+    for i, path in enumerate(corpus.tables):
+        sha256, found = read_embeddings(embeddings_path(path, "tiny.en"))
+        assert sha256 == read_provenance(path)["tiny.en"]["sha256"]
+        assert [*found] == [*GOOD]
+        for signal, embedding in found.items():
+            wave = resample_sinc(read_stereo(corpus.signal(signal)).samples[i])
+            with torch.inference_mode():
+                network.encoder(whisper.log_mel_spectrogram(whisper.pad_or_trim(wave))[None])
+            n_frames = int(np.ceil(len(wave) / 16_000 * 50))
+            expected = [kept[name][:n_frames].mean(dim=0).numpy() for name in layers]
+            np.testing.assert_allclose(embedding, expected, rtol=0, atol=1e-4)
+    before = {path: path.read_bytes() for path in corpus.root.rglob("*.npz")}
+    next(iter(before)).unlink()
+    again = run_script(*run)
+    assert (again.returncode, {path: path.read_bytes() for path in before}) == (0, before)
+    assert sorted(line.split(": ")[2][0] for line in again.stdout.splitlines()) == ["0", "3"]
+    for path in before:
+        write_embeddings(path, "f" * 64, {"0001": np.zeros((2, 384), np.float32)})
+    assert_user_error(run_script(*run), "embeddings.npz", "--overwrite")
+    assert run_script(*run, "--overwrite").returncode == 0
+    assert {path: path.read_bytes() for path in before} == before
