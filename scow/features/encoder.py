@@ -39,7 +39,9 @@ def resolve_engine(name: str, device: str) -> str:
 
 
 def keep_middle(encoder: Any) -> None:
-    """Let an encoder of openai-whisper keep the output of its middle block, that of layer n/2 of n."""
+    """Let an encoder of openai-whisper keep the output of its middle block, n/2 of n; that of OpenVINO does."""
+    if isinstance(encoder, OpenVinoEncoder):
+        return
     block = encoder.blocks[len(encoder.blocks) // 2 - 1]
     block.register_forward_hook(lambda _block, _given, output: setattr(encoder, "middle", output))
 
@@ -49,6 +51,7 @@ class _TwoLayers(torch.nn.Module):
 
     def __init__(self, encoder: Any) -> None:
         super().__init__()
+        keep_middle(encoder)
         self.encoder = encoder
 
     def forward(self, mel: torch.Tensor) -> tuple[Any, Any]:

@@ -153,7 +153,10 @@ class Transcriber:
         from whisper.decoding import DecodingOptions
         from whisper.tokenizer import get_tokenizer
 
+        from scow.features.encoder import keep_middle
+
         self.model = model
+        keep_middle(model.encoder)
         self.engine = engine  # of the encoder
         self.device: torch.device = model.device
         self.dtype = "float16" if fp16 else "float32"
@@ -276,7 +279,7 @@ def load_transcriber(model: WhisperModel, *, model_dir: Path | None, device: str
     """
     import whisper
 
-    from scow.features.encoder import OpenVinoEncoder, keep_middle, resolve_engine
+    from scow.features.encoder import OpenVinoEncoder, resolve_engine
 
     engine = resolve_engine(engine, device)
     path = weights_path(model, model_dir)
@@ -289,7 +292,6 @@ def load_transcriber(model: WhisperModel, *, model_dir: Path | None, device: str
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: cannot be loaded as Whisper weights ({reason}); {remedy}") from error
-    keep_middle(network.encoder)
     if engine == "openvino":
         network.encoder = OpenVinoEncoder(network.encoder, network.dims.n_mels, path)
     network = network.float().to(device).eval().requires_grad_(False)
