@@ -105,13 +105,12 @@ def print_epoch(epoch: Epoch) -> None:
 def report_cross_validation(config: TrainConfig) -> Figures:
     """Cross-validate, print RMSE and r per repeat and their means, and write both and the scores."""
     from scow.data.scores import CV_SCORES, write_scores
-    from scow.metrics import agreement
     from scow.training.cross_validation import figures
     from scow.training.train import Figures, cross_validation
 
     result, grouped_by = cross_validation(config, progress=Progress())
-    for number, row in enumerate(result.scores, start=1):
-        print(f"repeat {number}: {agreement(row, result.truth)}")
+    for number, repeat in enumerate(result.repeats, start=1):
+        print(f"repeat {number}: {repeat}")
     folds = config.cross_validation.folds
     print(f"mean of {len(result.scores)} repeats of {folds} folds by {grouped_by}: {result}")
     path = config.train.save_dir / "cross_validation.json"

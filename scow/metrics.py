@@ -154,27 +154,19 @@ def _estimate(value: float | None, drawn: np.ndarray) -> Estimate:
     return Estimate(value, float(np.std(defined, ddof=1)), float(low), float(high))
 
 
-def group_standard_error(
-    scores: ArrayLike, truth: ArrayLike, groups: ArrayLike, rng: np.random.Generator, n_resamples: int = 1000
-) -> float:
-    """Standard error of the RMSE by the bootstrap over groups, in the unit of the scores."""
-    return bootstrap_estimates({"rmse": rmse}, (scores, truth), groups, rng, n_resamples)["rmse"].error or 0.0
-
-
 def equal_bins(values: ArrayLike, n_bins: int = 10) -> list[np.ndarray]:
     """Indices in ascending bins of equal size (to one); fewer bins where there are fewer values."""
     order = np.argsort(np.asarray(values, dtype=np.float64), kind="stable")
     return [index for index in np.array_split(order, n_bins) if len(index)]
 
 
-def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Area under the ROC curve; a label above 0.5 is a hit, so that the majority of listeners decides."""
+def roc_auc(probabilities: ArrayLike, labels: ArrayLike) -> float | None:
+    """Area under the ROC curve, or None without hits or misses; a label above 0.5 is a hit: the majority decides."""
     from sklearn.metrics import roc_auc_score  # here: only scores with words beside them need it
 
     predicted, true = _checked(probabilities, labels)
-    if len(np.unique(true > 0.5)) < 2:
-        raise ValueError("expected hits and misses, found only one of them")
-    return float(roc_auc_score(true > 0.5, predicted))
+    hits = true > 0.5
+    return None if hits.all() or not hits.any() else float(roc_auc_score(hits, predicted))
 
 
 def _checked(scores: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

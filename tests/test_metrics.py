@@ -73,7 +73,8 @@ def test_standard_error_grows_where_groups_share_their_errors():
     shared = np.repeat(np.random.default_rng(2).normal(scale=20, size=100), 9)
     groups, alone = [f"g{i // 9}" for i in range(900)], [f"s{i}" for i in range(900)]
     by_group, by_signal = (
-        metrics.group_standard_error(shared, np.zeros(900), of, np.random.default_rng(3)) for of in (groups, alone)
+        bootstrap_estimates({"rmse": rmse}, (shared, np.zeros(900)), of, np.random.default_rng(3))["rmse"].error
+        for of in (groups, alone)
     )
     assert by_group / by_signal == pytest.approx(3.0, rel=0.1)  # sqrt(9), each known to 2.2 %
 

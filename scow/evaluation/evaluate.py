@@ -102,6 +102,7 @@ def evaluate(
         and is_trained_on(read_facts(path.parent / "model.pt"), everything["signal"])
     ]
     word_table, more = _words(words, scores, signals, metadata)
+    known = None if word_table is None else word_table.dropna(subset="label")
     figures = {
         "scores": str(scores),
         "scale": file.scale,
@@ -117,7 +118,7 @@ def evaluate(
         "baselines": _baselines(baseline_scores, train_metadata, signals, estimate),
         "release": release,  # clip1, clip2, or empty where it is unknown
         "published": OFFICIAL_RESULTS.get(release, []),
-        "word_auc": None if word_table is None else _auc(word_table.dropna(subset="label")),
+        "word_auc": None if known is None or known.empty else roc_auc(known["probability"], known["label"]),
         "notes": in_sample + notes + more,
     }
     return Evaluation(file, signals, word_table, figures)
@@ -233,11 +234,6 @@ def _words(
     if not signals["response"].any():
         return None, [f"words are left out: {metadata} has no responses to compare them with"]
     return words, []
-
-
-def _auc(words: pd.DataFrame) -> float | None:
-    """Area under the ROC curve; None where all words have the same label."""
-    return roc_auc(words["probability"], words["label"]) if (words["label"] > 0.5).nunique() == 2 else None
 
 
 def _read_probabilities(path: Path, words: pd.DataFrame) -> pd.Series:

@@ -75,18 +75,14 @@ def differences(variants: Sequence[Variant]) -> list[Estimate]:
     first = variants[0].result
     n_repeats = len(first.scores)
 
-    def mean_rmse(scores: Sequence[np.ndarray], truth: np.ndarray) -> float:
-        return float(np.mean([rmse(row, truth) for row in scores]))
-
     def difference(*arrays: np.ndarray) -> float:
         *scores, truth = arrays
-        return mean_rmse(scores[n_repeats:], truth) - mean_rmse(scores[:n_repeats], truth)
+        errors = [rmse(row, truth) for row in scores]
+        return float(np.mean(errors[n_repeats:])) - float(np.mean(errors[:n_repeats]))
 
-    def estimate(of: CrossValidation) -> Estimate:
-        arrays, rng = [*first.scores, *of.scores, first.truth], np.random.default_rng(0)
-        return bootstrap_estimates({"rmse": difference}, arrays, first.groups, rng)["rmse"]
-
-    return [estimate(of.result) for of in variants]
+    data = [[*first.scores, *of.result.scores, first.truth] for of in variants]
+    found = [bootstrap_estimates({"": difference}, of, first.groups, np.random.default_rng(0)) for of in data]
+    return [of[""] for of in found]
 
 
 def ablation_rows(variants: Sequence[Variant]) -> list[list[str]]:

@@ -9,7 +9,7 @@ The coverage of intervals is measured likewise: the intervals of a fold are cali
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from scow.data.tables import HEARING_LOSSES
-from scow.metrics import agreement, equal_bins, group_standard_error, roc_auc
+from scow.metrics import Agreement, agreement, bootstrap_estimates, equal_bins, rmse, roc_auc
 from scow.models.groups import group_folds
 from scow.models.inputs import ModelInput
 from scow.models.intervals import calibrate, interval, spread
@@ -42,15 +42,19 @@ class CrossValidation:
     labels: np.ndarray | None = None  # shape (n_words,), where there are words and responses
 
     @property
+    def repeats(self) -> list[Agreement]:
+        """Scores of each repeat against the truth."""
+        return [agreement(row, self.truth) for row in self.scores]
+
+    @property
     def rmse(self) -> float:
         """Mean over repeats."""
-        return float(np.mean([agreement(row, self.truth).rmse for row in self.scores]))
+        return float(np.mean([repeat.rmse for repeat in self.repeats]))
 
     @property
     def r(self) -> float | None:
         """Mean over repeats; None where it is undefined in one of them."""
-        rs = [agreement(row, self.truth).r for row in self.scores]
-        return None if None in rs else float(np.mean([r for r in rs if r is not None]))
+        return _mean([repeat.r for repeat in self.repeats])
 
     def __str__(self) -> str:
         return f"RMSE {self.rmse:.2f}, r {'undefined' if self.r is None else f'{self.r:.3f}'}"
@@ -95,22 +99,22 @@ def cross_validate(
 
 def figures(result: CrossValidation, *, grouped_by: str, seed: int) -> dict[str, Any]:
     """The content of cross_validation.json."""
-    repeats = [agreement(row, result.truth) for row in result.scores]
     predicted, true = result.scores.ravel(), np.tile(result.truth, len(result.scores))
     hearing_loss = np.tile(result.hearing_loss, len(result.scores))
     present = {name: hearing_loss == i for i, name in enumerate(HEARING_LOSSES) if (hearing_loss == i).any()}
     by_loss = {name: agreement(predicted[of], true[of]) for name, of in present.items()}
     rng = np.random.default_rng(0)
-    errors = [group_standard_error(row, result.truth, result.groups, rng) for row in result.scores]
+    statistics = {"rmse": rmse}
+    found = [bootstrap_estimates(statistics, (row, result.truth), result.groups, rng) for row in result.scores]
     return {
         "n_signals": result.scores.shape[1],
         "grouped_by": grouped_by,
         "folds": int(result.folds.max()) + 1,
         "seeds": [seed + repeat for repeat in range(len(result.scores))],
         "rmse": result.rmse,
-        "rmse_standard_error": float(np.mean(errors)),
+        "rmse_standard_error": float(np.mean([of["rmse"].error or 0.0 for of in found])),
         "r": result.r,
-        "repeats": [{"rmse": repeat.rmse, "r": repeat.r} for repeat in repeats],
+        "repeats": [{"rmse": repeat.rmse, "r": repeat.r} for repeat in result.repeats],
         "by_severity": {name: {"rmse": found.rmse, "r": found.r} for name, found in by_loss.items()},
         "coverage_of_80_percent_intervals": coverage(result),
         "shared_error": shared_error(result),
@@ -124,9 +128,14 @@ def figures(result: CrossValidation, *, grouped_by: str, seed: int) -> dict[str,
 
 def word_auc(result: CrossValidation) -> float | None:
     """Area under the ROC curve of words, mean over repeats; None without words, or where all labels are equal."""
-    if result.words is None or result.labels is None or len(np.unique(result.labels > 0.5)) < 2:
+    if result.words is None or result.labels is None:
         return None
-    return float(np.mean([roc_auc(row, result.labels) for row in result.words]))
+    return _mean([roc_auc(row, result.labels) for row in result.words])
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """None where one of the values is undefined."""
+    return None if None in values else float(np.mean([value for value in values if value is not None]))
 
 
 def shared_error(result: CrossValidation) -> float | None:
