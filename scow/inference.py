@@ -50,7 +50,7 @@ class InferOptions:
 
     splits: tuple[str, ...] = ("valid", "eval")
     tables: tuple[str, ...] = ()  # a left and a right table, instead of splits
-    output_dir: Path | None = None  # of the scores; None: beside the checkpoint, or beside `tables`
+    output_dir: Path | None = None  # of the scores; None: beside model.pt, or (`infer_config`) beside `tables`
     clamp_scores: bool = True  # to the range of correctness
     scale_to_percentage: bool = True  # scores in 0-100 rather than 0-1
     details: bool = False  # also word probabilities and intervals
@@ -90,7 +90,6 @@ class InferConfig:
     output_name: dict[str, str] = field(default_factory=dict)  # by split, by default <split>_inference.csv
     device: str = "auto"
     submission: SubmissionOptions = SubmissionOptions()
-    output_dir: Path | None = None  # of the scores; None: beside model.pt
 
 
 @dataclass(frozen=True)
@@ -123,15 +122,15 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
     options = options_from(InferOptions, section, "infer")
     submission = options_from(SubmissionOptions, section.get("submission"), "infer.submission")
     data = data_options(config.get("data"))
-    output_dir, key = options.output_dir, "infer.output_dir"
+    key = "infer.output_dir"
     if options.tables:
         left, right = map(portable_path, options.tables)
         split = left.stem.removesuffix("_l").removesuffix("_metadata")
         data, options = replace(data, tables={split: (left, right)}), replace(options, splits=(split,))
-        if output_dir is None:
-            output_dir, key = left.parent, "infer.tables"
-    if output_dir is not None and key not in overridden:
-        folder_inside(output_dir, key)
+        if options.output_dir is None:
+            options, key = replace(options, output_dir=left.parent), "infer.tables"
+    if options.output_dir is not None and key not in overridden:
+        folder_inside(options.output_dir, key)
     for split in options.splits:
         plain_name(split, "infer.splits")
         near = f"splits with tables in the config ({nearest(split, data.tables)})"
@@ -142,7 +141,7 @@ def infer_config(config: Mapping[str, Any], config_folder: Path, overridden: Seq
         points = "scores in points, infer.scale_to_percentage=true"
         expect(options.scale_to_percentage, "infer.submission", points, "shares")
     model = model_config(config.get("model"))
-    return InferConfig(folder, data, model, options, names, device, submission, output_dir)
+    return InferConfig(folder, data, model, options, names, device, submission)
 
 
 def infer(config: InferConfig) -> tuple[list[SplitScores], list[str]]:
@@ -169,8 +168,7 @@ def infer(config: InferConfig) -> tuple[list[SplitScores], list[str]]:
 
 def _outputs(config: InferConfig, split: str) -> list[Output]:
     """The files of a split: scores; words and details, if asked for; the form, if asked for."""
-    folder = config.folder if config.output_dir is None else config.output_dir
-    scores = folder / config.output_name.get(split, f"{split}_inference.csv")
+    scores = (config.infer.output_dir or config.folder) / config.output_name.get(split, f"{split}_inference.csv")
     outputs = [(scores, "scores", rb'("[^"\n]*"|[^,"\n]+),-?\d[\d.e+-]*\r?\n')]
     if config.infer.details:
         outputs += [

@@ -156,7 +156,7 @@ def test_infer_config_may_not_choose_a_folder_elsewhere(key):
     with pytest.raises(UserError, match=f"infer.{key}: expected a folder inside"):
         infer_config(whole, Path("here"))
     config = infer_config(whole, Path("here"), (f"infer.{key}",))
-    assert (config.output_dir, *config.infer.splits) == (Path("/other"), "mine" if key == "tables" else "valid")
+    assert (config.infer.output_dir, *config.infer.splits) == (Path("/other"), "mine" if key == "tables" else "valid")
 
 
 @pytest.mark.parametrize("says", REFUSALS["submission"])
