@@ -51,20 +51,16 @@ def run_script(body: Callable[[], int]) -> int:
     """Run a script's body; an error that the user can fix becomes one line and exit code 2."""
     out, err = (cast("TextIO", Printable(stream or io.StringIO())) for stream in (sys.stdout, sys.stderr))  # or closed
     with redirect_stdout(out), redirect_stderr(err):
-        return _run(body)
-
-
-def _run(body: Callable[[], int]) -> int:
-    try:
-        return body()
-    except (UserError, OSError) as error:  # an OSError: a name that is too long, a device that fails
-        line = " ".join(str(error).splitlines())
-        short = line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 200]} … {line[-200:]}"
-        print("error:", short, file=sys.stderr)
-        return EXIT_USER_ERROR
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        try:
+            return body()
+        except (UserError, OSError) as error:  # an OSError: a name that is too long, a device that fails
+            line = " ".join(str(error).splitlines())
+            short = line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 200]} … {line[-200:]}"
+            print("error:", short, file=sys.stderr)
+            return EXIT_USER_ERROR
+        except KeyboardInterrupt:
+            print("interrupted; run the same command again to go on", file=sys.stderr)
+            return EXIT_INTERRUPTED
 
 
 def report_failures(

@@ -114,13 +114,11 @@ ANSWER: Fields = {"response": TEXT, "hits": COUNT, "correctness": SHARE}
 
 def read_metadata(path: Path, responses: Path | None = None) -> tuple[SignalRecord, ...]:
     """Read and check a metadata file, and join CLIP2's responses; these may name further signals."""
-    records, n_answered = _read(path, responses)
-    expect(n_answered or not responses, responses, f"responses to signals of {path}", "none")
-    return records
+    return _read(path, responses, optional=False)[0]
 
 
-def _read(path: Path, responses: Path | None) -> tuple[tuple[SignalRecord, ...], int]:
-    """The records, and how many of them have responses."""
+def _read(path: Path, responses: Path | None, *, optional: bool) -> tuple[tuple[SignalRecord, ...], int]:
+    """The records, and how many of them have responses; none is an error unless these are `optional`."""
     content = read_json(path, "metadata")
     expect(
         isinstance(content, list) and content, path, "a list of signal records", f"{shown(content)}; see data/README.md"
@@ -135,6 +133,7 @@ def _read(path: Path, responses: Path | None) -> tuple[tuple[SignalRecord, ...],
         records[signal] = SignalRecord(track=track, response=response, release=release, **values)
     answers = _read_responses(responses) if responses else {}
     answered = records.keys() & answers.keys()
+    expect(answered or optional or not responses, responses, f"responses to signals of {path}", "none")
     records |= {signal: _joined(records[signal], answers[signal]) for signal in answered}
     return tuple(records.values()), len(answered)
 
@@ -203,8 +202,7 @@ def convert_metadata(
     refused, unless they are `optional` or were found beside.
     """
     found = responses or responses_beside(path)
-    records, n_answered = _read(path, found)
-    expect(n_answered or optional or not responses, responses, f"responses to signals of {path}", "none")
+    records, n_answered = _read(path, found, optional=optional or not responses)
     table = metadata_table(records)
     tables = (path.with_name(f"{path.stem}_l.csv"), path.with_name(f"{path.stem}_r.csv"))
     check_outputs([(new, "a table", rb"[^\n]*\bsignal\b") for new in tables], [path, *filter(None, [found])])
