@@ -22,16 +22,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _default_sigint() -> None:
-    """A shell starts background jobs with SIGINT ignored, and their children inherit that; tests send it."""
+def _one_thread_and_default_sigint() -> None:
+    torch.set_num_threads(1)  # tensors of tests gain nothing from threads, and lose much where the cores are busy
+    # A shell starts background jobs with SIGINT ignored, and their children inherit that; tests send it.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
-    """Tensors of tests gain nothing from threads, and lose much where the cores are busy."""
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -36,7 +36,8 @@ from scow.data.tables import (
 )
 from scow.errors import UserError
 from scow.features.whisper import Transcriber, load_transcriber, resolve_model
-from scow.models.config import DataOptions
+from scow.models.config import DataOptions, TrainOptions, WordModelConfig
+from scow.training.train import RunOptions, TrainConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ROOT / "models"
@@ -183,6 +184,55 @@ def refusal(message: str, error: type[Exception] = UserError) -> Iterator[None]:
     assert "\n" not in str(caught.value)
 
 
+# --- work for engines, and their processes
+
+Item = tuple[Path, int, str]  # folder for notes, number, what happens at it
+
+
+def square(item: Item) -> int:
+    """The square of a number; notes in a folder which process began it, and does what else is said."""
+    folder, number, then = item
+    with (folder / "log").open("a") as log:
+        log.write(f"{os.getpid()} {number}\n")
+    if then == "wait":
+        wait_until((folder / "release").exists, "the release")
+    if then == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if then == "user error":
+        raise UserError(f"{number}: expected a good number, found a bad one")
+    return number * number
+
+
+def n_threads(_: object) -> tuple[int, set[int]]:
+    """Threads of torch and of the BLAS libraries."""
+    import numpy as np
+    import torch
+    from threadpoolctl import threadpool_info
+
+    np.ones((4, 4)) @ np.ones((4, 4))
+    return torch.get_num_threads(), {pool["num_threads"] for pool in threadpool_info()}
+
+
+def began(folder: Path) -> list[tuple[int, int]]:
+    """Process and number of each item that was begun."""
+    log = folder / "log"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [(int(pid), int(number)) for pid, number in map(str.split, lines)]
+
+
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended, if only in part: its parent may not have taken note (Linux)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def children(pid: int) -> list[int]:
+    """Child processes (Linux)."""
+    return [int(child) for tasks in Path(f"/proc/{pid}/task").glob("*/children") for child in tasks.read_text().split()]
+
+
 # --- data
 
 
@@ -239,6 +289,11 @@ def make_tables(
 def training_data(columns: Sequence[str], tables: tuple[Path, Path], **changes: Any) -> DataOptions:
     """The section data of a config whose training tables are `tables`."""
     return DataOptions(tuple(columns), {"train": tables}, train_tables=(tables,), **changes)
+
+
+def word_training(data: DataOptions, folder: Path) -> TrainConfig:
+    """The training of a word model, whose checkpoint goes to the folder out."""
+    return TrainConfig(data, WordModelConfig(c=0.1), TrainOptions(folder / "out"), run=RunOptions(device="cpu"))
 
 
 def data_overrides(columns: Sequence[str], metadata: object = "null", **tables: Sequence[Path]) -> list[str]:

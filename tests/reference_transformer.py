@@ -18,6 +18,8 @@ from scow.models.transformer import Transformer
 # The published state dict, as its documentation has it: 19 features, 64 dimensions, one layer per channel.
 PUBLISHED_SHAPES = {name: tuple(shape) for name, shape in golden("published_shapes.json").items()}
 
+PUBLISHED_FEATURES = tuple(golden("published_config.yaml")["data"]["feature_cols"])
+
 # float32 against float64 through some 2,000-wide sums: differences of about 3e-7 are measured; a wrong mask, order,
 # scale or activation is off by more than 1e-3.
 FLOAT32 = 1e-5

@@ -9,12 +9,11 @@ import pytest
 from helpers import (
     REFUSALS,
     RESPONSE_COLUMNS,
-    make_records,
     make_response_tables,
     make_tables,
     refusal,
     training_data,
-    write_metadata,
+    word_training,
     write_prior,
 )
 from reference_transformer import SMALL, train_options
@@ -24,7 +23,7 @@ from scow.data.tables import DNSMOS_COLUMNS
 from scow.errors import UserError
 from scow.inference import InferConfig, InferOptions, infer, infer_config, submission_rows
 from scow.models.checkpoint import load_checkpoint
-from scow.models.config import DataOptions, TrainOptions, WordModelConfig
+from scow.models.config import DataOptions, WordModelConfig
 from scow.models.inputs import load_input
 from scow.models.word_model import WordModel
 from scow.training.train import RunOptions, TrainConfig, train
@@ -37,7 +36,7 @@ def checkpoint(tmp_path_factory) -> Path:
     tables, _ = make_response_tables(folder / "train", 60)
     prior = write_prior(folder / "prior.json")
     data = training_data(RESPONSE_COLUMNS, tables, prior_metadata=(prior,))
-    train(TrainConfig(data, WordModelConfig(c=0.1), TrainOptions(folder / "out"), run=RunOptions(device="cpu")))
+    train(word_training(data, folder))
     return folder / "out" / "model.pt"
 
 
@@ -161,6 +160,6 @@ def test_infer_config_may_not_choose_a_folder_elsewhere(key):
 
 @pytest.mark.parametrize("says", REFUSALS["submission"])
 def test_submission_rows_refuses(tmp_path, says):
-    metadata, scores = write_metadata(tmp_path / "eval_metadata.json", make_records(3)), REFUSALS["submission"][says]
+    (_, metadata), scores = make_response_tables(tmp_path, 3), REFUSALS["submission"][says]
     with refusal(says):
         submission_rows(metadata, tuple(scores), np.array(list(scores.values()), dtype=float))

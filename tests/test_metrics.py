@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers import golden
 
 from scow import metrics
 from scow.metrics import agreement, bias, bootstrap_estimates, kendall, pearson, rmse, roc_auc
@@ -11,22 +12,9 @@ from scow.metrics import agreement, bias, bootstrap_estimates, kendall, pearson,
 CONSTANTS = ([50.0] * 7, [0.1] * 7, [1e9 + 0.1] * 7, [0.0] * 7)  # the mean of seven 0.1 is not 0.1
 
 
-@pytest.mark.parametrize(
-    ("measure", "scores", "truth", "expected"),
-    [
-        (rmse, [50.0], [50.0], 0.0),
-        (rmse, [10, 20], [13, 16], math.sqrt(12.5)),  # (9 + 16) / 2
-        (pearson, [1, 2, 3], [10, 20, 30], 1.0),
-        (pearson, [1, 2, 3], [1, 3, 2], 0.5),  # deviations -1 0 1 and -1 1 0: 1 / sqrt(2 * 2)
-        (pearson, [50.0, 50.0 + 1e-6], [0.0, 100.0], 1.0),
-        (kendall, [1, 2], [4, 3], -1.0),
-        (bias, [50, 70], [40, 60], 10.0),
-        (roc_auc, [0.5, 0.5], [0, 1], 0.5),
-        (roc_auc, [0.1, 0.4, 0.35, 0.8], [0, 0.2, 1, 0.6], 0.75),  # of four pairs only 0.4 above 0.35 is wrong
-    ],
-)
+@pytest.mark.parametrize(("measure", "scores", "truth", "expected"), golden("metrics.yaml"))
 def test_measures_on_hand_values(measure, scores, truth, expected):
-    assert measure(scores, truth) == pytest.approx(expected, abs=1e-9)
+    assert getattr(metrics, measure)(scores, truth) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("constant", CONSTANTS)

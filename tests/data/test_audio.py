@@ -13,13 +13,8 @@ from scow.data.audio import FILE_RATE_HZ, MODEL_RATE_HZ, read_stereo, resample_p
 from scow.errors import SignalError
 
 
-def steps(left: list[int], right: list[int]) -> np.ndarray:
-    """16-bit samples of both channels, shape (n, 2)."""
-    return np.tile(np.array([left, right], dtype=np.int16).T, (11_025, 1))
-
-
 def test_read_stereo_reads_16_bits_exactly_with_the_left_channel_first(tmp_path):
-    samples = steps([1000, -32768, 0], [3, 32767, -5])
+    samples = np.tile(np.int16([[1000, 3], [-32768, 32767], [0, -5]]), (11_025, 1))
     soundfile.write(tmp_path / "s.flac", samples, FILE_RATE_HZ, subtype="PCM_16")
     signal = read_stereo(tmp_path / "s.flac")
     assert (signal.rate_hz, signal.samples.dtype, signal.samples.shape) == (FILE_RATE_HZ, np.float32, (2, len(samples)))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import REFUSALS, ROOT, refusal
+from helpers import REFUSALS, ROOT, golden, refusal
 
 from scow.data.feature_config import FeatureConfig, present_datasets, read_feature_config
 from scow.errors import UserError
@@ -76,18 +76,7 @@ def test_read_feature_config_refuses_what_is_malformed_in_one_line(tmp_path, mes
         config_of(tmp_path, **content)
 
 
-@pytest.mark.parametrize(
-    ("asked", "expected"),
-    [
-        ({}, ["eval_right", "train_left"]),
-        ({"splits": ["train"], "default_splits": ["eval"]}, ["train_left"]),
-        ({"names": ["signal_eval_right", "train_left"]}, ["eval_right", "train_left"]),
-        ({"channel": "right"}, ["eval_right"]),
-        ({"names": ["eval_left"]}, r"eval_l.csv: .*eval_left.*metadata_to_csv\.py --json .*eval\.json"),
-        ({"splits": ["zzz"]}, "no split 'zzz' .*known: eval, train"),
-        ({"names": ["eval_right"], "channel": "left"}, "expected a dataset that fits all"),
-    ],
-)
+@pytest.mark.parametrize(("asked", "expected"), golden("present_datasets.yaml"), ids=str)
 def test_present_datasets(tmp_path, asked, expected):
     config = config_of(tmp_path, [entry(csv_path="eval_l.csv"), entry("eval_right"), entry("train_left")])
     for name in ("eval_right.csv", "train_left.csv"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import REFUSALS, refusal
+from helpers import REFUSALS, golden, refusal
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,22 +17,8 @@ from scow.io import write_json
 from scow.text.labels import word_labels
 from scow.text.normalize import prompt_words
 
-LABELLED = {
-    "signal": "0012",
-    "fma": "77",
-    "prompt": "you, and *me*",
-    "response": "you and",
-    "n_words": 3,
-    "words_correct": 2,
-    "correctness": 0.6666666667,
-    "hearing_loss": "Mild",
-}
-CLIP2 = {"signal": "0034", "prompt": "don’t nan null ?", "n_words": 4, "hearing_loss": "No Loss"}
-ANSWERS = [
-    {"response_id": "r1", "original_response": "Don't!", "response": "don't", "hits": 1, "correctness": 0.25},
-    {"response": "", "hits": 0, "correctness": 0.0},
-    {"response": "don't | nan", "hits": 3, "correctness": 0.75},
-]
+GOLDEN = golden("metadata.yaml")
+LABELLED, CLIP2, ANSWERS = GOLDEN["labelled"], GOLDEN["clip2"], GOLDEN["answers"]
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 CLEANED = dict.fromkeys([*range(32), 127], " ")  # control characters would break a table's rows
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import REFUSALS, refusal
+from helpers import REFUSALS, golden, refusal
 
 from scow.data.scores import read_scores, write_scores
 
@@ -15,15 +15,7 @@ def test_write_scores_and_read_them_back(tmp_path):
     assert str(read_scores(path)) == f"{path}: 3 scores, no header, scale 0-100 (largest value 100)"
 
 
-@pytest.mark.parametrize(
-    ("text", "given", "scores", "header", "scale"),
-    [
-        ("signal_id,intelligibility_score\na,50\nb,7.5\n", None, {"a": 50.0, "b": 7.5}, True, "0-100"),
-        ("\ufeffsignal,score\r\na,0.5\r\nb,1.0\r\n\r\n", None, {"a": 50.0, "b": 100.0}, True, "0-1"),
-        ("a, 1.0001\nb ,0.0\nc,1.0", None, {"a": 1.0001, "b": 0.0, "c": 1.0}, False, "0-100"),
-        ("a,0.5\nb,0.75\n", "0-100", {"a": 0.5, "b": 0.75}, False, "0-100"),
-    ],
-)
+@pytest.mark.parametrize(("text", "given", "scores", "header", "scale"), golden("scores.yaml"))
 def test_read_scores_infers_header_and_scale(tmp_path, text, given, scores, header, scale):
     (tmp_path / "s.csv").write_text(text, encoding="utf-8", newline="")
     found = read_scores(tmp_path / "s.csv", given)

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from corpus import Corpus, make_corpus
 from distributed.cli import dask_scheduler, dask_worker
-from engine_jobs import began, square
-from helpers import Process, assert_user_error, run_script, start_script, wait_until
+from helpers import Process, assert_user_error, began, run_script, square, start_script, wait_until
 
 from scow.features.engine import open_engine
 from scow.features.whisper import Transcriber

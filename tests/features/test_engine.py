@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from engine_jobs import Item, began, n_threads, square
-from helpers import TESTS_PATH
+from helpers import TESTS_PATH, Item, began, n_threads, square
 
 from scow.errors import UserError
 from scow.features.engine import Engine, open_engine

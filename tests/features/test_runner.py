@@ -24,6 +24,8 @@ from scow.features.intrusive import intrusive_metrics
 from scow.features.runner import add_transcripts, configured_models, fill_metrics, fill_whisper, named_models
 from scow.features.whisper import Transcriber
 
+pytestmark = pytest.mark.slow
+
 
 def transcribe(corpus: Corpus, *, overwrite: bool = False) -> runner.StageResult:
     options = WhisperOptions(model_dir=MODELS, device="cpu")
@@ -61,7 +63,6 @@ def measured(fresh: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return corpus
 
 
-@pytest.mark.slow
 def test_whisper_rows_gaps_and_overwrite(fresh: Corpus, tiny_en: Transcriber, tmp_path: Path) -> None:
     corpus = fresh.copy(tmp_path / "c")
     result = transcribe(corpus)
@@ -95,7 +96,6 @@ def test_add_transcripts_to_those_of_earlier_runs(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.slow
 def test_metrics_are_those_of_the_channel(measured: Corpus) -> None:
     reference = resample_poly(read_stereo(measured.unprocessed("0001")).mono)
     for path, samples in zip(measured.tables, read_stereo(measured.signal("0001")).samples, strict=True):
@@ -106,7 +106,6 @@ def test_metrics_are_those_of_the_channel(measured: Corpus) -> None:
     pd.testing.assert_frame_equal(left, right)  # the channels are identical
 
 
-@pytest.mark.slow
 def test_one_group_of_metrics_then_both(fresh: Corpus, measured: Corpus, tmp_path: Path) -> None:
     corpus = fresh.copy(tmp_path / "c")
     measure(corpus, dns=False)
@@ -116,7 +115,6 @@ def test_one_group_of_metrics_then_both(fresh: Corpus, measured: Corpus, tmp_pat
     assert corpus.bytes() == measured.bytes()
 
 
-@pytest.mark.slow
 def test_degraded_and_audio_folders(fresh: Corpus, tmp_path: Path) -> None:
     corpus = fresh.copy(tmp_path / "c")
     (corpus.root / "clean").mkdir()
@@ -136,7 +134,6 @@ def test_degraded_and_audio_folders(fresh: Corpus, tmp_path: Path) -> None:
     assert read_table(corpus.tables[1])["dns_bak"].notna().all()
 
 
-@pytest.mark.slow
 def test_overwrite_of_one_group_and_of_what_cannot_be_computed(measured: Corpus, tmp_path: Path) -> None:
     corpus = measured.copy(tmp_path / "c")
     for column in ("stoi", "dns_sig"):
@@ -151,7 +148,6 @@ def test_overwrite_of_one_group_and_of_what_cannot_be_computed(measured: Corpus,
     assert (corpus.bytes(), [read_provenance(path) for path in corpus.tables]) == before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("edit", [lambda samples: 0 * samples + 0.25, lambda samples: samples[:, :1] * [1, -1]])
 def test_silent_reference_gives_a_reason(measured: Corpus, tmp_path: Path, edit) -> None:
     """A constant one, and one whose channels cancel each other."""
@@ -163,7 +159,6 @@ def test_silent_reference_gives_a_reason(measured: Corpus, tmp_path: Path, edit)
     }
 
 
-@pytest.mark.slow
 def test_provenance_and_what_is_refused(measured: Corpus, tmp_path: Path) -> None:
     corpus = measured.copy(tmp_path / "c")
     left, _ = corpus.tables

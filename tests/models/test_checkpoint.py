@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import REFUSALS, ROOT, make_tables, refusal
-from reference_transformer import PUBLISHED_SHAPES, network_of, random_state
+from reference_transformer import PUBLISHED_FEATURES, PUBLISHED_SHAPES, network_of, random_state
 
 from scow.errors import UserError
 from scow.io import read_yaml, sha256_of
@@ -22,10 +22,6 @@ from scow.models.facts import read_facts
 from scow.models.inputs import load_input
 from scow.models.transformer import Transformer
 
-FEATURES = (
-    *("n_words", "tiny", "tiny.en", "base", "base.en", "small", "small.en", "medium", "medium.en"),
-    *("large", "large-v2", "large-v3", "large-v3-turbo", "stoi", "estoi", "pesq", "dns_sig", "dns_bak", "dns_ovrl"),
-)
 FEW = ("n_words", "tiny", "stoi")
 SMALL = TransformerConfig(d_model=8, nhead=2, dropout=0.2)
 FACTS = {"seed": 0, "val_r": [None], "versions": {"torch": "2"}}
@@ -55,9 +51,9 @@ def test_published_state_dict(tmp_path, new_format):
     state = random_state(11)
     assert {name: tuple(tensor.shape) for name, tensor in state.items()} == PUBLISHED_SHAPES
     torch.save(state, tmp_path / "model.pt", _use_new_zipfile_serialization=new_format)
-    model, facts = load_checkpoint(tmp_path / "model.pt", TransformerConfig(), FEATURES)
-    assert (model.feature_cols, facts) == (FEATURES, {})
-    inputs = load_input(*make_tables(tmp_path, 12), FEATURES)
+    model, facts = load_checkpoint(tmp_path / "model.pt", TransformerConfig(), PUBLISHED_FEATURES)
+    assert (model.feature_cols, facts) == (PUBLISHED_FEATURES, {})
+    inputs = load_input(*make_tables(tmp_path, 12), PUBLISHED_FEATURES)
     np.testing.assert_array_equal(model.predict(inputs).correctness, network_of(state).predict(inputs).correctness)
 
 

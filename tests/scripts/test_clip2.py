@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from helpers import DEMO, MODELS, ROOT, load_whisper, make_response_tables, run_script
+from helpers import DEMO, MODELS, ROOT, golden, load_whisper, make_response_tables, run_script
 
 from scow import PredictOptions, Predictor, predict_excerpt
 from scow.data.scores import read_rows, read_scores
@@ -20,21 +20,8 @@ from scow.text.labels import word_labels
 
 pytestmark = pytest.mark.slow
 
-PROMPTS = {
-    "row": "row row row your boat gently down the stream",
-    "twinkle": "twinkle twinkle little star how i wonder what you are",
-}
-SPLITS = {
-    "train": ("row_none", "row_moderate", "twinkle_none", "twinkle_moderate"),
-    "valid": ("row_mild",),
-    "eval": ("twinkle_mild",),
-}
-RESPONSES = {  # one for most signals of train, as in the release
-    "row_none": [PROMPTS["row"]],
-    "row_moderate": ["row your boat", "", "gently down"],
-    "twinkle_none": ["twinkle little star how i wonder what you are"],
-    "twinkle_moderate": ["little star"],
-}
+RELEASE = golden("clip2.yaml")
+PROMPTS, SPLITS, RESPONSES = RELEASE["prompts"], RELEASE["splits"], RELEASE["responses"]
 COLUMNS = ("tiny.en", "dns_sig", "dns_bak", "dns_ovrl")
 
 
@@ -140,7 +127,7 @@ def test_clip2_from_download_to_submission(tmp_path):
         emailed = read_rows(folder / f"ICASSP2027_{split}_T001a.csv", "the form")
         board = read_rows(folder / f"{split}_inference.csv", "scores")
         assert emailed == [["signal_id", "intelligibility_score"], *board]
-        assert [row[0] for row in board] == list(SPLITS[split])
+        assert [row[0] for row in board] == SPLITS[split]
 
     assert "was trained on these signals" in run(tmp_path, "infer.py", "-cp", folder, "infer.splits=[train]")
     assert read_scores(folder / "train_inference.csv").scores.keys() == set(SPLITS["train"])

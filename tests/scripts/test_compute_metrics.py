@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from corpus import Corpus, edit_channels, make_corpus
-from engine_jobs import children, is_gone
-from helpers import assert_user_error, run_script, start_script, wait_until
+from helpers import assert_user_error, children, is_gone, run_script, start_script, wait_until
 
 from scow.data.provenance import read_provenance
 from scow.data.tables import DNSMOS_COLUMNS, INTRUSIVE_COLUMNS, METRIC_COLUMNS, read_table

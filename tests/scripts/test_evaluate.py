@@ -11,16 +11,10 @@ from helpers import ROOT, records_with_responses, run_script, write_metadata
 from scow.data.scores import write_scores
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> tuple[Path, Path]:
-    """Scores and metadata of 60 invented signals."""
-    records = records_with_responses(60, seed=3)[0]
-    write_scores(tmp_path / "valid_inference.csv", [r.signal for r in records], np.linspace(0, 100, 60))
-    return tmp_path / "valid_inference.csv", write_metadata(tmp_path / "valid_metadata.json", records)
-
-
-def test_evaluate_prints_figures_and_writes_files(files) -> None:
-    scores, metadata = files
+def test_evaluate_prints_figures_and_writes_files(tmp_path: Path) -> None:
+    records, scores = records_with_responses(60, seed=3)[0], tmp_path / "valid_inference.csv"
+    write_scores(scores, [r.signal for r in records], np.linspace(0, 100, 60))
+    metadata = write_metadata(tmp_path / "valid_metadata.json", records)
     page, figures, table = (scores.with_name(name) for name in ("r.html", "r.json", "errors.csv"))
     for _ in range(2):  # the second replaces files of the same kind
         done = run_script(

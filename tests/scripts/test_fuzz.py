@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import DEMO, ROOT, contents, data_overrides, load_whisper, make_response_tables, run_script
+from helpers import DEMO, ROOT, contents, data_overrides, golden, load_whisper, make_response_tables, run_script
 
 from scow.data.provenance import write_provenance
 from scow.data.scores import write_scores
@@ -25,35 +25,9 @@ pytestmark = pytest.mark.slow
 MUTANTS = int(os.environ.get("MUTANTS", "200"))
 TIMEOUT_S = 20
 COLUMNS = ("tiny.en", "dns_sig", "dns_bak", "dns_ovrl")
-CONVERT = ("metadata_to_csv.py", "--force", "--json", "m/metadata.json", "--responses", "m/responses.json")
-EVALUATE = ("evaluate.py", "scores.csv", "--metadata", "m/metadata.json", "--resamples", "20")
-INFER = ("infer.py", "-cp", "{root}/ck", "infer.splits=[valid]", "infer.details=true")
-SONG = ("predict.py", "song.flac", "--cuts=1", "--model-dir", "models", "--cuts", "1", "--lyrics")
-
-# File of the world -> the command that reads it.
-INPUTS = {
-    "m/metadata.json": CONVERT,
-    "m/responses.json": CONVERT,
-    "feature_config.yaml": ("whisper_inference.py", "--config", "feature_config.yaml", "--status"),
-    "m/t_r.csv": INFER,
-    "m/t_l.provenance.json": INFER,
-    "ck/config.yaml": INFER,
-    "ck/model.pt": INFER,
-    "scores.csv": EVALUATE,
-    "m/valid.json": (*EVALUATE[:3], "m/valid.json", *EVALUATE[4:]),
-    "song.lrc": (*SONG, "song.lrc"),
-    "song.srt": (*SONG, "song.srt"),
-    "song.txt": (*SONG, "song.txt"),
-    "song.flac": (*SONG, "song.txt"),
-}
-LYRICS = ("song.lrc", "song.srt", "song.txt")  # also tested by properties in song/test_lyrics_files.py
-NASTY = [
-    text.encode("utf-8", "surrogateescape")
-    for text in (
-        *("\0", "\x1b[31m", "é", "\u2028", "\ufeff", "\udcff\udcfe", "\n", "\n\n", "{", "]", '"', ",", "../x", "null"),
-        *("NaN", "1e999", "-1", "0" * 400, "&a [*a, *a]", "[99:99.99]", "${oc.env:HOME}", "!!python/name:os.getcwd"),
-    )
-]
+GOLDEN = golden("fuzz.yaml")
+INPUTS = {name: command.split() for name, command in GOLDEN["inputs"].items()}
+NASTY = [b"\xff\xfe", b"0" * 400, *(text.encode() for text in GOLDEN["nasty"])]
 
 
 def mutate(content: bytes, rng: np.random.Generator) -> bytes:
@@ -101,16 +75,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_scores(root / "scores.csv", [f"{i:04d}" for i in range(36)], np.linspace(0, 100, 36))
     shutil.copy(ROOT / "feature_config.yaml", root / "feature_config.yaml")
     (root / "models").symlink_to(ROOT / "models")
-    (root / "song.txt").write_text("Row, row, row your boat\n", encoding="utf-8")
-    (root / "song.lrc").write_text("[ti:Row]\n[00:00.10]Row, row, row your boat\n[00:02.50]gently\n", encoding="utf-8")
-    (root / "song.srt").write_text(
-        "1\n00:00:00,100 --> 00:00:03,000\nRow, <i>row</i>, row your boat\n", encoding="utf-8"
-    )
+    for name, text in GOLDEN["lyrics"].items():
+        (root / name).write_text(text, encoding="utf-8")
     shutil.copy(DEMO / "demo" / "signals" / "row_none.flac", root / "song.flac")
     return root
 
 
-def problems(folder: Path, command: tuple[str, ...]) -> list[str]:
+def problems(folder: Path, command: list[str]) -> list[str]:
     """What is wrong with a run on damaged input."""
     before = contents(folder)
     words = [word.replace("{root}", str(folder)) for word in command[1:]]
@@ -139,7 +110,7 @@ def test_damaged_input(world: Path, tmp_path: Path, name: str) -> None:
     assert run_on(world, tmp_path / "whole", name, None) == [], "the undamaged file"
     rng = np.random.default_rng(list(INPUTS).index(name))
     found = {}
-    share = 0.25 if name in LYRICS else 0.5 if name == "song.flac" else 1.25  # a song takes long
+    share = 0.25 if name in GOLDEN["lyrics"] else 0.5 if name == "song.flac" else 1.25  # a song takes long
     for number in range(round(share * MUTANTS / len(INPUTS))):
         damaged = mutate((world / name).read_bytes(), rng)
         folder = tmp_path / str(number)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers import ROOT, assert_user_error, make_tables, run_script
+from helpers import ROOT, assert_user_error, contents, make_tables, run_script
 from reference_transformer import small_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -36,15 +36,11 @@ def with_lines(folder: Path, text: str) -> None:
     (folder / "config.yaml").write_text(f"{text}\n{rest}", encoding="utf-8")
 
 
-def tree(folder: Path) -> list[Path]:
-    return sorted(folder.parent.parent.rglob("*"))
-
-
 @pytest.mark.parametrize("script", ["infer.py", "train.py"])
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_config_is_refused(folder, script, name):
     with_lines(folder, HOSTILE[name])
-    before = tree(folder)
+    before = contents(folder.parent.parent)
     options = ["-m", "seed=1,2"] if name in ("launcher", "sweep", "name by reference") else []
     if script == "infer.py" and "save_dir" in name:
         options = ["exp_name=mine"]  # with which infer.py reads train.save_dir
@@ -52,7 +48,7 @@ def test_hostile_config_is_refused(folder, script, name):
         pytest.skip("train.py does not read infer:")
     done = run_script(script, "-cp", folder, *options, cwd=folder.parent)
     assert_user_error(done)
-    assert tree(folder) == before
+    assert contents(folder.parent.parent) == before
 
 
 @pytest.mark.parametrize(
@@ -60,9 +56,9 @@ def test_hostile_config_is_refused(folder, script, name):
 )
 def test_every_way_to_choose_a_config(folder, options):
     with_lines(folder, HOSTILE["callback"])
-    before = tree(folder)
+    before = contents(folder.parent.parent)
     assert_user_error(run_script("infer.py", *(text.format(folder) for text in options), cwd=folder.parent))
-    assert tree(folder) == before
+    assert contents(folder.parent.parent) == before
 
 
 def test_overrides_of_the_user_work(folder):

@@ -7,9 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import yaml
 from helpers import ROOT, make_records, make_tables, run_script, write_metadata
-from reference_transformer import random_state
+from reference_transformer import PUBLISHED_FEATURES, random_state
 
 from scow.data.tables import read_table, write_table
 from scow.metrics import agreement
@@ -20,7 +19,6 @@ from scow.models.inputs import load_input
 pytestmark = pytest.mark.slow
 
 CONFIG = (ROOT / "tests" / "golden" / "published_config.yaml").read_text(encoding="utf-8")
-FEATURES = yaml.safe_load(CONFIG)["data"]["feature_cols"]
 
 
 def read_lines(path: Path) -> list[list[str]]:
@@ -29,8 +27,8 @@ def read_lines(path: Path) -> list[list[str]]:
 
 def points_of(folder: Path, tables: tuple[Path, Path]) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """Signals, unclamped scores of the checkpoint's model, and labels, in points."""
-    inputs = load_input(*tables, FEATURES)
-    model, _ = load_checkpoint(folder / "model.pt", TransformerConfig(), FEATURES)
+    inputs = load_input(*tables, PUBLISHED_FEATURES)
+    model, _ = load_checkpoint(folder / "model.pt", TransformerConfig(), PUBLISHED_FEATURES)
     return inputs.signals, 100 * model.predict(inputs).correctness, 100 * inputs.target.double().numpy()
 
 

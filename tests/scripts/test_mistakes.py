@@ -23,15 +23,6 @@ from reference_transformer import small_checkpoint
 pytestmark = pytest.mark.slow
 
 GOLDEN = golden("mistakes.yaml")
-FILES = {
-    "no_times.lrc": "hello\nworld\n",
-    "old.csv": "file,line,score\na,1,50\n",
-    "seven.json": "[7]",
-    "scores.csv": "".join(f"{i:04d},50.0\n" for i in range(6)),
-    "page.txt": "<!doctype html><p>la la",
-    "songs/b.txt": "row row row your boat",
-    **dict.fromkeys(("notes.svg", "metadata_l.csv"), "my own notes\n"),
-}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "songs").mkdir()
     for name in ("song.flac", "songs/b.flac"):
         shutil.copy(DEMO / "song" / "demo_song.flac", root / name)
-    for name, text in FILES.items():
+    for name, text in GOLDEN["files"].items():
         (root / name).write_text(text, encoding="utf-8")
     return root
 

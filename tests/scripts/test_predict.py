@@ -1,10 +1,10 @@
-"""predict.py: what a user types, reads and gets back as exit code."""
+"""predict.py and `make demo`: what a user types, reads and gets back as exit code."""
 
 import json
 import re
 
 import pytest
-from helpers import DEMO, load_whisper, run_script
+from helpers import DEMO, MODELS, load_whisper, run_script
 
 SONG = DEMO / "song" / "demo_song.flac"
 EXCERPT = DEMO / "demo" / "signals" / "twinkle_moderate.flac"
@@ -56,3 +56,14 @@ def test_song_with_lines_that_fail_ends_with_1_and_lists_them(tmp_path):
     assert plain["scores"] == {"No Loss": pytest.approx(plain["lines"][0]["severities"][0]["score"], abs=1e-3)}
     assert "2 of 3 lines could not be predicted:" in done.stderr
     assert "  3:00.0 never sung: begins at 180.00 s" in done.stderr
+
+
+def test_demo_prints_a_score_for_each_signal(tmp_path):
+    """`make demo`: stages 1 to 5, each in a fresh process."""
+    done = run_script("tools/run_demo.py", "--work-dir", tmp_path / "demo", "--model-dir", MODELS, code=0)
+    rows = [line.split() for line in done.stdout.splitlines()[-6:]]
+    assert {row[0]: float(row[-1]) for row in rows} == pytest.approx(
+        {"row_none": 81.9, "row_mild": 69.9, "row_moderate": 39.8}
+        | {"twinkle_none": 84.1, "twinkle_mild": 80.7, "twinkle_moderate": 33.0},
+        abs=0.2,
+    )

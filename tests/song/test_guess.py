@@ -16,6 +16,8 @@ from scow.song.lyrics_files import read_lyrics
 from scow.song.results import ExcerptPrediction
 from scow.song.song import PredictOptions, predict_song
 
+pytestmark = pytest.mark.slow
+
 SONG = DEMO / "song" / "demo_song.flac"
 
 
@@ -35,7 +37,6 @@ def test_lrc_gives_the_same_lines_again(tmp_path_factory, hundredths):
     assert [time for line in again for time in (line.start_s, line.end_s)] == pytest.approx(spans)
 
 
-@pytest.mark.slow
 def test_predict_without_lyrics_says_that_they_are_a_guess_and_writes_them(tmp_path):
     load_whisper("base")
     written, page = tmp_path / "song.lrc", tmp_path / "song.html"
@@ -49,7 +50,6 @@ def test_predict_without_lyrics_says_that_they_are_a_guess_and_writes_them(tmp_p
     assert_user_error(run_script(*command), "corrected by hand")
 
 
-@pytest.mark.slow
 def test_guess_takes_the_largest_model_on_disk_and_lists_repeats(lite, tmp_path):
     load_whisper("base")
     mild = DEMO / "demo" / "signals" / "twinkle_mild.flac"  # in which base finds one word, 111 times
@@ -66,7 +66,6 @@ def test_guess_takes_the_largest_model_on_disk_and_lists_repeats(lite, tmp_path)
     assert "Whisper tiny.en" in song.notes[0]
 
 
-@pytest.mark.slow
 def test_guess_refuses_a_song_without_words(lite):
     hum = np.tile(np.sin(np.arange(3 * FILE_RATE_HZ) / 50), (2, 1)).astype(np.float32)
     with pytest.raises(UserError, match="Whisper"):

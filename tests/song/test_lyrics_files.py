@@ -119,16 +119,13 @@ def test_read_lyrics_names_the_file_that_it_refuses(tmp_path, reason):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252", "mac_roman"])
-def test_read_lyrics_in_common_encodings(tmp_path, encoding):
+def test_read_lyrics_in_common_encodings_and_with_damaged_characters(tmp_path, encoding):
     path = tmp_path / "a.txt"
     path.write_bytes("don’t señor café".encode(encoding))
     lyrics = read_lyrics(path)
     assert lyrics.text == ("don’t señor café",)
     assert bool(lyrics.notes) == (encoding in ("cp1252", "mac_roman"))
-
-
-def test_read_lyrics_notes_damaged_characters(tmp_path):
-    (tmp_path / "a.txt").write_bytes("don’t go, it’s late".encode() + b"\xe2\x80")
-    lyrics = read_lyrics(tmp_path / "a.txt")
+    path.write_bytes("don’t go, it’s late".encode() + b"\xe2\x80")
+    lyrics = read_lyrics(path)
     assert lyrics.text == ("don’t go, it’s late",)
     assert "1 damaged character" in lyrics.notes[0]

@@ -15,7 +15,6 @@ LYRICS = "row row row your boat gently down the stream"
 SIGNALS = DEMO / "demo" / "signals"
 
 
-@pytest.mark.slow
 def test_predict_transcribes_equal_channels_once_and_silent_ones_never(lite):
     left = read_stereo(SIGNALS / "row_none.flac").samples[0]
     calls = []
@@ -36,7 +35,6 @@ def test_shipped_checkpoints_are_ranked_by_their_figures():
     assert figures == sorted(figures)
 
 
-@pytest.mark.slow
 def test_load_takes_the_best_shipped_checkpoint_whose_weights_are_there(tmp_path):
     load_whisper("tiny.en")
     for name in ("published", "lite", "small"):
@@ -65,6 +63,8 @@ assert not {"torch", "whisper", "numpy", "pandas"} & set(sys.modules), "heavy im
 root = Path(scow.__file__).parent.parent
 os.chdir(tempfile.mkdtemp())
 from scow import ExcerptPrediction, PredictOptions, Predictor, SongPrediction, predict_excerpt, predict_song
+
+pytestmark = pytest.mark.slow
 print(Predictor.load("lite", device="cpu").name)
 os.environ["SCOW_HOME"] = str(root)
 print(Predictor.load("lite", device="cpu").name)
@@ -77,7 +77,6 @@ except Exception as error:
 """
 
 
-@pytest.mark.slow
 def test_package_from_any_folder_finds_its_checkpoints():
     load_whisper("tiny.en")
     done = run_python(API)

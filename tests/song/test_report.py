@@ -20,6 +20,7 @@ TITLES = {
     "mild": "Mild hearing loss: 52.9",
     "moderate": "Moderate hearing loss: 30.4",
 }
+PLAYS, SUNG = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("plays.js", "sung.js"))
 CHANGED = "dispatchEvent(new HashChangeEvent('hashchange'));"  # at once, because the page is looked at on load
 
 
@@ -83,36 +84,13 @@ def test_page_escapes_lyrics(tmp_path: Path) -> None:
     assert "the &lt;b&gt;sun&lt;/b&gt; &amp; moon \N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}" in page
 
 
-PLAYS = """
-const playing = () => [...document.querySelectorAll('.play[aria-pressed="true"]')].map(
-  (button) => `${button.closest(".line").id} ${button.textContent}`);
-for (const place of %s) {
-  document.querySelector(place).dispatchEvent(new MouseEvent("click", { bubbles: true, cancelable: true }));
-  await started();
-  console.log(playing());
-}
-document.body.dispatchEvent(new KeyboardEvent("keydown", { key: " ", bubbles: true }));
-console.log("stopped", document.querySelector("audio").paused, playing());
-"""
-SUNG = """
-document.querySelector(".lyrics").click();
-const sung = () => [...document.querySelectorAll(".sung")].map((word) => word.textContent).join(" ");
-const seen = [];
-while (seen.length < 2) {
-  await new Promise(requestAnimationFrame);
-  if (sung() && !seen.includes(sung())) seen.push(sung());
-}
-document.body.dispatchEvent(new KeyboardEvent("keydown", { key: " ", bubbles: true }));
-console.log([...seen, `stopped: ${sung()}`].join(", "));
-"""
-
-
 @pytest.mark.slow
 def test_click_plays_a_line_and_space_stops(tmp_path: Path) -> None:
     """On its words, in the waveform, and on a button of another hearing loss."""
     page_of(with_audio(song()), tmp_path / "report.html")
     places = ["#no-loss-line-2 .heat", '.wave a[href="#mild-line-3"] rect', "#no-loss-line-1 [data-sound=Moderate]"]
-    messages = listen(tmp_path / "report.html", tmp_path / "browser", PLAYS % json.dumps(places))
+    script = PLAYS.replace("PLACES", json.dumps(places))
+    messages = listen(tmp_path / "report.html", tmp_path / "browser", script)
     lines = ["no-loss-line-2 ▶ No Loss", "mild-line-3 ▶ Mild", "no-loss-line-1 ▶ Moderate"]
     assert messages == [*lines, "stopped true ", "the end"]
 
@@ -134,4 +112,7 @@ def test_audio_of_the_page_is_small_and_unclipped(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_words_with_times_are_underlined_while_they_are_sung(tmp_path: Path) -> None:
     page_of(with_audio(song(LINES[:1], ("Mild",))), tmp_path / "report.html")
-    assert listen(tmp_path / "report.html", tmp_path / "browser", SUNG) == ["do, know, stopped: ", "the end"]
+    assert listen(tmp_path / "report.html", tmp_path / "browser", SUNG) == [
+        "do, know, stopped: ",
+        "the end",
+    ]

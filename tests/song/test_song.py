@@ -13,6 +13,8 @@ from scow.song.lyrics_files import TimedLine, read_lyrics
 from scow.song.song import PredictOptions, predict_excerpt, predict_song
 from scow.text.normalize import normalize_text
 
+pytestmark = pytest.mark.slow
+
 SONG = DEMO / "song" / "demo_song.flac"
 TIMED = SONG.with_suffix(".lrc")
 
@@ -30,7 +32,6 @@ def predicted(lite, tmp_path_factory):
     return predict_song(SONG, path, PredictOptions(cuts=1), predictor=lite)
 
 
-@pytest.mark.slow
 def test_predict_song_lists_lines_that_fail_and_predicts_the_others(predicted):
     assert [line.lyrics for line in predicted.lines][1:] == ["shortly after", "how I wonder what you are"]
     assert (predicted.checkpoint, predicted.approximate, predicted.level_db_spl) == ("lite", False, None)
@@ -40,7 +41,6 @@ def test_predict_song_lists_lines_that_fail_and_predicts_the_others(predicted):
     assert "lasts 0.10 s" in reasons["Twinkle, twinkle, little star,"]
 
 
-@pytest.mark.slow
 def test_predict_song_takes_a_line_as_an_excerpt(predicted, lite):
     line = predicted.lines[-1]
     samples = read_song(SONG).samples[:, round(line.start_s * FILE_RATE_HZ) :]
@@ -52,7 +52,6 @@ def test_predict_song_takes_a_line_as_an_excerpt(predicted, lite):
     assert line.end_s == pytest.approx(read_song(SONG).samples.shape[1] / FILE_RATE_HZ)
 
 
-@pytest.mark.slow
 def test_predict_song_aligns_text_and_notes_it(lite):
     lines = ("row row row your boat gently down the stream", "twinkle twinkle little star", "how i wonder what you are")
     song = predict_song(SONG, "\n".join(["[Chorus]", lines[0], "", *lines[1:]]), PredictOptions(cuts=1), predictor=lite)
@@ -64,7 +63,6 @@ def test_predict_song_aligns_text_and_notes_it(lite):
     assert song.lines[0].end_s == pytest.approx(true[0].end_s, abs=1.5)
 
 
-@pytest.mark.slow
 def test_predict_song_times_the_words_that_whisper_caught(lite):
     song = predict_song(SONG, TIMED, PredictOptions(cuts=1, word_times=True), predictor=lite)
     for line in song.lines:
@@ -76,7 +74,6 @@ def test_predict_song_times_the_words_that_whisper_caught(lite):
         assert all(line.start_s <= word.start_s <= word.end_s <= line.end_s for word in timed)
 
 
-@pytest.mark.slow
 def test_predict_song_averages_shifted_cuts(lite):
     """The mean of five predictions of one cut each, of lines that begin and end up to 40 ms earlier or later."""
     (line,) = read_lyrics(TIMED).lines[1:2]
@@ -90,7 +87,6 @@ def test_predict_song_averages_shifted_cuts(lite):
     assert found.caught
 
 
-@pytest.mark.slow
 def test_floor_is_the_score_where_nothing_is_heard(lite):
     tone = 0.1 * np.sin(2 * np.pi * 1000 * np.arange(3 * FILE_RATE_HZ) / FILE_RATE_HZ)
     found = predict_excerpt(StereoSignal(np.float32([tone, tone]), FILE_RATE_HZ), "a golden river", predictor=lite)

@@ -13,6 +13,7 @@ from helpers import (
     make_tables,
     records_with_responses,
     training_data,
+    word_training,
     write_metadata,
     write_prior,
 )
@@ -21,21 +22,13 @@ from scow.data.tables import read_table, write_table
 from scow.errors import UserError
 from scow.io import read_yaml, write_json
 from scow.models.checkpoint import load_checkpoint
-from scow.models.config import DataOptions, TrainOptions, WordModelConfig
+from scow.models.config import DataOptions, WordModelConfig
 from scow.models.inputs import load_input
 from scow.models.intervals import calibrate
 from scow.models.text_prior import PriorCorpus
 from scow.models.word_model import WordModel
 from scow.training.cross_validation import coverage, cross_validate
-from scow.training.train import (
-    RunOptions,
-    TrainConfig,
-    cross_validation,
-    fit_setup,
-    load_training_input,
-    train,
-    train_config,
-)
+from scow.training.train import TrainConfig, cross_validation, fit_setup, load_training_input, train, train_config
 
 
 def word_config(folder: Path, n_signals: int = 60, **data: object) -> TrainConfig:
@@ -44,7 +37,7 @@ def word_config(folder: Path, n_signals: int = 60, **data: object) -> TrainConfi
     others = write_prior(folder / "prior.json")
     files = {"metadata": (metadata,), "prior_metadata": (others, metadata), **data}
     options = training_data(RESPONSE_COLUMNS, tables, **files)
-    return TrainConfig(options, WordModelConfig(c=0.1), TrainOptions(folder / "out"), run=RunOptions(device="cpu"))
+    return word_training(options, folder)
 
 
 @pytest.mark.slow
