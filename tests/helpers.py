@@ -24,16 +24,10 @@ import pytest
 import soundfile
 import yaml
 
+from scow.data import tables
 from scow.data.metadata import SignalRecord, metadata_table
 from scow.data.scores import write_rows
-from scow.data.tables import (
-    FEATURE_COLUMNS,
-    HEARING_LOSSES,
-    METRIC_COLUMNS,
-    order_columns,
-    with_sentence_rows,
-    write_table,
-)
+from scow.data.tables import FEATURE_COLUMNS, HEARING_LOSSES, METRIC_COLUMNS, order_columns, with_sentence_rows
 from scow.errors import UserError
 from scow.features.whisper import Transcriber, load_transcriber, resolve_model
 from scow.models.config import DataOptions, TrainOptions, WordModelConfig
@@ -314,7 +308,7 @@ def write_features(path: Path, plain: pd.DataFrame, features: pd.DataFrame) -> N
     """A table with features; a metric is the same on all rows of a signal."""
     metrics = [column for column in features if column in METRIC_COLUMNS]
     features[metrics] = features.groupby(plain["signal"])[metrics].transform("first")
-    write_table(order_columns(pd.concat([plain, features], axis=1)), path)
+    tables.write_table(order_columns(pd.concat([plain, features], axis=1)), path)
 
 
 RESPONSE_COLUMNS = ("tiny.en", "base", "dns_sig", "dns_bak", "dns_ovrl")

@@ -3,19 +3,10 @@
 import shutil
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import (
-    REFUSALS,
-    RESPONSE_COLUMNS,
-    make_response_tables,
-    make_tables,
-    refusal,
-    training_data,
-    word_training,
-    write_prior,
-)
 from reference_transformer import SMALL, train_options
 
 from scow.data.provenance import SOURCE, read_provenance, write_provenance
@@ -33,26 +24,26 @@ from scow.training.train import RunOptions, TrainConfig, train
 def checkpoint(tmp_path_factory) -> Path:
     """A trained word model on DNSMOS and two Whisper columns."""
     folder = tmp_path_factory.mktemp("word")
-    tables, _ = make_response_tables(folder / "train", 60)
-    prior = write_prior(folder / "prior.json")
-    data = training_data(RESPONSE_COLUMNS, tables, prior_metadata=(prior,))
-    train(word_training(data, folder))
+    tables, _ = helpers.make_response_tables(folder / "train", 60)
+    prior = helpers.write_prior(folder / "prior.json")
+    data = helpers.training_data(helpers.RESPONSE_COLUMNS, tables, prior_metadata=(prior,))
+    train(helpers.word_training(data, folder))
     return folder / "out" / "model.pt"
 
 
 @pytest.fixture
 def model(checkpoint, tmp_path) -> WordModel:
     shutil.copy(checkpoint, tmp_path)
-    return load_checkpoint(checkpoint, WordModelConfig(), RESPONSE_COLUMNS)[0]
+    return load_checkpoint(checkpoint, WordModelConfig(), helpers.RESPONSE_COLUMNS)[0]
 
 
 @pytest.fixture
 def tables(tmp_path) -> tuple[Path, Path]:
-    return make_response_tables(tmp_path / "new", 30, seed=200)[0]
+    return helpers.make_response_tables(tmp_path / "new", 30, seed=200)[0]
 
 
 def word_settings(folder: Path, tables: tuple[Path, Path], **options) -> InferConfig:
-    data = DataOptions(RESPONSE_COLUMNS, {"valid": tables})
+    data = DataOptions(helpers.RESPONSE_COLUMNS, {"valid": tables})
     return InferConfig(folder, data, WordModelConfig(), InferOptions(("valid",), **options), device="cpu")
 
 
@@ -60,7 +51,7 @@ def word_settings(folder: Path, tables: tuple[Path, Path], **options) -> InferCo
 def test_infer_details(tmp_path, model, tables, percentage, unit):
     (split,), _ = infer(word_settings(tmp_path, tables, details=True, scale_to_percentage=percentage))
     assert split.details == (tmp_path / "valid_words.csv", tmp_path / "valid_details.csv")
-    inputs = load_input(*tables, RESPONSE_COLUMNS)
+    inputs = load_input(*tables, helpers.RESPONSE_COLUMNS)
     predicted = model.predict(inputs)
     words = pd.read_csv(split.details[0], dtype={"signal": str}, keep_default_na=False)
     assert list(words) == ["signal", "position", "word", "probability"]
@@ -92,7 +83,7 @@ def test_infer_allow_missing_does_without_dnsmos(tmp_path, model, tables, channe
     with pytest.raises(UserError, match=r"dns_bak.*compute_metrics.py"):
         infer(word_settings(tmp_path, tables))
     (split,), _ = infer(word_settings(tmp_path, tables, allow_missing=True, details=True))
-    fewer = tuple(column for column in RESPONSE_COLUMNS if column not in DNSMOS_COLUMNS)
+    fewer = tuple(column for column in helpers.RESPONSE_COLUMNS if column not in DNSMOS_COLUMNS)
     np.testing.assert_array_equal(split.scores, 100 * model.predict(load_input(*tables, fewer)).correctness)
     assert 0 < np.abs(split.scores - complete).max() < 30
     without_column(tables, "base")
@@ -104,7 +95,7 @@ def test_infer_compares_provenance_with_the_training(tmp_path):
     columns, tables = ("tiny", "stoi"), {}
     for name in ("train", "valid"):
         (tmp_path / name).mkdir()
-        tables[name] = make_tables(tmp_path / name, 18, columns)
+        tables[name] = helpers.make_tables(tmp_path / name, 18, columns)
 
     def note(table: Path, column: str, *source: str) -> None:
         known = {**dict(zip(SOURCE, source, strict=True)), "failures": {}}
@@ -113,7 +104,7 @@ def test_infer_compares_provenance_with_the_training(tmp_path):
     for table in tables["train"]:
         note(table, "tiny", "published", "tiny", "a" * 64)
     options, run = train_options(save_dir=tmp_path, epochs=1), RunOptions(device="cpu")
-    settings = TrainConfig(training_data(columns, tables["train"]), SMALL, options, run=run)
+    settings = TrainConfig(helpers.training_data(columns, tables["train"]), SMALL, options, run=run)
     train(settings)
     config = InferConfig(tmp_path, DataOptions(columns, tables), SMALL, InferOptions(("train", "valid")), device="cpu")
     assert [(split.trained_on, split.notes) for split in infer(config)[0]] == [(True, ())] * 2  # the same signals
@@ -158,8 +149,8 @@ def test_infer_config_may_not_choose_a_folder_elsewhere(key):
     assert (config.infer.output_dir, *config.infer.splits) == (Path("/other"), "mine" if key == "tables" else "valid")
 
 
-@pytest.mark.parametrize("says", REFUSALS["submission"])
+@pytest.mark.parametrize("says", helpers.REFUSALS["submission"])
 def test_submission_rows_refuses(tmp_path, says):
-    (_, metadata), scores = make_response_tables(tmp_path, 3), REFUSALS["submission"][says]
-    with refusal(says):
+    (_, metadata), scores = helpers.make_response_tables(tmp_path, 3), helpers.REFUSALS["submission"][says]
+    with helpers.refusal(says):
         submission_rows(metadata, tuple(scores), np.array(list(scores.values()), dtype=float))

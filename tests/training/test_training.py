@@ -3,20 +3,10 @@
 import dataclasses
 from pathlib import Path
 
+import helpers
 import numpy as np
 import pytest
 import torch
-from helpers import (
-    RESPONSE_COLUMNS,
-    ROOT,
-    make_response_tables,
-    make_tables,
-    records_with_responses,
-    training_data,
-    word_training,
-    write_metadata,
-    write_prior,
-)
 
 from scow.data.tables import read_table, write_table
 from scow.errors import UserError
@@ -33,18 +23,18 @@ from scow.training.train import TrainConfig, cross_validation, fit_setup, load_t
 
 def word_config(folder: Path, n_signals: int = 60, **data: object) -> TrainConfig:
     """The prior's corpus contains other signals and those of the tables."""
-    tables, metadata = make_response_tables(folder / "train", n_signals)
-    others = write_prior(folder / "prior.json")
+    tables, metadata = helpers.make_response_tables(folder / "train", n_signals)
+    others = helpers.write_prior(folder / "prior.json")
     files = {"metadata": (metadata,), "prior_metadata": (others, metadata), **data}
-    options = training_data(RESPONSE_COLUMNS, tables, **files)
-    return word_training(options, folder)
+    options = helpers.training_data(helpers.RESPONSE_COLUMNS, tables, **files)
+    return helpers.word_training(options, folder)
 
 
 @pytest.mark.slow
 def test_train_word_model_is_fitted_to_all_and_calibrated_out_of_fold(tmp_path):
     settings = word_config(tmp_path)
     train(settings)
-    model, facts = load_checkpoint(tmp_path / "out" / "model.pt", settings.model, RESPONSE_COLUMNS)
+    model, facts = load_checkpoint(tmp_path / "out" / "model.pt", settings.model, helpers.RESPONSE_COLUMNS)
     inputs = load_training_input(settings.data)
     setup, _ = fit_setup(settings, inputs)
     whole = WordModel.fit(inputs, settings.model, setup).state_dict()
@@ -58,7 +48,7 @@ def test_train_word_model_is_fitted_to_all_and_calibrated_out_of_fold(tmp_path):
 
 
 def test_load_training_input_joins_pairs_and_keeps_labelled_signals(tmp_path):
-    pairs = tuple(make_response_tables(tmp_path / name, 24, prefix=name)[0] for name in "ab")
+    pairs = tuple(helpers.make_response_tables(tmp_path / name, 24, prefix=name)[0] for name in "ab")
     for path in pairs[0]:
         table = read_table(path)
         write_table(table.assign(correctness=table["correctness"].mask(table["signal"].isin(["a0000", "a0007"]))), path)
@@ -70,10 +60,10 @@ def test_load_training_input_joins_pairs_and_keeps_labelled_signals(tmp_path):
 
 
 def test_prior_learns_from_metadata_with_responses_inside_and_beside(tmp_path):
-    inside, beside = (records_with_responses(30, seed, prefix)[0] for seed, prefix in ((1, "a"), (2, "b")))
-    first = write_metadata(tmp_path / "first.json", inside)
+    inside, beside = (helpers.records_with_responses(30, seed, prefix)[0] for seed, prefix in ((1, "a"), (2, "b")))
+    first = helpers.write_metadata(tmp_path / "first.json", inside)
     bare = [dataclasses.replace(record, response="", track="") for record in beside]
-    second = write_metadata(tmp_path / "train_metadata.json", bare)
+    second = helpers.write_metadata(tmp_path / "train_metadata.json", bare)
     write_json(tmp_path / "train_responses.json", {record.signal: [{"response": record.response}] for record in beside})
     settings = word_config(tmp_path, 12, prior_metadata=(first, second), prior_responses=(None, None))
     setup, _ = fit_setup(settings, load_training_input(settings.data))
@@ -81,15 +71,16 @@ def test_prior_learns_from_metadata_with_responses_inside_and_beside(tmp_path):
 
 
 def test_train_refuses_tables_it_cannot_learn_from(tmp_path):
-    silent = [dataclasses.replace(record, response="") for record in records_with_responses(12)[0]]
+    silent = [dataclasses.replace(record, response="") for record in helpers.records_with_responses(12)[0]]
     (tmp_path / "no").mkdir()
-    unlabelled = make_tables(tmp_path / "no", columns=RESPONSE_COLUMNS, labelled=False)
-    one, _ = make_response_tables(tmp_path / "one", 3)
+    unlabelled = helpers.make_tables(tmp_path / "no", columns=helpers.RESPONSE_COLUMNS, labelled=False)
+    one, _ = helpers.make_response_tables(tmp_path / "one", 3)
+    without = helpers.write_metadata(tmp_path / "silent.json", silent)
     for data, says in (
         ({"train_tables": ()}, r"data.*csv_path_l"),
         ({"train_tables": (unlabelled,)}, r"t_l.csv: expected signals with correctness, found none"),
         ({"train_tables": (one,), "metadata": (), "prior_metadata": ()}, "at least 2 prompts"),
-        ({"prior_metadata": (write_metadata(tmp_path / "silent.json", silent),)}, r"silent.json: expected responses"),
+        ({"prior_metadata": (without,)}, r"silent.json: expected responses"),
     ):
         settings = word_config(tmp_path / "words", 12)
         with pytest.raises(UserError, match=says):
@@ -100,7 +91,7 @@ def test_train_refuses_tables_it_cannot_learn_from(tmp_path):
 @pytest.mark.slow
 def test_cross_validation_of_lite_on_challenge_data(clip1):
     """One repeat of the shipped recipe on the challenge's valid tables, by track."""
-    whole = read_yaml(ROOT / "checkpoints" / "lite" / "config.yaml")
+    whole = read_yaml(helpers.ROOT / "checkpoints" / "lite" / "config.yaml")
     data = {k: v.replace("data/", f"{clip1}/", 1) if isinstance(v, str) else v for k, v in whole["data"].items()}
     settings = train_config({**whole, "data": data, "cross_validation": {"folds": 5, "repeats": 1}, "device": "cpu"})
     result, grouped_by = cross_validation(settings)
@@ -131,9 +122,13 @@ def test_word_model_and_prior_weigh_signals_by_listeners(tmp_path):
 
 
 def test_training_goes_on_without_files_that_may_be_missing(tmp_path, capsys):
-    tables, metadata = make_response_tables(tmp_path / "here", 24)
+    tables, metadata = helpers.make_response_tables(tmp_path / "here", 24)
     gone = str(tmp_path / "gone.json")
-    section: dict = {"feature_cols": list(RESPONSE_COLUMNS), "allow_missing": True, "metadata": [gone, str(metadata)]}
+    section: dict = {
+        "feature_cols": list(helpers.RESPONSE_COLUMNS),
+        "allow_missing": True,
+        "metadata": [gone, str(metadata)],
+    }
     section |= {"tables": [["a_l.csv", "a_r.csv"], [str(path) for path in tables]]}
     section |= {"prior_metadata": [str(metadata), gone], "prior_responses": [gone, None]}
     config = {"data": section, "model": {"name": "word"}, "train": {"save_dir": str(tmp_path)}}
