@@ -11,6 +11,7 @@ from scow.data.audio import FILE_RATE_HZ, StereoSignal, read_stereo
 from scow.errors import UserError
 from scow.song.predictor import SHIPPED, Predictor
 
+pytestmark = pytest.mark.slow
 LYRICS = "row row row your boat gently down the stream"
 SIGNALS = DEMO / "demo" / "signals"
 
@@ -63,8 +64,6 @@ assert not {"torch", "whisper", "numpy", "pandas"} & set(sys.modules), "heavy im
 root = Path(scow.__file__).parent.parent
 os.chdir(tempfile.mkdtemp())
 from scow import ExcerptPrediction, PredictOptions, Predictor, SongPrediction, predict_excerpt, predict_song
-
-pytestmark = pytest.mark.slow
 print(Predictor.load("lite", device="cpu").name)
 os.environ["SCOW_HOME"] = str(root)
 print(Predictor.load("lite", device="cpu").name)
