@@ -19,19 +19,19 @@ CHUNKS = [
 ALL = [result for chunk in CHUNKS for result in chunk]
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """A file of three chunks."""
-    return three_chunks(tmp_path)
-
-
 def three_chunks(folder: Path) -> Path:
+    """A file of three chunks."""
     path = folder / "t_l.both.metrics.partial.jsonl"
     path.unlink(missing_ok=True)
     assert start_partial(path, HEADING) == []
     for chunk in CHUNKS:
         append_partial(path, chunk)
     return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return three_chunks(tmp_path)
 
 
 def test_torn_last_line_is_cut_off_at_every_byte(path: Path) -> None:

@@ -81,11 +81,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def problems(folder: Path, command: list[str]) -> list[str]:
-    """What is wrong with a run on damaged input."""
+def problems(world: Path, folder: Path, name: str, content: bytes) -> list[str]:
+    """What is wrong with a run in a copy of the world in which a file has another content."""
+    shutil.copytree(world, folder, symlinks=True)
+    (folder / name).write_bytes(content)
+    script, *arguments = (word.replace("{root}", str(folder)) for word in INPUTS[name])
     before = contents(folder)
-    words = [word.replace("{root}", str(folder)) for word in command[1:]]
-    done = run_script(command[0], *words, cwd=folder, timeout=TIMEOUT_S)
+    done = run_script(script, *arguments, cwd=folder, timeout=TIMEOUT_S)
     found = []
     if done.returncode not in (0, 1, 2) or "Traceback" in done.stderr:
         found.append(f"exit code {done.returncode}: {done.stderr[-400:]}")
@@ -107,22 +109,15 @@ def problems(folder: Path, command: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("name", INPUTS)
 def test_damaged_input(world: Path, tmp_path: Path, name: str) -> None:
-    assert run_on(world, tmp_path / "whole", name, None) == [], "the undamaged file"
+    whole = (world / name).read_bytes()
+    assert problems(world, tmp_path / "whole", name, whole) == [], "the undamaged file"
     rng = np.random.default_rng(list(INPUTS).index(name))
     found = {}
     share = 0.25 if name in GOLDEN["lyrics"] else 0.5 if name == "song.flac" else 1.25  # a song takes long
     for number in range(round(share * MUTANTS / len(INPUTS))):
-        damaged = mutate((world / name).read_bytes(), rng)
         folder = tmp_path / str(number)
-        if wrong := run_on(world, folder, name, damaged):
+        if wrong := problems(world, folder, name, mutate(whole, rng)):
             found[number] = wrong
         else:
             shutil.rmtree(folder)
     assert found == {}
-
-
-def run_on(world: Path, folder: Path, name: str, content: bytes | None) -> list[str]:
-    shutil.copytree(world, folder, symlinks=True)
-    if content is not None:
-        (folder / name).write_bytes(content)
-    return problems(folder, INPUTS[name])

@@ -23,13 +23,10 @@ def test_parse_lyrics_with_times(case):
     assert [(line.start_s, line.end_s, line.text) for line in lyrics.lines] == expected
 
 
-def test_parse_lyrics_without_times():
+def test_parse_lyrics_without_times_and_lists_what_has_no_place():
     text = "[Chorus]\n\nVerse 2:\n  Hello   you \n♪ ♪\n(ooh) at 5:15\nlove --> hate (x2)\n"
     assert parse_lyrics(text).text == ("Hello you", "(ooh) at 5:15", "love --> hate")
     assert parse_lyrics("(HEY) YOU").text == ("(HEY) YOU",)  # no direction where all is in capitals
-
-
-def test_parse_lyrics_lists_what_has_no_place():
     lyrics = parse_lyrics("a title\n[-00:02]early\n[00:05]row your boat 99\n划船\n[00:09]la / 啦")
     assert [line.text for line in lyrics.lines] == ["row your boat 99", "la /"]
     assert {(line.lyrics, line.reason.split()[0]) for line in lyrics.failed} == {

@@ -96,8 +96,6 @@ def test_floor_is_the_score_where_nothing_is_heard(lite):
 
 
 SILENT_END = StereoSignal(np.repeat([[0.1] * FILE_RATE_HZ + [0.0] * 2 * FILE_RATE_HZ], 2, 0), FILE_RATE_HZ)
-
-
 PLAIN = PredictOptions()
 
 
