@@ -10,6 +10,7 @@ python train.py -m seed=1,2 model.c=0.01,0.1   # a sweep: four runs, each in its
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from scow.cli import Progress, aligned, note, run_script
 from scow.config import REFERENCE, folder_inside
 from scow.data.scores import write_rows
-from scow.errors import UserError
+from scow.errors import UserError, expect
 from scow.hydra_cli import check_overrides, config_folder, outcome_of, overridden_keys, plain_config, run_hydra
 from scow.io import Output, atomic_write, check_outputs, write_json
 
@@ -53,6 +54,9 @@ def run(cfg: DictConfig) -> Figures:
     given = HydraConfig.get().mode == RunMode.MULTIRUN or "train.save_dir" in overridden_keys()
     if not given and config.train.save_dir.resolve() != config_folder().resolve():
         folder_inside(config.train.save_dir, "train.save_dir")
+    elif not given and "exp_name" not in overridden_keys() and (config_folder() / "model.pt").exists():
+        own = [key for key in overridden_keys() if re.match(r"data\.(tables|csv_path_[lr])$", key)]
+        expect(not own, config_folder(), "another folder for a model of other data; give it by exp_name=mine", *own[:1])
     if config.run.ablation:
         return report_ablation(config, plain_config(cfg))
     check_outputs(outputs(config), config.data.training_files)

@@ -28,21 +28,21 @@ LONGEST_LINE = 1_000  # of an error; it may quote a file
 
 
 class Printable:
-    """A text stream that shows control characters as escapes, so that no name or lyrics can steer the terminal.
+    """A text stream that shows control and format characters as escapes, so that no name or lyrics steer the terminal.
 
-    Colours pass on a terminal; so do the line ends and carriage returns of text and progress.
+    Colours pass on a terminal; so do line ends, and the carriage return with which a progress bar begins.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._control = re.compile(r"(?!\x1b\[[\d;]*m)" * stream.isatty() + r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+        self._special = re.compile(r"(?!\x1b\[[\d;]*m)" * stream.isatty() + r"(?!\A\r)[^ -~\n\t]")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Write text, control characters and what the encoding lacks as escapes."""
-        shown = self._control.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+        """Write text, what is not printable and what the encoding lacks as escapes."""
+        shown = self._special.sub(lambda found: found[0] if found[0].isprintable() else ascii(found[0])[1:-1], text)
         encoding = self._stream.encoding or "utf-8"
         return self._stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
 
@@ -56,7 +56,7 @@ def run_script(body: Callable[[], int]) -> int:
         except (UserError, OSError) as error:  # an OSError: a name that is too long, a device that fails
             line = " ".join(str(error).splitlines())
             short = line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 200]} … {line[-200:]}"
-            print("error:", short, file=sys.stderr)
+            print(f"error: {short}", file=sys.stderr)
             return EXIT_USER_ERROR
         except KeyboardInterrupt:
             print("interrupted; run the same command again to go on", file=sys.stderr)

@@ -91,10 +91,15 @@ def _number(value: Any, low: float, high: float) -> float | None:
     return float(value) if is_number and low <= value <= high else None
 
 
+def _count(value: Any) -> float | None:
+    count = _number(value, 0, MAX_WORDS)
+    return count if count is None or not count % 1 > 0 else None
+
+
 # Field of a record -> what it may hold, and its value from that of the file; None where the file's is wrong.
 Fields = Mapping[str, tuple[str, Callable[[Any], str | float | None]]]
 TEXT = (f"Unicode text of at most {MAX_TEXT} characters", _text)
-COUNT = (f"a number in 0 to {MAX_WORDS}", lambda value: _number(value, 0, MAX_WORDS))
+COUNT = (f"a whole number in 0 to {MAX_WORDS}", _count)
 SHARE = ("a number in 0 to 1", lambda value: _number(value, 0, 1))
 RECORD: Fields = {
     "signal": (
@@ -106,7 +111,7 @@ RECORD: Fields = {
     "fma": TEXT,
     "response": TEXT,
     "n_words": COUNT,
-    "words_correct": COUNT,
+    "words_correct": (f"a number in 0 to {MAX_WORDS}", lambda value: _number(value, 0, MAX_WORDS)),  # or a mean
     "correctness": SHARE,
 }
 ANSWER: Fields = {"response": TEXT, "hits": COUNT, "correctness": SHARE}
@@ -128,6 +133,9 @@ def _read(path: Path, responses: Path | None, *, optional: bool) -> tuple[tuple[
         values = _checked(raw, RECORD, ("signal", "prompt", "hearing_loss"), f"{path}, record {i}")
         signal, track, response = values["signal"], values.pop("fma"), values.pop("response").replace("|", " ")
         expect(signal not in records, path, "one record per signal", f"{signal} twice")
+        hits = values["words_correct"]
+        of_several = not (response and hits % 1 > 0)  # a mean
+        expect(of_several, f"{path}, record {i}", "words_correct of one response as a whole number", hits)
         has_phonemes = raw.get("phoneme_correctness") is not None
         release = "" if bool(track) == has_phonemes else "clip1" if track else "clip2"
         records[signal] = SignalRecord(track=track, response=response, release=release, **values)

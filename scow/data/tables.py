@@ -74,7 +74,7 @@ def read_table(path: Path) -> pd.DataFrame:
         table = _parse(path, dict.fromkeys(header, "str"))
         table = table.assign(**{c: numbers(table[c]) for c in header if c not in TEXT_COLUMNS})
     for column in header:
-        expected, valid = _expected(table[column])
+        expected, valid = _expected(table, column)
         if not valid.all():
             row = int(valid.argmin())
             found = _parse(path, dict.fromkeys(header, "str"))[column][row]
@@ -138,19 +138,26 @@ def numbers(cells: Iterable[str]) -> np.ndarray:
     return np.array(values)
 
 
-def _expected(cells: pd.Series) -> tuple[str, pd.Series]:
+def _expected(table: pd.DataFrame, column: str) -> tuple[str, pd.Series]:
     """What the cells of a column must be, and which of them are."""
-    if cells.name == "signal":
+    cells = table[column]
+    if column == "signal":
         return "a signal id", cells != ""
-    if cells.name == "hearing_loss":
+    if column == "hearing_loss":
         return ", ".join(HEARING_LOSSES), cells.isin(HEARING_LOSSES)
-    if cells.name == "word_count":
+    if column == "word_count":
         return "0 or 1", cells.isin((0, 1))
-    if cells.name in TEXT_COLUMNS:  # CSV writers do not quote a carriage return
+    if column in TEXT_COLUMNS:  # CSV writers do not quote a carriage return
         return "no carriage return", ~cells.str.contains(r"\r(?!\n)")
-    low, high = RANGES.get(str(cells.name), (-sys.float_info.max, sys.float_info.max))
-    expected = f"a number in {low:g} to {high:g}" if cells.name in RANGES else "a finite number"
-    return expected, cells.isna() | cells.between(low - ROUNDING, high + ROUNDING)
+    low, high = RANGES.get(column, (-sys.float_info.max, sys.float_info.max))
+    expected = f"number in {low:g} to {high:g}" if column in RANGES else "finite number"
+    valid = cells.isna() | cells.between(low - ROUNDING, high + ROUNDING)
+    if column in ("n_words", "words_correct"):  # the latter may be the mean of several listeners
+        one = (column == "n_words") | table["response"].str.fullmatch(r"[^|]+")
+        whole = ~one | ~((cells - cells.round()).abs() > ROUNDING)
+        expected = f"whole {expected}" if valid.all() else expected
+        valid &= whole
+    return f"a {expected}", valid
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

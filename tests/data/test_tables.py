@@ -25,7 +25,7 @@ SHARES, NUMBERS = st.floats(0, 1) | st.just(float("nan")), st.floats(allow_infin
 def test_table_round_trip_keeps_every_text_bit_and_byte(tmp_path_factory, signals):
     table = pd.DataFrame(
         [
-            (signal, prompt, response, 2.0, share, share, "Mild", word, 1, share, number)
+            (signal, prompt, response, 2.0, 1.0, share, "Mild", word, 1, share, number)
             for signal, (prompt, response, share, number) in signals.items()
             for word in prompt_words(prompt)
         ],
