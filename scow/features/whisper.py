@@ -29,20 +29,14 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
-from math import ceil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from scow.data.audio import MODEL_RATE_HZ
 from scow.data.tables import WHISPER_COLUMNS
 from scow.errors import UserError, nearest
 from scow.features.decoding import channels_that_fit, decode_greedily
@@ -239,30 +233,17 @@ class Transcriber:
             words.append((text + piece.word, start, piece.end if bare_word(piece.word) else end))
         return tuple((bare_word(text), float(start), float(end)) for text, start, end in words if bare_word(text))
 
-    def segments(self, wave: np.ndarray, callback: Callable[[int, int], None] | None = None) -> tuple[Segment, ...]:
+    def segments(self, wave: np.ndarray, *, show_progress: bool = False) -> tuple[Segment, ...]:
         """Transcribe a recording of any length at 16 kHz, with times; greedy, window by window.
 
-        The callback takes how many seconds are done, of how many.
+        Progress is openai-whisper's own display, on standard error.
         """
-        total_s = ceil(len(wave) / MODEL_RATE_HZ)
-        tell = callback or (lambda *_: None)
+        from whisper.transcribe import transcribe
 
-        @contextmanager
-        def bar(**_: Any) -> Iterator[Any]:
-            frames = [0]  # of 10 ms, done in each window
-
-            def update(more: int) -> None:
-                frames.append(more)
-                tell(min(ceil(sum(frames) / 100), total_s - 1), total_s)
-
-            yield SimpleNamespace(update=update)
-            tell(total_s, total_s)
-
-        module = import_module("whisper.transcribe")  # where a window is done, it tells its progress bar alone
         options = {"language": LANGUAGE, "temperature": 0.0, "fp16": self.dtype == "float16"}
-        with mock.patch.object(module, "tqdm", SimpleNamespace(tqdm=bar)):
-            # Each window by itself: the text before would lead the model to repeat it.
-            found = module.transcribe(self.model, wave, condition_on_previous_text=False, **options)
+        options["verbose"] = False if show_progress else None
+        # Each window by itself: the text before would lead the model to repeat it.
+        found = transcribe(self.model, wave, condition_on_previous_text=False, **options)
         return tuple(Segment(float(s["start"]), float(s["end"]), s["text"].strip()) for s in found["segments"])
 
 

@@ -10,10 +10,10 @@ variable SCOW_HOME names, or else of the clone that this package is in.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,9 @@ class Predictor:
         self, signal: StereoSignal, *, column: str | None = None, progress: Progress | None = None
     ) -> tuple[Segment, ...]:
         """Transcript of a song, the mean of both channels, with times, by the largest Whisper model or another."""
-        callback = progress and partial(progress, "transcribing the song")
-        return self._transcriber(column or self.whisper_columns[-1]).segments(resample_sinc(signal.mono), callback)
+        show = progress is not None and sys.stderr.isatty()
+        transcriber = self._transcriber(column or self.whisper_columns[-1])
+        return transcriber.segments(resample_sinc(signal.mono), show_progress=show)
 
     def predict(
         self,
