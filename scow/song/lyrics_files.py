@@ -73,7 +73,8 @@ _BACKGROUND = re.compile(r"\[bg:([^\]]*)\]", re.IGNORECASE)  # sung, other than 
 _OFFSET = re.compile(r"\[offset:\s*([+-]?\d{1,9}(?:\.\d{1,9})?)\s*(ms|s)?\s*\]", re.IGNORECASE)
 _NO_TEXT = re.compile(r"(NOTE|STYLE|REGION|WEBVTT)\b")
 _BLANK = re.compile(r"<br\s*/?>|\\[Nnh]|\[[^\[\]]*\]|[♩-♯�]|\((?:x ?\d+|\d+ ?x)\)", re.IGNORECASE)
-_MARKUP = re.compile(r"</?[a-z][^<>]*>|\{[^{}]*\}", re.IGNORECASE)
+_TAGS = "a|b|big|c|center|div|em|font|i|lang|p|rt|ruby|s|small|span|strike|strong|sub|sup|u|v"  # SRT, WebVTT, web pages
+_MARKUP = re.compile(rf"</?(?:{_TAGS})(?:[\s./][^<>]*)?>|\{{[^{{}}]*\}}", re.IGNORECASE)
 _COMPATIBLE = re.compile("[ﬀ-\ufb06\uff01-\uff5e]+")  # ligatures, full-width letters
 _SPEAKER = re.compile(r"^(?:[-–—] ?)?(?:(?:[MFD]|v\d|bg|[A-Z][A-Z0-9 .'&-]{1,29}): )?(?=.*[a-z])")
 _DIRECTION = re.compile(r"\([^()a-z]{0,60}[A-Z]{2}[^()a-z]{0,60}\)")
