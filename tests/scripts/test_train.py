@@ -4,7 +4,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from helpers import RESPONSE_COLUMNS, data_overrides, make_response_tables, make_tables, run_script, write_prior
+from helpers import (
+    RESPONSE_COLUMNS,
+    assert_user_error,
+    contents,
+    data_overrides,
+    make_response_tables,
+    make_tables,
+    run_script,
+    write_prior,
+)
 from reference_transformer import train_arguments
 
 from scow.io import read_json, read_yaml
@@ -59,6 +68,11 @@ train: {{save_dir: "${{exp_name}}", epochs: 3, folds: 1}}
     assert files(folder) == ["config.yaml", "model.json", "model.pt", "train_log.csv"]
     assert (folder / "config.yaml").read_text(encoding="utf-8") == text
     assert files(tmp_path) == ["mine", "t_l.csv", "t_r.csv"]
+    before = contents(folder)
+    for more in ([], ["+cv=true"]):  # a model of other tables does not replace this one unnamed
+        done = run_script("train.py", "-cp", folder, f"data.csv_path_l={right}", *more, cwd=tmp_path)
+        assert_user_error(done, "exp_name=mine")
+    assert contents(folder) == before
 
 
 def test_train_word_model(tmp_path):
