@@ -134,8 +134,8 @@ def _read(path: Path, responses: Path | None, *, optional: bool) -> tuple[tuple[
         signal, track, response = values["signal"], values.pop("fma"), values.pop("response").replace("|", " ")
         expect(signal not in records, path, "one record per signal", f"{signal} twice")
         hits = values["words_correct"]
-        of_several = not (response and hits % 1 > 0)  # a mean
-        expect(of_several, f"{path}, record {i}", "words_correct of one response as a whole number", hits)
+        is_count = not (response and hits % 1 > 0)  # of several responses it is a mean
+        expect(is_count, f"{path}, record {i}", "words_correct of one response as a whole number", hits)
         has_phonemes = raw.get("phoneme_correctness") is not None
         release = "" if bool(track) == has_phonemes else "clip1" if track else "clip2"
         records[signal] = SignalRecord(track=track, response=response, release=release, **values)
