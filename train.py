@@ -56,7 +56,12 @@ def run(cfg: DictConfig) -> Figures:
         folder_inside(config.train.save_dir, "train.save_dir")
     elif not given and "exp_name" not in overridden_keys() and (config_folder() / "model.pt").exists():
         own = [key for key in overridden_keys() if re.match(r"data\.(tables|csv_path_[lr])$", key)]
-        expect(not own, config_folder(), "another folder for a model of other data; give it by exp_name=mine", *own[:1])
+        expect(
+            not own,
+            config_folder(),
+            "another folder for a model of other data; give it by exp_name=mine",
+            ", ".join(own),
+        )
     if config.run.ablation:
         return report_ablation(config, plain_config(cfg))
     check_outputs(outputs(config), config.data.training_files)
