@@ -32,12 +32,12 @@ def read_embeddings(path: Path) -> tuple[str, dict[str, np.ndarray]]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             signals, embeddings, sha256 = (arrays[name] for name in ("signals", "embeddings", "sha256"))
-    except (OSError, ValueError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         found = "none" if isinstance(error, FileNotFoundError) else f"another file ({type(error).__name__})"
         raise UserError(f"{path}: expected {expected}, found {found}") from error
     right = embeddings.ndim == 3 and embeddings.shape[:2] == (*signals.shape, 2) and signals.dtype.kind == "U"
     right = right and embeddings.dtype == np.float32 and bool(np.isfinite(embeddings).all())
-    expect(right and len({*signals}) == len(signals), path, expected, "other arrays")
+    expect(right and 0 < len({*signals}) == len(signals), path, expected, "other arrays")
     return str(sha256), dict(zip(signals.tolist(), embeddings, strict=True))
 
 

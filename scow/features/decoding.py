@@ -179,8 +179,8 @@ def channels_that_fit(model: Any, *, fp16: bool) -> int:
     import torch
 
     dims, n_bytes = model.dims, 2 if fp16 else 4
-    # Keys and values of every layer, of the longest text; and the audio.
-    cache = (dims.n_text_layer * 2 * dims.n_text_ctx + dims.n_audio_ctx) * dims.n_text_state * n_bytes
+    # Keys and values of every layer, of the longest text; and two layers of the encoder.
+    cache = (dims.n_text_layer * 2 * dims.n_text_ctx + 2 * dims.n_audio_ctx) * dims.n_text_state * n_bytes
     if model.device.type != "cuda":
         return int(np.clip(CPU_BYTES // cache, 1, MAX_CHANNELS_CPU))
     # The encoder's widest layer, input and output, and attention weights if they are materialised.

@@ -28,7 +28,6 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -239,7 +238,7 @@ class _Stage:
         path = _partial_path(group, work.columns[0])
         self._check_overwrite(path)
         embedded = self._embedded(group, work.columns[0]) if work.embeddings else {}
-        tasks = _tasks(group, self._tables, work.columns, everything=self._overwrite, embedded=embedded)
+        tasks = _tasks(group, self._tables, work.columns, embedded, everything=self._overwrite)
         results: dict[tuple[str, str], ChannelResult] = {}
         sources: Sources = {}
         if tasks or path.exists():
@@ -261,8 +260,9 @@ class _Stage:
             if work.embeddings and of_channel:
                 there = embedded[dataset.csv_path][1] | _embeddings_of(of_channel, work.columns[0])
                 ordered = {s: there[s] for s in self._tables[dataset.csv_path]["signal"].unique() if s in there}
-                sha256 = str(sources[work.columns[0]]["sha256"])
-                write_embeddings(embeddings_path(dataset.csv_path, work.columns[0]), sha256, ordered)
+                if ordered:  # not all have failed
+                    sha256 = str(sources[work.columns[0]]["sha256"])
+                    write_embeddings(embeddings_path(dataset.csv_path, work.columns[0]), sha256, ordered)
             self._write(dataset.csv_path, work.columns, sources, of_channel)
         path.unlink(missing_ok=True)
         for task in tasks:
@@ -282,7 +282,7 @@ class _Stage:
             check_source(target, PROMPT, known[target].get(PROMPT), sources[PROMPT])
         missing = [set(self._tables[group[0].csv_path]["signal"]) - set(table["signal"]) for table in present.values()]
         mono = [dataclasses.replace(group[0], channel=MONO)]
-        tasks = _tasks(mono, self._tables, work.columns, everything=True)
+        tasks = _tasks(mono, self._tables, work.columns, {}, everything=True)
         if len(present) == len(targets):
             tasks = [task for task in tasks if task.signal in set.union(*missing)]
         results = self._compute(mono, work, tasks, sources, path)
@@ -397,9 +397,9 @@ def _tasks(
     group: Sequence[Dataset],
     tables: Mapping[Path, pd.DataFrame],
     columns: Sequence[str],
+    embedded: Mapping[Path, tuple[str, Container[str]]],
     *,
     everything: bool,
-    embedded: Mapping[Path, tuple[str, Container[str]]] = MappingProxyType({}),
 ) -> list[Task]:
     """Signals that have an empty cell in one of the columns, or no embedding, or all, in the order of the tables."""
     paths: dict[str, Any] = {name: path.absolute() for name, path in vars(group[0]).items() if isinstance(path, Path)}

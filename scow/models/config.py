@@ -121,10 +121,14 @@ class DataOptions:
     split_metadata: dict[str, Path] = field(default_factory=dict)  # <split>_metadata, for submissions
 
     @property
+    def train_table_files(self) -> list[Path]:
+        """Both tables of each pair."""
+        return [path for pair in self.train_tables for path in pair]
+
+    @property
     def training_files(self) -> list[Path]:
         """All files that training reads."""
-        pairs = [path for pair in self.train_tables for path in pair]
-        return [*pairs, *self.metadata, *self.prior_metadata, *filter(None, self.prior_responses)]
+        return [*self.train_table_files, *self.metadata, *self.prior_metadata, *filter(None, self.prior_responses)]
 
 
 def model_config(section: object) -> ModelConfig:

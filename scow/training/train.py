@@ -125,8 +125,7 @@ def train(config: TrainConfig, *, on_epoch: Callable[[Epoch], None] | None = Non
     model_class = MODELS[config.model.name]
     setup, grouped_by = fit_setup(config, inputs, with_tracks=model_class.has_intervals)
     model = model_class.fit(inputs, config.model, dataclasses.replace(setup, on_epoch=on_epoch))
-    tables = [path for pair in config.data.train_tables for path in pair]
-    features = sources_of(tables, (PROMPT, *config.data.feature_cols))
+    features = sources_of(config.data.train_table_files, (PROMPT, *config.data.feature_cols))
     whispers = {*model.feature_cols, *(resolve_model(features[of]["model"]).column for of in features if of == PROMPT)}
     facts: dict[str, Any] = {
         "features": features,
@@ -193,8 +192,7 @@ def _training_parts(data: DataOptions, *, with_embeddings: bool) -> list[ModelIn
 
 def fit_setup(config: TrainConfig, inputs: ModelInput, *, with_tracks: bool = True) -> tuple[FitSetup, str]:
     """What the models are fitted with, and what the groups are: tracks where all are known, else prompts."""
-    tables = [path for pair in config.data.train_tables for path in pair]
-    has_pseudo_prompts = PROMPT in sources_of(tables, [PROMPT])
+    has_pseudo_prompts = PROMPT in sources_of(config.data.train_table_files, [PROMPT])
     paths = config.data.metadata if with_tracks or has_pseudo_prompts else ()
     records = {record.signal: record for path in paths for record in read_metadata(path)}
     tracks = {signal: record.track for signal, record in records.items() if with_tracks}

@@ -1,5 +1,6 @@
 """scow.models.embedding against a singular value decomposition, and models that take embeddings."""
 
+import io
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -49,9 +50,18 @@ def test_load_input_with_embeddings(inputs: ModelInput, tables: tuple[Path, Path
     embeddings_path(tables[1], "base").unlink()
     with pytest.raises(UserError, match=r"t_r\.base\.embeddings\.npz: expected embeddings of stage 2 .* found none"):
         load_input(*tables, COLUMNS, with_embeddings=True)
-    embeddings_path(tables[1], "base").write_bytes(b"PK\x03\x04 no archive")
-    with pytest.raises(UserError, match="found another file"):
-        load_input(*tables, COLUMNS, with_embeddings=True)
+    path, one = embeddings_path(tables[1], "base"), np.zeros((1, 2, 5), np.float32)
+    write_embeddings(path, "0" * 64, {"0000": one[0]})
+    whole = path.read_bytes()
+    array, empty, strange = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    np.save(array, one)
+    np.savez(empty, signals=np.array([], "U4"), embeddings=one[:0], sha256="")
+    np.savez(strange, signals=np.array([["a"]], object), embeddings=one, sha256="")
+    damaged = [b"", b"PK\x03\x04 no archive", whole[:-30], whole.replace(b"\0" * 24, b"\1" * 24)]
+    for content in (*damaged, array.getvalue(), empty.getvalue(), strange.getvalue()):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=r"expected embeddings of stage 2 .* found (another file|other arrays)"):
+            load_input(*tables, COLUMNS, with_embeddings=True)
 
 
 @pytest.mark.parametrize(("ear", "channels"), [("both", [0, 1]), ("right", [1])])

@@ -33,7 +33,7 @@ def noprompt(corpus: Corpus, side: str) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory, base: Transcriber) -> Corpus:
-    """Three demo excerpts and, where they are there, five real ones; invented correctness."""
+    """Three demo excerpts and, where they are there, real ones; invented correctness."""
     files = {DEMO / "demo" / "signals" / f"{name}.flac": PROMPTS[name.partition("_")[0]] for name in DEMO_SIGNALS}
     real = ROOT.parent / "shared" / "clip1" / "cadenza_data_valid"
     for record in read_json(real / "metadata" / "valid_metadata.json", "metadata") if real.is_dir() else ():

@@ -108,3 +108,8 @@ def test_embeddings_are_means_of_the_encoder(tmp_path: Path, tiny_en: Transcribe
     assert_user_error(run_script(*run), "embeddings.npz", "--overwrite")
     assert run_script(*run, "--overwrite").returncode == 0
     assert {path: path.read_bytes() for path in before} == before
+    for signal in GOOD:
+        corpus.signal(signal).unlink()
+    failed = run_script(*run, "--overwrite")
+    assert (failed.returncode, "Traceback" in failed.stderr) == (1, False), failed.stderr
+    assert {path: path.read_bytes() for path in before} == before
